@@ -1,0 +1,106 @@
+"""Every error that VirtualFS raises on purpose.
+
+::
+
+    VirtualFSError
+    ├── ConfigError (ValueError)                       virtualfs.toml or a setting is wrong
+    ├── DefinitionError (ValueError)                   a definition is wrong or contradicts another
+    ├── NotFoundError (LookupError)                    a name is not known; near names are offered
+    ├── PlanConflictError (RuntimeError)               the registry moved since the plan was made
+    ├── UnsupportedByWarehouseError (NotImplementedError)   the warehouse cannot push this down
+    ├── SpineError (ValueError)                        the spine or the online keys do not fit
+    ├── WarehouseError (RuntimeError)                  the warehouse refused or is out of reach
+    ├── RegistryError (RuntimeError)                   the registry cannot be read or written
+    └── PermissionDeniedError (PermissionError)        a token or role may not do this
+
+A message says what is wrong, where, what was expected, and what to do next. Secrets never appear.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+__all__ = [
+    "ConfigError",
+    "DefinitionError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "PlanConflictError",
+    "RegistryError",
+    "SpineError",
+    "UnsupportedByWarehouseError",
+    "VirtualFSError",
+    "WarehouseError",
+]
+
+
+class VirtualFSError(Exception):
+    """The base of every error that VirtualFS raises on purpose."""
+
+
+class ConfigError(VirtualFSError, ValueError):
+    """The configuration file, or a setting in it, is wrong."""
+
+
+class DefinitionError(VirtualFSError, ValueError):
+    """A definition is wrong in itself, or contradicts another or its warehouse."""
+
+
+class NotFoundError(VirtualFSError, LookupError):
+    """A name is not known. The message offers close matches."""
+
+
+class PlanConflictError(VirtualFSError, RuntimeError):
+    """The registry has moved on since the plan was made; plan again."""
+
+
+class UnsupportedByWarehouseError(VirtualFSError, NotImplementedError):
+    """The warehouse cannot do what was asked; nothing has been run."""
+
+
+class SpineError(VirtualFSError, ValueError):
+    """The spine of a training dataset, or the keys of a lookup, do not fit the features."""
+
+
+class WarehouseError(VirtualFSError, RuntimeError):
+    """The warehouse refused a query or cannot be reached."""
+
+
+class RegistryError(VirtualFSError, RuntimeError):
+    """The registry cannot be opened, read or written."""
+
+
+class PermissionDeniedError(VirtualFSError, PermissionError):
+    """The caller may not do this."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a sentence that offers the names nearest to `name`, or lists the few there are.
+
+    >>> did_you_mean("temperture", ["temperature", "humidity"])
+    "Did you mean 'temperature'?"
+    >>> did_you_mean("x", ["temperature", "humidity"])
+    'Known: humidity, temperature.'
+    >>> did_you_mean("x", [])
+    'There are none yet.'
+    """
+    names = sorted(set(known))
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        return f"Did you mean {' or '.join(repr(match) for match in close)}?"
+    if not names:
+        return "There are none yet."
+    shown = ", ".join(names[:12])
+    return f"Known: {shown}{', ...' if len(names) > 12 else ''}."
+
+
+def without_secrets(text: str) -> str:
+    """Return `text` with the passwords of any URLs in it replaced by ``***``.
+
+    >>> without_secrets("postgresql://ann:s3cret@db/prod is down")
+    'postgresql://ann:***@db/prod is down'
+    """
+    text = re.sub(r"(\w+://[^\s:/@]*:)[^\s@]+(?=@)", r"\1***", text)
+    return re.sub(r"(?i)\b(password|passwd|token|secret)=[^\s&;]+", r"\1=***", text)
