@@ -1,0 +1,1 @@
+"""What a user writes: entities, sources, features, views and services, closed as a Project."""

@@ -1,0 +1,61 @@
+"""Feature services: the features that one model uses, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import field_validator
+
+from virtualfs.definitions.base import Definition
+from virtualfs.definitions.feature_view import FeatureSelection, FeatureView
+
+__all__ = ["FeatureService"]
+
+
+class FeatureService(Definition):
+    """The features that one model uses, in the order in which it takes them.
+
+    Parameters
+    ----------
+    name
+        Name of the service, unique in its project.
+    features
+        Views (``view``), selections (``view[["a", "b"]]``) or names of views.
+
+    Raises
+    ------
+    DefinitionError
+        There are no features, or an item is something else.
+    """
+
+    features: tuple[FeatureSelection, ...]
+
+    def __init__(
+        self,
+        name: str,
+        features: Sequence[FeatureView | FeatureSelection | str],
+        *,
+        description: str = "",
+        owner: str = "",
+        tags: Mapping[str, str] | None = None,
+        **unknown: Any,
+    ) -> None:
+        Definition.__init__(
+            self,
+            name=name,
+            features=features,
+            description=description,
+            owner=owner,
+            tags=tags or {},
+            **unknown,
+        )
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _selections(cls, features: Any) -> Any:
+        if isinstance(features, str) or not isinstance(features, Sequence) or not features:
+            raise ValueError("features must be a list with at least one view or selection")
+        return tuple(
+            {"view": item} if isinstance(item, str | FeatureView) else item for item in features
+        )

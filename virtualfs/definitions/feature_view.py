@@ -1,0 +1,246 @@
+"""Feature views: the latest values of some columns, per entity and instant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Literal, Self
+
+from pydantic import field_validator, model_validator
+
+from virtualfs.definitions.base import Definition, FeatureName, Model, Name
+from virtualfs.definitions.duration import Duration, PositiveDuration
+from virtualfs.definitions.entity import Entity
+from virtualfs.definitions.expression import Expression
+from virtualfs.definitions.source import Source
+from virtualfs.dtypes import DTypeName
+from virtualfs.errors import DefinitionError, did_you_mean
+
+__all__ = ["Feature", "FeatureSelection", "FeatureView"]
+
+Boundary = Literal["inclusive", "exclusive"]
+
+
+class Feature(Model):
+    """One column of a feature view.
+
+    Parameters
+    ----------
+    name
+        Name of the feature; also the source column it is read from when there is no `expr`.
+    expr
+        Row-wise expression over the source's columns: an Ibis deferred (``_.temp <= 32``) or SQL
+        text (``"temp <= 32"``). Aggregates, windows, subqueries, the clock and chance are refused.
+    dtype
+        Data type to cast to. A cast that could lose something is refused when planned.
+
+    Examples
+    --------
+    >>> str(Feature("freezing", "temp <= 32").expr)
+    'temp <= 32'
+    """
+
+    name: FeatureName
+    expr: Expression | None = None
+    dtype: DTypeName | None = None
+    description: str = ""
+    tags: dict[str, str] = {}
+
+    def __init__(
+        self,
+        name: str,
+        expr: Any = None,
+        dtype: str | None = None,
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+        **unknown: Any,
+    ) -> None:
+        Model.__init__(
+            self,
+            name=name,
+            expr=expr,
+            dtype=dtype,
+            description=description,
+            tags=tags or {},
+            **unknown,
+        )
+
+
+class FeatureSelection(Model):
+    """Some or all features of a view, perhaps under another name or other join keys.
+
+    Made by ``view[["a", "b"]]``, ``view.with_name(...)`` and ``view.with_join_keys(...)``.
+    """
+
+    view: FeatureView | Name
+    features: tuple[FeatureName, ...] | None = None
+    name: Name | None = None
+    join_keys: dict[str, str] = {}
+
+    @property
+    def view_name(self) -> str:
+        """Name of the view that is selected from."""
+        return self.view if isinstance(self.view, str) else self.view.name
+
+    def with_name(self, name: str) -> FeatureSelection:
+        """Return the selection under another name, used as the prefix of its features."""
+        return FeatureSelection(**{**self._fields(), "name": name})
+
+    def with_join_keys(self, join_keys: Mapping[str, str]) -> FeatureSelection:
+        """Return the selection matched on other spine columns: ``{"origin": "dest"}``."""
+        if not isinstance(self.view, str):
+            known = [key for entity in self.view.entities if isinstance(entity, Entity)
+                     for key in entity.join_keys]
+            for key in join_keys:
+                if known and key not in known:
+                    raise DefinitionError(
+                        f"feature view {self.view_name!r} has no join key {key!r}. "
+                        f"{did_you_mean(key, known)}"
+                    )
+        return FeatureSelection(**{**self._fields(), "join_keys": dict(join_keys)})
+
+    def __getitem__(self, features: Sequence[str]) -> FeatureSelection:
+        return FeatureSelection(**{**self._fields(), "features": tuple(features)})
+
+    def _fields(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+
+class FeatureView(Definition):
+    """Features of one source that share keys, times and rules.
+
+    Parameters
+    ----------
+    name
+        Name of the view, unique in its project.
+    source
+        The :class:`Source`, or the name of one in the project.
+    entities
+        The :class:`Entity` objects, or their names; empty for features of the whole world.
+    features
+        :class:`Feature` objects; a plain string is a feature read from the column of that name.
+    ttl
+        Age (``t - event_timestamp``) beyond which a latest value counts as missing. An older row
+        is never shown in its place.
+    boundary
+        Whether a row is visible at the very instant of its event: ``"inclusive"`` (the default)
+        or ``"exclusive"``.
+    online
+        Whether the view is offered for online reads.
+    freshness
+        How old a cached value may be before it is read from the warehouse again; None for ever.
+
+    Raises
+    ------
+    DefinitionError
+        A name stands twice, or the TTL does not fit the source.
+    """
+
+    source: Source | Name
+    entities: tuple[Entity | Name, ...]
+    features: tuple[Feature, ...]
+    ttl: PositiveDuration | None = None
+    boundary: Boundary | None = None
+    online: bool = True
+    freshness: Duration | None = timedelta(seconds=60)
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        source: Source | str,
+        entities: Sequence[Entity | str],
+        features: Sequence[Feature | str],
+        ttl: str | timedelta | None = None,
+        boundary: Boundary | None = None,
+        online: bool = True,
+        freshness: str | timedelta | None = "60s",
+        description: str = "",
+        owner: str = "",
+        tags: Mapping[str, str] | None = None,
+        **unknown: Any,
+    ) -> None:
+        Definition.__init__(
+            self,
+            name=name,
+            source=source,
+            entities=entities,
+            features=features,
+            ttl=ttl,
+            boundary=boundary,
+            online=online,
+            freshness=freshness,
+            description=description,
+            owner=owner,
+            tags=tags or {},
+            **unknown,
+        )
+
+    @field_validator("entities", "features", mode="before")
+    @classmethod
+    def _is_list(cls, value: Any) -> Any:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise ValueError(f"this must be a list, not {type(value).__name__}")
+        return value
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _plain_columns(cls, features: Any) -> Any:
+        return tuple({"name": item} if isinstance(item, str) else item for item in features)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.features:
+            raise ValueError("a feature view needs at least one feature")
+        names = [feature.name for feature in self.features]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"features must have different names; twice: {', '.join(twice)}")
+        if isinstance(self.source, Source):
+            check_times(self, self.source)
+        return self
+
+    def __getitem__(self, features: Sequence[str]) -> FeatureSelection:
+        names = [features] if isinstance(features, str) else list(features)
+        known = [feature.name for feature in self.features]
+        for name in names:
+            if name not in known:
+                raise DefinitionError(
+                    f"feature view {self.name!r} has no feature {name!r}. "
+                    f"{did_you_mean(name, known)}"
+                )
+        return FeatureSelection(view=self, features=tuple(names))
+
+    def with_name(self, name: str) -> FeatureSelection:
+        """Return the view under another name, so that it can be used twice."""
+        return FeatureSelection(view=self).with_name(name)
+
+    def with_join_keys(self, join_keys: Mapping[str, str]) -> FeatureSelection:
+        """Return the view matched on other spine columns: ``{"origin": "dest"}``."""
+        return FeatureSelection(view=self).with_join_keys(join_keys)
+
+    @property
+    def source_name(self) -> str:
+        """Name of the source."""
+        return self.source if isinstance(self.source, str) else self.source.name
+
+    @property
+    def entity_names(self) -> tuple[str, ...]:
+        """Names of the entities, in order."""
+        return tuple(item if isinstance(item, str) else item.name for item in self.entities)
+
+
+def check_times(view: FeatureView, source: Source) -> None:
+    """Raise ValueError where the view's time rules contradict its source (DESIGN rules 2 and 4)."""
+    if source.is_static and (view.ttl or view.boundary):
+        raise ValueError(
+            f"ttl= and boundary= need times, but source {source.name!r} has no event_timestamp="
+        )
+    delay = source.availability_delay
+    if view.ttl and delay and view.ttl <= delay:
+        raise ValueError(
+            "ttl= must be longer than the source's availability_delay=, else no row is ever visible"
+        )
+
+
+FeatureSelection.model_rebuild()
