@@ -66,7 +66,7 @@ class Source(Definition):
     created_timestamp: str | None = None
     timezone: str = "UTC"
     availability_delay: PositiveDuration | None = None
-    stored_as_expr: bool = Field(default=False, repr=False)
+    from_expr: bool = Field(default=False, repr=False, exclude=True)
     _expr: Callable[[Any], Any] | None = PrivateAttr(default=None)
 
     def __init__(
@@ -89,7 +89,7 @@ class Source(Definition):
         **unknown: Any,
     ) -> None:
         if expr is not None:
-            unknown["stored_as_expr"] = True
+            unknown["from_expr"] = True
         Definition.__init__(
             self,
             name=name,
@@ -123,8 +123,7 @@ class Source(Definition):
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         places = sum(place is not None for place in (self.table, self.query, self.path))
-        if self.stored_as_expr and self.table is None and self.path is None:
-            places = 1
+        places += self.from_expr
         if places != 1:
             raise ValueError("give exactly one of table=, query=, expr= and path=")
         if self.created_timestamp and not self.event_timestamp:
@@ -147,5 +146,4 @@ class Source(Definition):
 
     def as_query(self, sql: str) -> Source:
         """Return this source with its Ibis function replaced by the SQL that it made."""
-        fields = self.model_dump(exclude={"query", "name"})
-        return Source(self.name, query=sql, **fields)
+        return Source(**{**self.model_dump(), "query": sql})

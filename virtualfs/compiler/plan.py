@@ -1,0 +1,194 @@
+"""Resolved views, and the plan of what was asked of them: frozen, printable, free of references."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from virtualfs.definitions.base import Model
+from virtualfs.definitions.duration import Duration, format_duration, microseconds
+from virtualfs.errors import SpineError
+
+__all__ = ["FeaturePlan", "Part", "ResolvedFeature", "ResolvedView", "Selection", "plan_features"]
+
+RESERVED = "__"
+"""Column names that start so belong to the compiler."""
+
+
+class ResolvedFeature(Model):
+    """One feature with its SQL (in the view's names, before any cast) and its final type."""
+
+    name: str
+    sql: str
+    dtype: str
+    description: str = ""
+    tags: dict[str, str] = {}
+
+
+class ResolvedView(Model):
+    """A feature view with everything that compiling it needs, as text and types.
+
+    ``rows_sql`` selects, in the warehouse's dialect, one row per source row: the join keys, the
+    times and the features; ``columns`` gives their types in that order.
+    """
+
+    name: str
+    fingerprint: str
+    warehouse: str
+    entities: tuple[str, ...]
+    join_keys: dict[str, str]
+    rows_sql: str
+    columns: dict[str, str]
+    features: tuple[ResolvedFeature, ...]
+    event_timestamp: str | None = None
+    created_timestamp: str | None = None
+    timezone: str = "UTC"
+    availability_delay: Duration = timedelta(0)
+    ttl: Duration | None = None
+    boundary: Literal["inclusive", "exclusive"] = "inclusive"
+    online: bool = True
+    freshness: Duration | None = None
+    description: str = ""
+    version: int | None = None
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the features, in order."""
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def label(self) -> str:
+        """Name and version, as ``weather@2`` or ``weather (draft)``."""
+        return f"{self.name}@{self.version}" if self.version else f"{self.name} (draft)"
+
+    @property
+    def lag(self) -> int:
+        """Microseconds that a row's event must lie before an instant to be visible at it.
+
+        Rule 2: ``event + delay <= t`` (inclusive) or ``< t`` (exclusive). Times are whole
+        microseconds, so both are ``event <= t - lag``; the spine's side is shifted, and the
+        source's columns and indexes stay as they are.
+        """
+        return microseconds(self.availability_delay) + (self.boundary == "exclusive")
+
+    def rules(self) -> str:
+        """Return the view's time rules in words."""
+        if self.event_timestamp is None:
+            return "static: one row per key, no point-in-time guarantee"
+        rules = [f"latest by {self.event_timestamp}"]
+        if self.created_timestamp:
+            rules.append(f"ties by {self.created_timestamp}")
+        if self.availability_delay:
+            rules.append(f"known {format_duration(self.availability_delay)} later")
+        if self.ttl:
+            rules.append(f"TTL {format_duration(self.ttl)}")
+        if self.boundary == "exclusive":
+            rules.append("strictly before the instant")
+        return ", ".join(rules)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Features asked of one view, perhaps under another name or other keys."""
+
+    view: ResolvedView
+    features: tuple[str, ...]
+    name: str
+    join_keys: Mapping[str, str]
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """Spine columns that hold the view's join keys, in the view's order."""
+        return tuple(self.join_keys.get(key, key) for key in self.view.join_keys)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One use of a view: which features, under which output names, on which spine columns."""
+
+    view: ResolvedView
+    key_columns: tuple[str, ...]
+    outputs: tuple[tuple[str, str], ...]
+    """Pairs of feature and output column."""
+
+
+@dataclass(frozen=True)
+class FeaturePlan:
+    """What a request asks for: one part per view used, and the order of the output columns."""
+
+    parts: tuple[Part, ...]
+    columns: tuple[str, ...]
+
+    @property
+    def key_columns(self) -> dict[str, str]:
+        """Spine columns that hold join keys, mapped to the type that they are declared with."""
+        return {
+            column: dtype
+            for part in self.parts
+            for column, dtype in zip(part.key_columns, part.view.join_keys.values(), strict=True)
+        }
+
+    @property
+    def needs_time(self) -> bool:
+        """Whether any view goes by time; a spine needs no timestamp when all are static."""
+        return any(part.view.event_timestamp for part in self.parts)
+
+    def dtypes(self) -> dict[str, str]:
+        """Return the output columns with their data types, in the order asked for."""
+        found = {
+            output: next(f.dtype for f in part.view.features if f.name == feature)
+            for part in self.parts
+            for feature, output in part.outputs
+        }
+        return {column: found[column] for column in self.columns}
+
+
+def plan_features(
+    selections: Sequence[Selection], taken: Iterable[str], *, full_names: bool = False
+) -> FeaturePlan:
+    """Name the output columns and gather the features of each view into one part.
+
+    A feature is named ``feature``; where two asked for share the name, or a spine column has it,
+    every holder becomes ``view__feature``.
+
+    Parameters
+    ----------
+    taken
+        Names of the spine's columns.
+
+    Raises
+    ------
+    SpineError
+        Two columns would still have one name, or nothing was asked for.
+    """
+    asked = [(selection, feature) for selection in selections for feature in selection.features]
+    if not asked:
+        raise SpineError("no features were asked for; name a service, references or views")
+    spine = set(taken)
+    times = Counter(feature for _, feature in asked)
+    parts: dict[tuple[str, str, tuple[str, ...]], list[tuple[str, str]]] = {}
+    views = {}
+    columns = []
+    for selection, feature in asked:
+        name = feature
+        if full_names or times[feature] > 1 or feature in spine:
+            name = f"{selection.name}__{feature}"
+        if name in spine or name in columns:
+            raise SpineError(
+                f"two columns would be called {name!r}; ask for the feature once, rename the "
+                "spine's column, or use view.with_name(...)"
+            )
+        columns.append(name)
+        place = (selection.name, selection.view.fingerprint, selection.key_columns)
+        parts.setdefault(place, []).append((feature, name))
+        views[place] = selection
+    return FeaturePlan(
+        parts=tuple(
+            Part(views[place].view, views[place].key_columns, tuple(outputs))
+            for place, outputs in parts.items()
+        ),
+        columns=tuple(columns),
+    )

@@ -1,0 +1,263 @@
+"""From a definition and its source's schema to a resolved view: expressions to SQL, types checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import sqlglot
+from sqlglot import exp
+
+from virtualfs.capabilities import Capabilities
+from virtualfs.compiler import sql
+from virtualfs.compiler.plan import RESERVED, ResolvedFeature, ResolvedView
+from virtualfs.definitions.base import fingerprint
+from virtualfs.definitions.duration import format_duration
+from virtualfs.definitions.feature_view import Feature, FeatureView
+from virtualfs.definitions.source import Source
+from virtualfs.dtypes import is_lossless, key_family
+from virtualfs.errors import DefinitionError, UnsupportedByWarehouseError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import ibis.expr.datatypes as dt
+
+    Schema = Mapping[str, dt.DataType]
+    Describe = Callable[[str], Schema]
+
+__all__ = ["relation", "resolve_view"]
+
+
+def relation(source: Source, capabilities: Capabilities) -> exp.Expression:
+    """Return the source as something to select from: a table or a parenthesised query.
+
+    Raises
+    ------
+    DefinitionError
+        The query does anything but read.
+    UnsupportedByWarehouseError
+        The source is a path and the warehouse reads no files.
+    """
+    where = f"source {source.name!r}"
+    dialect = capabilities.dialect
+    if source.table is not None:
+        return sql.table_reference(source.table, dialect)
+    if source.path is not None:
+        if capabilities.read_files is None:
+            raise UnsupportedByWarehouseError(
+                f"{where}: {capabilities.engine} reads no files; load {source.path!r} into a table, "
+                "or give the source a DuckDB warehouse"
+            )
+        tree: Any = sqlglot.parse_one(capabilities.read_files(source.path), dialect=dialect)
+    else:
+        tree = sql.parse_select(source.query or "", dialect, where)
+    return exp.Subquery(this=tree, alias=exp.TableAlias(this=sql.identifier("source")))
+
+
+def resolve_view(
+    view: FeatureView,
+    source: Source,
+    join_keys: Mapping[str, str],
+    capabilities: Capabilities,
+    describe: Describe,
+    rendered: Mapping[str, str],
+) -> ResolvedView:
+    """Resolve a view against its warehouse.
+
+    Parameters
+    ----------
+    view, source
+        The definitions; the view holds names of its source and entities.
+    join_keys
+        The view's join keys with their declared types.
+    capabilities
+        Of the warehouse.
+    describe
+        Returns the columns and types of a SELECT without running it.
+    rendered
+        SQL of features rendered before from the same written form, by feature. Used where the
+        live expression is gone, as after a read from the registry.
+
+    Raises
+    ------
+    DefinitionError
+        A column is missing, a type does not fit, or an expression is not row-wise.
+    """
+    where = f"feature view {view.name!r}"
+    dialect = capabilities.dialect
+    place = relation(source, capabilities)
+    described = describe(sql.text(exp.select("*").from_(place.copy()), dialect, pretty=False))
+    for column in source.columns:
+        _column(column, described, f"source {source.name!r}, columns=")
+    named = {source.columns.get(column, column): column for column in described}
+    schema = {name: described[column] for name, column in named.items()}
+
+    for key, dtype in join_keys.items():
+        _check_key(_column(key, schema, f"{where}, join key"), dtype, f"{where}, join key {key!r}")
+    for role in ("event_timestamp", "created_timestamp"):
+        column = getattr(source, role)
+        if column is not None:
+            _check_time(_column(column, schema, f"{where}, {role}"), f"{where}, {role} {column!r}")
+
+    # 1. Every column of a row by name: keys and times first, then features.
+    fixed = [*join_keys, *filter(None, (source.event_timestamp, source.created_timestamp))]
+    columns: dict[str, exp.Expression] = {
+        name: exp.column(sql.identifier(named[name])) for name in fixed
+    }
+    texts = {}
+    for feature in view.features:
+        inside = f"{where}, feature {feature.name!r}"
+        if feature.name.startswith(RESERVED):
+            raise DefinitionError(f"{inside}: names that start with '{RESERVED}' are reserved")
+        text = _feature_sql(feature, schema, dialect, inside, rendered)
+        texts[feature.name] = text
+        tree = sql.parse_expression(text, dialect, named, inside)
+        if feature.name in columns and columns[feature.name] != tree:
+            raise DefinitionError(
+                f"{inside}: the name is that of a key or time column with another value; rename it"
+            )
+        columns[feature.name] = tree
+
+    # 2. The warehouse says what types the expressions have; casts must keep every value.
+    found = describe(_select(columns, place, dialect))
+    for feature in view.features:
+        if feature.dtype is None:
+            continue
+        import ibis
+
+        wanted = ibis.dtype(feature.dtype)
+        if not is_lossless(found[feature.name], wanted):
+            raise DefinitionError(
+                f"{where}, feature {feature.name!r}: a cast from {found[feature.name]} to "
+                f"{feature.dtype} could lose something; convert it in expr= where you can say how"
+            )
+        if feature.name not in fixed and found[feature.name] != wanted:
+            columns[feature.name] = sql.cast(columns[feature.name], feature.dtype, dialect)
+    rows_sql = _select(columns, place, dialect)
+    types = {name: str(dtype).lstrip("!") for name, dtype in describe(rows_sql).items()}
+    return ResolvedView(
+        name=view.name,
+        fingerprint=fingerprint(_meaning(view, source, join_keys, types)),
+        warehouse=source.warehouse,
+        entities=view.entity_names,
+        join_keys=dict(join_keys),
+        rows_sql=rows_sql,
+        columns=types,
+        features=tuple(
+            ResolvedFeature(
+                name=feature.name,
+                sql=texts[feature.name],
+                dtype=types[feature.name],
+                description=feature.description,
+                tags=feature.tags,
+            )
+            for feature in view.features
+        ),
+        event_timestamp=source.event_timestamp,
+        created_timestamp=source.created_timestamp,
+        timezone=source.timezone,
+        availability_delay=source.availability_delay or "0s",
+        ttl=view.ttl,
+        boundary=view.boundary or "inclusive",
+        online=view.online,
+        freshness=view.freshness,
+        description=view.description,
+    )
+
+
+def _select(columns: Mapping[str, exp.Expression], place: exp.Expression, dialect: str) -> str:
+    items = [
+        exp.alias_(tree.copy(), sql.identifier(name), quoted=True)
+        for name, tree in columns.items()
+    ]
+    return sql.text(exp.Select(expressions=items).from_(place.copy()), dialect)
+
+
+def _feature_sql(
+    feature: Feature, schema: Schema, dialect: str, where: str, rendered: Mapping[str, str]
+) -> str:
+    if feature.expr is None:
+        _column(feature.name, schema, where)
+        return sql.text(sql.identifier(feature.name), dialect)
+    if feature.expr.language == "sql":
+        return feature.expr.text
+    if feature.expr.deferred is None:
+        if feature.name in rendered:
+            return rendered[feature.name]
+        raise DefinitionError(
+            f"{where}: the Ibis expression {feature.expr.text} is known only as text; "
+            "apply it again from the Python file that defines it"
+        )
+    return _render_deferred(feature.expr.deferred, schema, dialect, where)
+
+
+def _render_deferred(deferred: Any, schema: Schema, dialect: str, where: str) -> str:
+    import ibis
+    import ibis.expr.operations as ops
+    from ibis.common.exceptions import IbisError
+
+    table = ibis.table(dict(schema), name="source")
+    try:
+        (value,) = table.bind(deferred)
+        text = sql.render_rowwise(value, table, dialect, where)
+    except AttributeError as error:
+        name = getattr(error, "name", None) or str(error).rsplit(" ", 1)[-1].strip("'")
+        raise DefinitionError(
+            f"{where}: the source has no column {name!r}. {did_you_mean(name, schema)}"
+        ) from None
+    except (IbisError, TypeError, ValueError, KeyError) as error:
+        raise DefinitionError(f"{where}: {str(error).splitlines()[0]}") from None
+    if value.op().find((ops.Impure, ops.TimestampNow, ops.DateNow)):
+        raise DefinitionError(f"{where}: the clock and chance cannot be part of a feature")
+    return text
+
+
+def _column(name: str, schema: Schema, where: str) -> dt.DataType:
+    if name not in schema:
+        raise DefinitionError(
+            f"{where}: the source has no column {name!r}. {did_you_mean(name, schema)}"
+        )
+    return schema[name]
+
+
+def _check_key(found: dt.DataType, declared: str, where: str) -> None:
+    import ibis
+
+    if key_family(found) != key_family(ibis.dtype(declared)):
+        raise DefinitionError(
+            f"{where}: the entity says {declared} but the source's column is {found}; "
+            "change the entity's join_keys or convert the column in a query= source"
+        )
+
+
+def _check_time(found: dt.DataType, where: str) -> None:
+    if not (found.is_timestamp() or found.is_date()):
+        raise DefinitionError(
+            f"{where}: expected a timestamp or date column, found {found}; "
+            "convert it in a query= source"
+        )
+
+
+def _meaning(
+    view: FeatureView, source: Source, join_keys: Mapping[str, str], types: Mapping[str, str]
+) -> dict[str, Any]:
+    where_from = ("table", "query", "path", "warehouse", "columns", "timezone")
+    times = ("event_timestamp", "created_timestamp")
+    delay = source.availability_delay
+    return {
+        "view": view.name,
+        "join_keys": list(join_keys.items()),
+        "source": {name: getattr(source, name) for name in where_from + times},
+        "availability_delay": format_duration(delay) if delay else None,
+        "features": [
+            {
+                "name": feature.name,
+                "expr": feature.expr and [feature.expr.language, feature.expr.text],
+                "dtype": types[feature.name],
+            }
+            for feature in view.features
+        ],
+        "ttl": format_duration(view.ttl) if view.ttl else None,
+        "boundary": view.boundary or "inclusive",
+    }

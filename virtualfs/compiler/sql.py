@@ -1,0 +1,221 @@
+"""The one door between Ibis, sqlglot and text: rendering, parsing, and what stored SQL may say.
+
+Ibis's compilers are used without their backends, so that no driver is needed to compile.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import sqlglot
+from sqlglot import exp
+
+from virtualfs.errors import DefinitionError, did_you_mean
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+__all__ = [
+    "cast",
+    "identifier",
+    "parse_expression",
+    "parse_select",
+    "render",
+    "render_rowwise",
+    "table_reference",
+    "text",
+]
+
+_FILE_NAME = re.compile(r"(://|/|\\|\*|\.(parquet|csv|tsv|json|jsonl|ndjson|xlsx|db|duckdb)(\.\w+)?$)")
+# Functions that reach outside the warehouse, change something, or wait. Engines know more of them
+# than sqlglot has classes for, so they are refused by name.
+_OUTSIDE = re.compile(
+    r"^(read_\w+|scan_\w+|\w+_scan|\w+_scan_pushdown|glob|getenv|sniff_csv|parquet_\w+|query|"
+    r"query_table|pg_read_\w+|pg_ls_\w+|pg_stat_file|pg_sleep\w*|dblink\w*|lo_\w+|nextval|setval|"
+    r"set_config|load_extension|copy_\w+|http_\w+|shellfs|edit|writefile|readfile|fsdir)$",
+    re.IGNORECASE,
+)
+_UNSTEADY = re.compile(
+    r"^(now|random|rand|randn|uuid|gen_random_uuid|uuidv\d|current_\w+|localtime\w*|today|"
+    r"getdate|getvariable|transaction_timestamp|statement_timestamp|clock_timestamp|"
+    r"get_current_\w+|setseed|txid_current)$",
+    re.IGNORECASE,
+)
+
+
+@cache
+def _ibis_compiler(dialect: str) -> Any:
+    import ibis.backends.sql.compilers as compilers
+
+    return getattr(compilers, dialect).compiler
+
+
+def render(expression: ir.Table, dialect: str) -> exp.Select:
+    """Return the sqlglot tree of an Ibis table expression."""
+    tree: exp.Select = _ibis_compiler(dialect).to_sqlglot(expression)
+    return tree
+
+
+def text(tree: exp.Expression, dialect: str, *, pretty: bool = True) -> str:
+    """Return a tree as SQL text of one dialect."""
+    return tree.sql(dialect=dialect, pretty=pretty, unsupported_level=sqlglot.ErrorLevel.RAISE)
+
+
+def identifier(name: str) -> exp.Identifier:
+    """Return a name as a quoted identifier, so that any name is taken literally."""
+    return exp.to_identifier(name, quoted=True)
+
+
+def table_reference(name: str, dialect: str) -> exp.Table:
+    """Return a table, perhaps dotted, as a reference with every part quoted.
+
+    >>> text(table_reference("sales.orders", "duckdb"), "duckdb")
+    '"sales"."orders"'
+    """
+    if '"' in name:
+        parts = [part.name for part in exp.to_table(name, dialect=dialect).parts]
+    else:
+        parts = name.split(".")
+    if not 1 <= len(parts) <= 3 or not all(parts):
+        raise DefinitionError(f"{name!r} is not a table; write name, schema.name or catalog.schema.name")
+    padded = [None] * (3 - len(parts)) + [identifier(part) for part in parts]
+    return exp.Table(this=padded[2], db=padded[1], catalog=padded[0])
+
+
+def parse_select(sql: str, dialect: str, where: str) -> exp.Expression:
+    """Parse stored SQL that may do one thing only: read with one SELECT.
+
+    Raises
+    ------
+    DefinitionError
+        It is not SQL, not exactly one SELECT, or it reads files, the network or settings.
+    """
+    try:
+        trees = [tree for tree in sqlglot.parse(sql, dialect=dialect) if tree is not None]
+    except sqlglot.ParseError as error:
+        raise DefinitionError(f"{where}: not SQL: {_first_finding(error)}") from None
+    if len(trees) != 1 or not isinstance(trees[0], exp.Query):
+        raise DefinitionError(f"{where}: expected exactly one SELECT")
+    _refuse_outside(trees[0], where)
+    return trees[0]
+
+
+def parse_expression(
+    sql: str, dialect: str, columns: Mapping[str, str], where: str
+) -> exp.Expression:
+    """Parse one row-wise SQL expression and turn its column names into the source's own.
+
+    Parameters
+    ----------
+    columns
+        Names used in the view, mapped to the columns of the source.
+
+    Raises
+    ------
+    DefinitionError
+        It is not one row-wise expression, or names a column that does not exist.
+    """
+    try:
+        select = sqlglot.parse_one(f"SELECT {sql}", dialect=dialect)
+    except sqlglot.ParseError as error:
+        raise DefinitionError(f"{where}: not SQL: {_first_finding(error)}") from None
+    plain = isinstance(select, exp.Select) and len(select.expressions) == 1
+    if not plain or any(value for key, value in select.args.items() if key not in _BARE_SELECT):
+        raise DefinitionError(f"{where}: expected one expression such as temp <= 32, not {sql!r}")
+    tree = select.expressions[0]
+    _refuse_outside(tree, where)
+    for kind, what in _NOT_ROWWISE:
+        if tree.find(kind):
+            raise DefinitionError(
+                f"{where}: {what} is not row-wise: {sql!r}. An expression sees one row; "
+                "put more into a query= source"
+            )
+    for function in tree.find_all(exp.Func):
+        if _UNSTEADY.match(_function_name(function)):
+            raise DefinitionError(
+                f"{where}: {_function_name(function).lower()}() gives another answer on each run, "
+                "so it cannot be part of a feature"
+            )
+    lower = {name.lower(): name for name in columns}
+
+    def to_source(node: exp.Expression) -> exp.Expression:
+        if not isinstance(node, exp.Column):
+            return node
+        if isinstance(node.this, exp.Star) or node.args.get("db"):
+            raise DefinitionError(f"{where}: {node.sql()} is not a column of the source")
+        name = node.name if node.name in columns else lower.get(node.name.lower(), node.name)
+        if name not in columns:
+            if _UNSTEADY.match(name):
+                raise DefinitionError(f"{where}: {name} gives another answer on each run")
+            raise DefinitionError(
+                f"{where}: the source has no column {node.name!r}. {did_you_mean(name, columns)}"
+            )
+        return exp.column(identifier(columns[name]))
+
+    return tree.transform(to_source)
+
+
+def render_rowwise(value: ir.Value, table: ir.Table, dialect: str, where: str) -> str:
+    """Return the SQL of an Ibis value over one table, with its columns unqualified.
+
+    Raises
+    ------
+    DefinitionError
+        The value is not row-wise.
+    """
+    select = render(table.select(value.name("value")), dialect)
+    if not isinstance(select.args["from_"].this, exp.Table) or len(select.expressions) != 1:
+        raise DefinitionError(f"{where}: the expression is not row-wise")
+    tree = select.expressions[0].unalias()
+
+    def unqualified(node: exp.Expression) -> exp.Expression:
+        if isinstance(node, exp.Column):
+            return exp.column(identifier(node.name))
+        return node
+
+    return text(tree.transform(unqualified), dialect, pretty=False)
+
+
+def cast(tree: exp.Expression, dtype: str, dialect: str) -> exp.Expression:
+    """Return the tree cast to one of VirtualFS's data types."""
+    import ibis
+
+    return exp.Cast(this=tree, to=_ibis_compiler(dialect).type_mapper.from_ibis(ibis.dtype(dtype)))
+
+
+_BARE_SELECT = {"kind", "expressions"}
+_NOT_ROWWISE: tuple[tuple[type[exp.Expression], str], ...] = (
+    (exp.Query, "a subquery"),
+    (exp.AggFunc, "an aggregate"),
+    (exp.Window, "a window function"),
+    (exp.Explode, "unnesting"),
+    (exp.Unnest, "unnesting"),
+    (exp.Placeholder, "a parameter"),
+    (exp.Parameter, "a parameter"),
+)
+
+
+def _function_name(function: exp.Func) -> str:
+    return function.name if isinstance(function, exp.Anonymous) else function.sql_name()
+
+
+def _refuse_outside(tree: exp.Expression, where: str) -> None:
+    for node in tree.walk():
+        if isinstance(node, exp.Func) and _OUTSIDE.match(_function_name(node)):
+            raise DefinitionError(
+                f"{where}: {_function_name(node).lower()}() reads outside the warehouse's tables; "
+                "use path= for files"
+            )
+        if isinstance(node, exp.Table) and (
+            isinstance(node.this, exp.Literal) or _FILE_NAME.search(node.name)
+        ):
+            raise DefinitionError(f"{where}: {node.name!r} names a file; use path= for files")
+        if isinstance(node, exp.DDL | exp.DML | exp.Command | exp.Into):
+            raise DefinitionError(f"{where}: stored SQL may only read; found {node.key.upper()}")
+
+
+def _first_finding(error: sqlglot.ParseError) -> str:
+    return re.sub(r"\x1b\[\d+m", "", str(error)).splitlines()[0]

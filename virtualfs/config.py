@@ -1,0 +1,178 @@
+"""The configuration file ``virtualfs.toml``: found, read, checked; secrets expanded, never shown."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from virtualfs.errors import ConfigError, did_you_mean
+
+__all__ = ["Cache", "Config", "Server", "Warehouse", "find_config", "load_config"]
+
+FILE_NAME = "virtualfs.toml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Warehouse(_Section):
+    """``[warehouses.NAME]``: where one warehouse is and how it is opened."""
+
+    url: SecretStr
+    read_only: bool = True
+
+
+class Cache(_Section):
+    """``[cache]``: where hot keys are kept."""
+
+    url: SecretStr = SecretStr("memory://")
+
+
+class Server(_Section):
+    """``[server]``: where the GraphQL API listens."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    token: SecretStr | None = None
+
+
+class Config(_Section):
+    """Everything that ``virtualfs.toml`` says.
+
+    Parameters
+    ----------
+    project
+        Name of the project; the only key that is required.
+    definitions
+        Modules or YAML files, from the configuration file's folder.
+    registry
+        SQLAlchemy URL of the registry.
+    clock
+        The "now" of online reads, to replay old data; the process's clock when None.
+    folder
+        The folder that relative paths are meant from.
+    """
+
+    project: str = Field(min_length=1, pattern=r"^\w[\w.\-]*$")
+    definitions: tuple[str, ...] = ()
+    registry: SecretStr = SecretStr("sqlite:///.virtualfs/registry.db")
+    clock: datetime | None = None
+    warehouses: dict[str, Warehouse] = {}
+    cache: Cache = Cache()
+    server: Server = Server()
+    folder: Path = Field(default_factory=Path.cwd, exclude=True)
+
+    @field_validator("clock")
+    @classmethod
+    def _instant(cls, clock: datetime | None) -> datetime | None:
+        if clock is not None:
+            clock = clock.replace(tzinfo=UTC) if clock.tzinfo is None else clock.astimezone(UTC)
+        return clock
+
+    def definition_paths(self) -> list[Path]:
+        """Return the definition files as absolute paths."""
+        return [(self.folder / name).resolve() for name in self.definitions]
+
+    def registry_url(self) -> str:
+        """Return the registry's URL with a relative SQLite path made absolute."""
+        return self.absolute_url(self.registry.get_secret_value())
+
+    def absolute_url(self, url: str) -> str:
+        """Return a file URL of the form ``scheme://relative/path`` with its path made absolute."""
+        match = re.fullmatch(r"(sqlite:///|duckdb://)(?!/|:memory:)([^?]+)(\?.*)?", url)
+        if match is None:
+            return url
+        scheme, path, query = match.groups(default="")
+        return f"{scheme}{(self.folder / path).resolve()}{query}"
+
+    def display(self) -> dict[str, Any]:
+        """Return the configuration as plain data with every secret masked."""
+        return self.model_dump(mode="json")
+
+
+def find_config(start: Path | None = None) -> Path | None:
+    """Return the nearest ``virtualfs.toml`` in `start` or a folder above it."""
+    folder = (start or Path.cwd()).resolve()
+    for candidate in (folder, *folder.parents):
+        if (candidate / FILE_NAME).is_file():
+            return candidate / FILE_NAME
+    return None
+
+
+def load_config(path: Path | str | None = None) -> Config:
+    """Read and check a configuration file; found upward from here when `path` is None.
+
+    Raises
+    ------
+    ConfigError
+        There is no such file, it is not TOML, or a setting is unknown or malformed.
+    """
+    if path is None:
+        found = find_config()
+        if found is None:
+            raise ConfigError(
+                f"there is no {FILE_NAME} in {Path.cwd()} or above it; "
+                "run `virtualfs init` to make a project, or pass config="
+            )
+        path = found
+    file = Path(path)
+    if file.is_dir():
+        file = file / FILE_NAME
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not TOML: {error}") from None
+    try:
+        return Config(**_expand(content, file), folder=file.resolve().parent)
+    except ValidationError as error:
+        raise ConfigError(f"{file}:\n  " + "\n  ".join(_findings(error))) from None
+    except TypeError:
+        raise ConfigError(f"{file}: 'folder' is not a setting") from None
+
+
+def _expand(value: Any, file: Path) -> Any:
+    if isinstance(value, str):
+
+        def replace(match: re.Match[str]) -> str:
+            name = match.group(1)
+            if name not in os.environ:
+                raise ConfigError(f"{file}: the environment variable {name} is not set")
+            return os.environ[name]
+
+        return re.sub(r"\$\{(\w+)\}", replace, value)
+    if isinstance(value, dict):
+        return {key: _expand(item, file) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, file) for item in value]
+    return value
+
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "warehouses": Warehouse,
+    "cache": Cache,
+    "server": Server,
+}
+
+
+def _findings(error: ValidationError) -> list[str]:
+    lines = []
+    for finding in error.errors(include_input=False):
+        where = ".".join(str(part) for part in finding["loc"])
+        if finding["type"] == "extra_forbidden":
+            model = _SECTIONS.get(str(finding["loc"][0]), Config) if "." in where else Config
+            known = [name for name in model.model_fields if name != "folder"]
+            lines.append(f"unknown setting {where!r}. {did_you_mean(str(finding['loc'][-1]), known)}")
+        elif finding["type"] == "missing":
+            lines.append(f"the setting {where!r} is required")
+        else:
+            lines.append(f"{where}: {finding['msg'].removeprefix('Value error, ')}")
+    return lines

@@ -1,0 +1,261 @@
+"""A project: definitions closed over their references and checked once, so later code trusts them.
+
+Definitions are read from Python modules and YAML files; :meth:`Project.of` closes them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from virtualfs.definitions.base import Definition
+from virtualfs.definitions.entity import Entity
+from virtualfs.definitions.feature_service import FeatureService
+from virtualfs.definitions.feature_view import FeatureSelection, FeatureView, check_times
+from virtualfs.definitions.source import Source
+from virtualfs.errors import ConfigError, DefinitionError, did_you_mean
+
+__all__ = ["KINDS", "Project", "definition_from_fields", "load_definitions"]
+
+KINDS: dict[str, type[Definition]] = {
+    "entity": Entity,
+    "source": Source,
+    "feature_view": FeatureView,
+    "feature_service": FeatureService,
+}
+"""Each kind of definition by the name it has in the registry, in order of dependence."""
+
+_YAML_SECTIONS = {
+    "entities": "entity",
+    "sources": "source",
+    "feature_views": "feature_view",
+    "feature_services": "feature_service",
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """Definitions whose references are closed: every name leads to one definition."""
+
+    entities: Mapping[str, Entity] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    views: Mapping[str, FeatureView] = field(default_factory=dict)
+    services: Mapping[str, FeatureService] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, definitions: Iterable[Any], base: Project | None = None) -> Project:
+        """Close `definitions` over their references, reading unknown names from `base`.
+
+        The result holds `base` too, with what `definitions` say again replaced. Views hold names
+        in place of the sources and entities they were written with.
+
+        Raises
+        ------
+        DefinitionError
+            A name stands for two different things, or for nothing.
+        """
+        new: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
+
+        def add(kind: str, item: Definition) -> None:
+            known = new[kind].setdefault(item.name, item)
+            if known != item:
+                raise DefinitionError(
+                    f"two different definitions of {kind.replace('_', ' ')} {item.name!r}; "
+                    "give one of them another name"
+                )
+
+        for item in _flatten(definitions):
+            match item:
+                case Entity():
+                    add("entity", item)
+                case Source():
+                    add("source", item)
+                case FeatureView():
+                    _add_view(item, add)
+                case FeatureService():
+                    for selection in item.features:
+                        if isinstance(selection.view, FeatureView):
+                            _add_view(selection.view, add)
+                    add("feature_service", _by_name_service(item))
+                case _:
+                    raise DefinitionError(
+                        f"{item!r} is not a definition; expected an Entity, Source, FeatureView "
+                        "or FeatureService"
+                    )
+        base = base or cls()
+        project = cls(
+            entities={**base.entities, **new["entity"]},
+            sources={**base.sources, **new["source"]},
+            views={**base.views, **new["feature_view"]},
+            services={**base.services, **new["feature_service"]},
+        )
+        project._check_references()
+        return project
+
+    def by_kind(self) -> dict[str, Mapping[str, Any]]:
+        """Return the definitions by kind and name, in order of dependence."""
+        return {
+            "entity": self.entities,
+            "source": self.sources,
+            "feature_view": self.views,
+            "feature_service": self.services,
+        }
+
+    def source_of(self, view: FeatureView) -> Source:
+        """Return the source that a view of this project reads."""
+        return self.sources[view.source_name]
+
+    def join_keys_of(self, view: FeatureView) -> dict[str, str]:
+        """Return the join keys, name to data type, of a view of this project."""
+        keys: dict[str, str] = {}
+        for name in view.entity_names:
+            keys.update(self.entities[name].join_keys)
+        return keys
+
+    def _check_references(self) -> None:
+        for view in self.views.values():
+            where = f"feature view {view.name!r}"
+            _known(view.source_name, self.sources, "source", where)
+            total = 0
+            for name in view.entity_names:
+                _known(name, self.entities, "entity", where)
+                total += len(self.entities[name].join_keys)
+            if len(self.join_keys_of(view)) != total:
+                raise DefinitionError(
+                    f"{where}: two of its entities share a join key; rename one in the entity"
+                )
+            try:
+                check_times(view, self.source_of(view))
+            except ValueError as error:
+                raise DefinitionError(f"{where}: {error}") from None
+        for service in self.services.values():
+            where = f"feature service {service.name!r}"
+            for selection in service.features:
+                _known(selection.view_name, self.views, "feature view", where)
+                view = self.views[selection.view_name]
+                names = [feature.name for feature in view.features]
+                for name in selection.features or ():
+                    _known(name, names, f"feature of {view.name!r}", where)
+                for key in selection.join_keys:
+                    _known(key, self.join_keys_of(view), f"join key of {view.name!r}", where)
+
+
+def _known(name: str, names: Iterable[str], what: str, where: str) -> None:
+    if name not in names:
+        raise DefinitionError(f"{where}: there is no {what} {name!r}. {did_you_mean(name, names)}")
+
+
+def _flatten(items: Iterable[Any]) -> Iterator[Any]:
+    for item in items:
+        if isinstance(item, ModuleType):
+            yield from _in_module(item)
+        elif isinstance(item, list | tuple):
+            yield from _flatten(item)
+        elif isinstance(item, FeatureSelection) and isinstance(item.view, FeatureView):
+            yield item.view
+        else:
+            yield item
+
+
+def _in_module(module: ModuleType) -> list[Definition]:
+    return [value for value in vars(module).values() if isinstance(value, Definition)]
+
+
+def _add_view(view: FeatureView, add: Any) -> None:
+    if isinstance(view.source, Source):
+        add("source", view.source)
+    for entity in view.entities:
+        if isinstance(entity, Entity):
+            add("entity", entity)
+    closed = view.model_copy(update={"source": view.source_name, "entities": view.entity_names})
+    add("feature_view", closed)
+
+
+def _by_name_service(service: FeatureService) -> FeatureService:
+    selections = tuple(
+        selection.model_copy(update={"view": selection.view_name}) for selection in service.features
+    )
+    return service.model_copy(update={"features": selections})
+
+
+def definition_from_fields(kind: str, fields: Mapping[str, Any]) -> Definition:
+    """Build a definition from plain fields, as YAML and the registry hold them.
+
+    Raises
+    ------
+    DefinitionError
+        A field is unknown, missing or malformed.
+    """
+    if not isinstance(fields, Mapping) or not isinstance(fields.get("name"), str):
+        raise DefinitionError(f"a {kind.replace('_', ' ')} needs fields with a name, not {fields!r}")
+    try:
+        return KINDS[kind](**fields)
+    except TypeError as error:
+        missing = str(error).split("argument")[-1].lstrip("s: ")
+        raise DefinitionError(f"{kind.replace('_', ' ')} {fields['name']!r} lacks {missing}") from None
+
+
+def load_definitions(path: Path) -> list[Definition]:
+    """Read the definitions of one Python module or YAML file.
+
+    Raises
+    ------
+    ConfigError
+        The file does not exist, or is neither Python nor YAML.
+    DefinitionError
+        The file cannot be read as definitions; the message names the file.
+    """
+    if not path.is_file():
+        raise ConfigError(f"definitions file {path} does not exist; see definitions= in the config")
+    if path.suffix in {".yaml", ".yml"}:
+        return _load_yaml(path)
+    if path.suffix == ".py":
+        return _load_module(path)
+    raise ConfigError(f"{path}: definitions are read from .py, .yaml and .yml files only")
+
+
+def _load_module(path: Path) -> list[Definition]:
+    name = f"_virtualfs_definitions_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent))  # so that a project's modules can import each other
+    try:
+        spec.loader.exec_module(module)
+    except DefinitionError as error:
+        raise DefinitionError(f"{path}: {error}") from error
+    except Exception as error:
+        raise DefinitionError(f"{path} failed: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return _in_module(module)
+
+
+def _load_yaml(path: Path) -> list[Definition]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise DefinitionError(f"{path} is not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise DefinitionError(f"{path}: expected sections {', '.join(_YAML_SECTIONS)}")
+    found = []
+    for section, items in content.items():
+        if section not in _YAML_SECTIONS:
+            hint = did_you_mean(str(section), _YAML_SECTIONS)
+            raise DefinitionError(f"{path}: unknown section {section!r}. {hint}")
+        if not isinstance(items, list):
+            raise DefinitionError(f"{path}: {section} must be a list")
+        for item in items:
+            try:
+                found.append(definition_from_fields(_YAML_SECTIONS[section], item))
+            except DefinitionError as error:
+                raise DefinitionError(f"{path}: {error}") from None
+    return found
