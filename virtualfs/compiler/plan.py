@@ -54,6 +54,9 @@ class ResolvedView(Model):
     description: str = ""
     version: int | None = None
 
+    def __hash__(self) -> int:
+        return hash((self.fingerprint, self.version))
+
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the features, in order."""

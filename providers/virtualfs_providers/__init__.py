@@ -1,0 +1,1 @@
+"""One file per warehouse or online store; see providers/README.md."""

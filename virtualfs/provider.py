@@ -1,0 +1,123 @@
+"""What a warehouse or an online store must be, and how one is found by the scheme of its URL.
+
+Providers register under the entry-point group ``virtualfs.providers``, named by URL scheme; each
+entry is a :class:`WarehouseProvider` or an :class:`OnlineStoreProvider`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from virtualfs import config
+from virtualfs.capabilities import Capabilities
+from virtualfs.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    import ibis.expr.datatypes as dt
+    import pyarrow as pa
+
+__all__ = [
+    "OnlineStore",
+    "OnlineStoreProvider",
+    "Session",
+    "Warehouse",
+    "WarehouseProvider",
+    "load_provider",
+]
+
+
+class Session(Protocol):
+    """One conversation with a warehouse, holding at most one temporary spine table."""
+
+    def load_spine(self, name: str, table: pa.Table) -> None:
+        """Make a temporary table of the client's rows."""
+
+    def execute(self, statement: str) -> None:
+        """Run a statement that returns nothing."""
+
+    def query(self, statement: str) -> pa.Table:
+        """Run a SELECT and return all of its rows."""
+
+    def stream(self, statement: str, rows: int) -> pa.RecordBatchReader:
+        """Run a SELECT and return its rows in batches of about `rows`."""
+
+
+class Warehouse(Protocol):
+    """One open warehouse. All failures of the engine are raised as ``WarehouseError``."""
+
+    name: str
+    capabilities: Capabilities
+
+    @property
+    def connection(self) -> Any:
+        """The Ibis connection."""
+
+    def session(self, *, shared: bool = False) -> AbstractContextManager[Session]:
+        """Open a session; a shared one sees what the Ibis connection itself has registered."""
+
+    def describe(self, select: str) -> Mapping[str, dt.DataType]:
+        """Return the columns and types of a SELECT without running it."""
+
+    def table_names(self) -> Sequence[str]:
+        """Return the names of the tables and views, for messages."""
+
+    def ping(self) -> None:
+        """Raise ``WarehouseError`` unless the warehouse answers."""
+
+    def close(self) -> None:
+        """Close what this object opened itself."""
+
+
+@runtime_checkable
+class WarehouseProvider(Protocol):
+    """How warehouses of one kind are opened."""
+
+    def open(self, name: str, settings: config.Warehouse, url: str) -> Warehouse:
+        """Connect as the configuration says."""
+
+    def adopt(self, name: str, connection: Any) -> Warehouse:
+        """Use an Ibis connection that the caller made and keeps."""
+
+
+class OnlineStore(Protocol):
+    """Where hot rows are kept as bytes. A cache: it may forget anything at any time."""
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the values of `keys` in order, None for those not held, in one round trip."""
+
+    def set_many(self, items: Mapping[bytes, bytes], seconds: float | None) -> None:
+        """Keep `items`, for `seconds` or until replaced, in one round trip."""
+
+    def ping(self) -> None:
+        """Raise unless the store answers."""
+
+    def close(self) -> None:
+        """Close connections."""
+
+
+@runtime_checkable
+class OnlineStoreProvider(Protocol):
+    """How online stores of one kind are opened."""
+
+    def open_store(self, url: str) -> OnlineStore:
+        """Connect to the online store at `url`."""
+
+
+def load_provider(scheme: str, setting: str) -> Any:
+    """Return the provider registered for a URL scheme.
+
+    Raises
+    ------
+    ConfigError
+        No installed package provides the scheme; the message lists those that are.
+    """
+    found = {entry.name: entry for entry in entry_points(group="virtualfs.providers")}
+    if scheme not in found:
+        raise ConfigError(
+            f"{setting}: no provider is installed for {scheme}:// URLs. "
+            f"{did_you_mean(scheme, found)}"
+        )
+    return found[scheme].load()
