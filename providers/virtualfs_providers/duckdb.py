@@ -8,6 +8,7 @@ caller's temporary tables and views.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,11 +33,13 @@ def _builtin(name: str, arguments: tuple[str, ...], result: str) -> Any:
 
     def function() -> None: ...
 
-    function.__name__ = name
+    parameters = [
+        inspect.Parameter(f"argument_{number}", inspect.Parameter.POSITIONAL_ONLY)
+        for number in range(len(arguments))
+    ]
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     types = tuple(ibis.dtype(argument) for argument in arguments)
-    return ibis.udf.scalar.builtin(
-        function, name=name, signature=(types, ibis.dtype(result))
-    )
+    return ibis.udf.scalar.builtin(function, name=name, signature=(types, ibis.dtype(result)))
 
 
 def instant(value: ir.Value, timezone: str, rounding: Literal["up", "down"]) -> ir.Value:

@@ -1,0 +1,1 @@
+"""What is remembered: definitions, their versions, and the revisions that changed them."""
