@@ -1,0 +1,325 @@
+"""Online reads: the cache first, one warehouse query per view for all keys that it lacks.
+
+Rule 12: the answer at T is the point-in-time answer over the data as known at some instant in
+[T - freshness, T]. T is read once per call; the TTL is judged at T, whenever the row was chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from virtualfs.compiler.latest import EVENT, ROW, TIME
+from virtualfs.compiler.plan import FeaturePlan, ResolvedView
+from virtualfs.compiler.program import SPINE, compile_lookup
+from virtualfs.definitions.duration import microseconds
+from virtualfs.dtypes import nullable_pandas
+from virtualfs.errors import SpineError, did_you_mean
+from virtualfs.provider import OnlineStore, Warehouse
+from virtualfs.serving.codec import Row, decode_row, encode_key, encode_row, from_micros, to_micros
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FeatureStatus", "Lookup", "OnlineReader", "OnlineResponse", "answer", "entity_keys"]
+
+
+class FeatureStatus(StrEnum):
+    """How an online value came to be what it is."""
+
+    PRESENT = "PRESENT"
+    NULL_VALUE = "NULL_VALUE"
+    NOT_FOUND = "NOT_FOUND"
+    OUTSIDE_MAX_AGE = "OUTSIDE_MAX_AGE"
+    STALE = "STALE"
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """The keys wanted of one view."""
+
+    view: ResolvedView
+    keys: tuple[tuple[Any, ...], ...]
+
+
+class OnlineReader:
+    """Reads rows for one project through its online store.
+
+    Parameters
+    ----------
+    warehouse
+        Returns the warehouse of a name, opening it when first needed.
+    """
+
+    def __init__(
+        self, project: str, store: OnlineStore, warehouse: Callable[[str], Warehouse]
+    ) -> None:
+        self._project = project
+        self._store = store
+        self._warehouse = warehouse
+
+    def read(self, lookups: Sequence[Lookup], at: datetime, *, cached: bool = True) -> list[list[Row]]:
+        """Return a row for every key of every lookup, in order.
+
+        One trip to the cache for all of them; then one query per view that lacks keys, and one
+        write back per freshness.
+
+        Parameters
+        ----------
+        at
+            The instant T.
+        cached
+            False reads the warehouse alone, as instants other than now must.
+        """
+        instant = to_micros(at)
+        keys = [encode_key(self._project, look.view, key) for look in lookups for key in look.keys]
+        held = iter(self._store.get_many(keys) if cached and keys else [None] * len(keys))
+        answers: list[dict[tuple[Any, ...], Row]] = []
+        missing: dict[ResolvedView, dict[tuple[Any, ...], None]] = {}
+        for look in lookups:
+            found: dict[tuple[Any, ...], Row] = {}
+            for key, data in zip(look.keys, held, strict=False):
+                row = decode_row(look.view, data) if data is not None else None
+                if None in key:
+                    found[key] = Row(instant, None, False, (None,) * len(look.view.features))
+                elif row is not None and _is_fresh(row, look.view, instant):
+                    found[key] = row
+                else:
+                    missing.setdefault(look.view, {})[key] = None
+            answers.append(found)
+        for view, wanted in missing.items():
+            rows = self._from_warehouse(view, list(wanted), instant)
+            if cached:
+                self._write_back(view, rows)
+            for look, found in zip(lookups, answers, strict=True):
+                if look.view == view:
+                    found.update({key: rows[key] for key in look.keys if key in rows})
+        return [
+            [found[key] for key in look.keys]
+            for look, found in zip(lookups, answers, strict=True)
+        ]
+
+    def _from_warehouse(
+        self, view: ResolvedView, keys: Sequence[tuple[Any, ...]], instant: int
+    ) -> dict[tuple[Any, ...], Row]:
+        import ibis
+        import pyarrow as pa
+
+        columns: dict[str, Any] = {
+            ROW: pa.array(range(len(keys)), pa.int64()),
+            TIME: pa.array([instant] * len(keys), pa.int64()).cast(pa.timestamp("us")),
+        }
+        for number, (name, dtype) in enumerate(view.join_keys.items()):
+            columns[name] = pa.array([key[number] for key in keys], ibis.dtype(dtype).to_pyarrow())
+        warehouse = self._warehouse(view.warehouse)
+        with warehouse.session() as session:
+            session.load_spine(SPINE, pa.table(columns))
+            result = session.query(compile_lookup(view, warehouse.capabilities))
+        rows = {key: Row(instant, None, False, (None,) * len(view.features)) for key in keys}
+        events = result.column(EVENT).cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
+        values = [_plain(result.column(name).to_pylist()) for name in view.feature_names]
+        for number, row in enumerate(result.column(ROW).to_pylist()):
+            picked = tuple(column[number] for column in values)
+            rows[keys[row]] = Row(instant, events[number], True, picked)
+        return rows
+
+    def _write_back(self, view: ResolvedView, rows: Mapping[tuple[Any, ...], Row]) -> None:
+        seconds = None if view.freshness is None else view.freshness.total_seconds()
+        if seconds == 0:
+            return
+        self._store.set_many(
+            {encode_key(self._project, view, key): encode_row(row) for key, row in rows.items()},
+            seconds,
+        )
+
+
+def _is_fresh(row: Row, view: ResolvedView, instant: int) -> bool:
+    if row.chosen_at > instant or len(row.values) != len(view.features):
+        return False
+    return view.freshness is None or instant - row.chosen_at <= microseconds(view.freshness)
+
+
+def _plain(values: list[Any]) -> list[Any]:
+    """Return zoned times in UTC, so that cached and fresh values are the same objects' equals."""
+    from datetime import UTC
+
+    return [
+        value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo else value
+        for value in values
+    ]
+
+
+@dataclass(frozen=True)
+class OnlineResponse:
+    """Feature values per entity, in the order asked for.
+
+    Parameters
+    ----------
+    names
+        Feature columns.
+    keys
+        One dict of join keys per entity.
+    values
+        One tuple per entity, each in the order of `names`.
+    """
+
+    names: tuple[str, ...]
+    keys: tuple[dict[str, Any], ...]
+    values: tuple[tuple[Any, ...], ...]
+    _statuses: tuple[tuple[FeatureStatus, ...], ...]
+    _events: tuple[tuple[datetime | None, ...], ...]
+    dtypes: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"OnlineResponse({len(self.values)} entities: {', '.join(self.names)})"
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Return one dict per entity: keys, then features."""
+        return [
+            {**keys, **dict(zip(self.names, row, strict=True))}
+            for keys, row in zip(self.keys, self.values, strict=True)
+        ]
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return a dict of lists: keys, then features."""
+        columns = {name: [keys[name] for keys in self.keys] for name in (self.keys or ({},))[0]}
+        return {**columns, **self._by_feature(self.values)}
+
+    @property
+    def statuses(self) -> dict[str, list[FeatureStatus]]:
+        """Statuses as a dict of lists by feature."""
+        return self._by_feature(self._statuses)
+
+    @property
+    def event_timestamps(self) -> dict[str, list[datetime | None]]:
+        """Event timestamps (UTC) of the rows behind the values, as a dict of lists by feature."""
+        return self._by_feature(self._events)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a pandas frame; integers and booleans stay whole beside NULLs."""
+        import ibis
+        import pyarrow as pa
+
+        columns = self.to_dict()
+        arrays = {
+            name: pa.array(values, ibis.dtype(self.dtypes[name]).to_pyarrow())
+            if name in self.dtypes
+            else pa.array(values)
+            for name, values in columns.items()
+        }
+        return pa.table(arrays).to_pandas(types_mapper=nullable_pandas)
+
+    def _by_feature(self, rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+        return {name: [row[number] for row in rows] for number, name in enumerate(self.names)}
+
+
+def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
+    """Return the join keys of each entity, checked and in canonical types.
+
+    Raises
+    ------
+    SpineError
+        A join key is missing or mistyped; the message says at which entity.
+    """
+    if isinstance(entities, Mapping):
+        lengths = {name: len(values) for name, values in entities.items()}
+        if len(set(lengths.values())) > 1:
+            raise SpineError(f"the lists of join keys differ in length: {lengths}")
+        count = next(iter(lengths.values()), 0)
+        entities = [{name: entities[name][row] for name in entities} for row in range(count)]
+    if isinstance(entities, str) or not isinstance(entities, Sequence):
+        raise SpineError("entities must be a list of dicts, or a dict of lists")
+    checked = []
+    for number, entity in enumerate(entities):
+        if not isinstance(entity, Mapping):
+            raise SpineError(f"entity {number} is {type(entity).__name__}, expected a dict of keys")
+        keys = {}
+        for name, dtype in plan.key_columns.items():
+            if name not in entity:
+                raise SpineError(
+                    f"entity {number} lacks the join key {name!r}. {did_you_mean(name, entity)}"
+                )
+            keys[name] = _checked_key(entity[name], dtype, f"entity {number}, join key {name!r}")
+        checked.append(keys)
+    return checked
+
+
+def _checked_key(value: Any, dtype: str, where: str) -> Any:
+    if hasattr(value, "item") and type(value).__module__ == "numpy":
+        value = value.item()
+    if value is None:
+        return None
+    family = dtype.split("(")[0]
+    expected: dict[str, type | tuple[type, ...]] = {
+        "string": str, "boolean": bool, "date": date, "timestamp": datetime, "uuid": UUID,
+        "binary": bytes, "float32": (float, int), "float64": (float, int), "decimal": (Decimal, int),
+    }
+    wanted = expected.get(family, int)
+    fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
+    if family == "date" and isinstance(value, datetime):
+        fits = False
+    if family == "float64" and fits:
+        value = float(value)
+    if family.startswith(("int", "uint")) and fits:
+        bits = int(family.lstrip("uint"))
+        low, high = (0, 2**bits) if family.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+        if not low <= value < high:
+            raise SpineError(f"{where}: {value} is out of the range of {dtype}")
+    if not fits:
+        raise SpineError(f"{where}: expected {dtype}, not {value!r} ({type(value).__name__})")
+    return value
+
+
+def lookups(plan: FeaturePlan, keys: Sequence[Mapping[str, Any]]) -> list[Lookup]:
+    """Return what to read for a plan, one lookup per part."""
+    return [
+        Lookup(part.view, tuple(tuple(item[name] for name in part.key_columns) for item in keys))
+        for part in plan.parts
+    ]
+
+
+def status_of(row: Row, view: ResolvedView, instant: int) -> FeatureStatus:
+    """Return a row's own status at an instant: NOT_FOUND, OUTSIDE_MAX_AGE or PRESENT."""
+    if not row.found:
+        return FeatureStatus.NOT_FOUND
+    if view.ttl is not None and row.event is not None:
+        if timedelta(microseconds=instant - row.event) > view.ttl:
+            return FeatureStatus.OUTSIDE_MAX_AGE
+    return FeatureStatus.PRESENT
+
+
+def answer(
+    plan: FeaturePlan,
+    keys: Sequence[dict[str, Any]],
+    rows: Sequence[Sequence[Row]],
+    at: datetime,
+) -> OnlineResponse:
+    """Put the rows of each part together as values, statuses and event timestamps."""
+    instant = to_micros(at)
+    columns: dict[str, list[tuple[Any, FeatureStatus, datetime | None]]] = {}
+    for part, found in zip(plan.parts, rows, strict=True):
+        place = {name: number for number, name in enumerate(part.view.feature_names)}
+        judged = [(row, status_of(row, part.view, instant)) for row in found]
+        for feature, output in part.outputs:
+            cells = []
+            for row, status in judged:
+                value = row.values[place[feature]] if status is FeatureStatus.PRESENT else None
+                if status is FeatureStatus.PRESENT and value is None:
+                    status = FeatureStatus.NULL_VALUE
+                event = None if row.event is None else from_micros(row.event)
+                cells.append((value, status, event))
+            columns[output] = cells
+    cells_by_row = [[columns[name][n] for name in plan.columns] for n in range(len(keys))]
+    return OnlineResponse(
+        names=plan.columns,
+        keys=tuple(keys),
+        values=tuple(tuple(cell[0] for cell in row) for row in cells_by_row),
+        _statuses=tuple(tuple(cell[1] for cell in row) for row in cells_by_row),
+        _events=tuple(tuple(cell[2] for cell in row) for row in cells_by_row),
+        dtypes={**plan.key_columns, **plan.dtypes()},
+    )

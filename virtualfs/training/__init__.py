@@ -1,0 +1,1 @@
+"""Training datasets: spines going in, point-in-time answers coming out."""

@@ -1,0 +1,274 @@
+"""Spines: the rows whose features are wanted, wherever they live.
+
+A spine that the client holds (pandas, polars, pyarrow) sends only row ids, instants and keys; its
+own columns never travel, so they come back unchanged. A spine in the warehouse (SQL text, an Ibis
+table) is never downloaded to be sent back: it is evaluated once, into a temporary table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlglot
+from sqlglot import exp
+
+from virtualfs.capabilities import Capabilities
+from virtualfs.compiler import sql
+from virtualfs.compiler.latest import ROW, TIME
+from virtualfs.compiler.plan import RESERVED, FeaturePlan
+from virtualfs.compiler.program import SPINE
+from virtualfs.dtypes import key_family
+from virtualfs.errors import SpineError, did_you_mean
+from virtualfs.provider import Warehouse
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+    import pyarrow as pa
+
+__all__ = ["ClientSpine", "Spine", "WarehouseSpine", "read_spine"]
+
+
+@dataclass(frozen=True)
+class ClientSpine:
+    """Rows that the client holds, as pandas, polars or pyarrow."""
+
+    original: Any
+    columns: tuple[str, ...]
+
+    def arrow(self, columns: Sequence[str]) -> pa.Table:
+        """Return some of the columns as Arrow."""
+        import pyarrow as pa
+
+        module = type(self.original).__module__.partition(".")[0]
+        if module == "pandas":
+            try:
+                return pa.Table.from_pandas(
+                    self.original[list(columns)], preserve_index=False
+                ).replace_schema_metadata(None)
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                raise SpineError(
+                    f"the spine's columns {', '.join(columns)} cannot be read: "
+                    f"{error.args[0]}; give each column one type"
+                ) from None
+        if module == "polars":
+            return self.original.select(list(columns)).to_arrow()
+        return self.original.select(list(columns))
+
+    def check(self, plan: FeaturePlan, timestamp: str) -> None:
+        """Raise SpineError unless the columns that the plan needs exist and fit."""
+        import ibis
+
+        needed = _needed(plan, timestamp, self.columns)
+        schema = self.arrow(needed).schema
+        dtypes = {}
+        for name in needed:
+            kind = schema.field(name).type
+            kind = getattr(kind, "value_type", kind) if str(kind).startswith("dict") else kind
+            try:
+                dtypes[name] = ibis.dtype(kind)
+            except Exception:  # noqa: BLE001 - Ibis raises several kinds for types it lacks
+                raise SpineError(f"the spine's column {name!r} has type {kind}") from None
+        _check_types(plan, timestamp, dtypes)
+
+    def narrow(self, plan: FeaturePlan, timestamp: str, keep: Sequence[str] = ()) -> pa.Table:
+        """Return row ids, instants, keys, and the columns in `keep`, as Arrow."""
+        import numpy as np
+        import pyarrow as pa
+
+        needed = _needed(plan, timestamp, self.columns)
+        table = self.arrow([*dict.fromkeys([*needed, *keep])])
+        columns: dict[str, Any] = {ROW: pa.array(np.arange(table.num_rows, dtype="int64"))}
+        columns[TIME] = (
+            _instants(table.column(timestamp))
+            if plan.needs_time
+            else pa.nulls(table.num_rows, pa.timestamp("us"))
+        )
+        declared = plan.key_columns
+        for name in [*dict.fromkeys([*declared, *keep])]:
+            column = table.column(name)
+            if pa.types.is_dictionary(column.type):
+                column = column.cast(column.type.value_type)
+            if pa.types.is_null(column.type) and name in declared:
+                import ibis
+
+                column = column.cast(ibis.dtype(declared[name]).to_pyarrow())
+            columns[name] = column
+        return pa.table(columns)
+
+    def expression(self, connection: Any) -> ir.Table:
+        """Return the spine as an Ibis table."""
+        import ibis
+
+        return ibis.memtable(self.arrow(self.columns))
+
+
+@dataclass(frozen=True)
+class WarehouseSpine:
+    """Rows that live in the warehouse, as SQL text or an Ibis table."""
+
+    sql: str
+    schema: dict[str, Any]
+    expr: Any = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the spine's columns."""
+        return tuple(self.schema)
+
+    def check(self, plan: FeaturePlan, timestamp: str) -> None:
+        """Raise SpineError unless the columns that the plan needs exist and fit."""
+        needed = _needed(plan, timestamp, self.columns)
+        _check_types(plan, timestamp, {name: self.schema[name] for name in needed})
+
+    def statement(self, plan: FeaturePlan, timestamp: str, capabilities: Capabilities) -> str:
+        """Return the statement that evaluates the spine into its temporary table."""
+        import ibis
+
+        dialect = capabilities.dialect
+        source = ibis.table(self.schema, name=SPINE)
+        at = (
+            capabilities.instant(source[timestamp], "UTC", "down")
+            if plan.needs_time
+            else ibis.null("timestamp(6)")
+        )
+        tree = sql.render(source.select(ibis.row_number().name(ROW), at.name(TIME), source), dialect)
+        query = sqlglot.parse_one(self.sql, dialect=dialect)
+
+        def bound(node: exp.Expression) -> exp.Expression:
+            if isinstance(node, exp.Table) and node.name == SPINE:
+                alias = exp.TableAlias(this=sql.identifier(node.alias))
+                return exp.Subquery(this=query, alias=alias)
+            return node
+
+        create = exp.Create(
+            this=exp.to_table(SPINE),
+            kind="TABLE",
+            replace=True,
+            properties=exp.Properties(expressions=[exp.TemporaryProperty()]),
+            expression=tree.transform(bound),
+        )
+        return sql.text(create, dialect)
+
+    def expression(self, connection: Any) -> ir.Table:
+        """Return the spine as an Ibis table."""
+        return self.expr if self.expr is not None else connection.sql(self.sql, schema=self.schema)
+
+
+Spine = ClientSpine | WarehouseSpine
+
+
+def read_spine(spine: Any, warehouse: Warehouse) -> Spine:
+    """Recognise a spine: pandas, polars, pyarrow, a record-batch reader, Ibis, or SQL text.
+
+    Raises
+    ------
+    SpineError
+        It is none of these, has a column twice or under a reserved name, or lives elsewhere.
+    """
+    found: Spine
+    if isinstance(spine, str):
+        found = WarehouseSpine(spine, _describe(spine, warehouse))
+    else:
+        module = type(spine).__module__.partition(".")[0]
+        if module == "ibis":
+            found = _ibis_spine(spine, warehouse)
+        elif module == "pandas" and type(spine).__name__ == "DataFrame":
+            found = ClientSpine(spine, tuple(spine.columns))
+        elif module == "polars" and type(spine).__name__ in ("DataFrame", "LazyFrame"):
+            frame = spine.collect() if type(spine).__name__ == "LazyFrame" else spine
+            found = ClientSpine(frame, tuple(frame.columns))
+        elif module == "pyarrow":
+            table = spine.read_all() if hasattr(spine, "read_all") else spine
+            found = ClientSpine(table, tuple(table.schema.names))
+        else:
+            raise SpineError(
+                f"a spine is a pandas, polars or pyarrow table, an Ibis table or SQL text, "
+                f"not {type(spine).__name__}"
+            )
+    names = found.columns
+    if not all(isinstance(name, str) for name in names):
+        raise SpineError("the spine's column names must be text")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SpineError(f"the spine has columns twice: {', '.join(twice)}; rename one of each")
+    reserved = [name for name in names if name.startswith(RESERVED)]
+    if reserved:
+        raise SpineError(f"column names that start with '__' are reserved: {', '.join(reserved)}")
+    return found
+
+
+def _describe(text: str, warehouse: Warehouse) -> dict[str, Any]:
+    dialect = warehouse.capabilities.dialect
+    try:
+        trees = [tree for tree in sqlglot.parse(text, dialect=dialect) if tree is not None]
+    except sqlglot.ParseError as error:
+        raise SpineError(f"the spine is not SQL: {str(error).splitlines()[0]}") from None
+    if len(trees) != 1 or not isinstance(trees[0], exp.Query):
+        raise SpineError("the spine's SQL must be exactly one SELECT")
+    return dict(warehouse.describe(text))
+
+
+def _ibis_spine(spine: Any, warehouse: Warehouse) -> WarehouseSpine:
+    if not hasattr(spine, "schema"):
+        raise SpineError("an Ibis spine must be a table")
+    backends, _ = spine._find_backends()
+    if any(backend is not warehouse.connection for backend in backends):
+        raise SpineError(
+            f"the Ibis spine belongs to another connection than warehouse {warehouse.name!r}; "
+            "hand that connection to FeatureStore(connections=...), or pass spine.to_pyarrow()"
+        )
+    text = warehouse.connection.compile(spine)
+    return WarehouseSpine(text, dict(spine.schema().items()), spine)
+
+
+def _needed(plan: FeaturePlan, timestamp: str, columns: Sequence[str]) -> list[str]:
+    needed = list(plan.key_columns)
+    for name in needed:
+        if name not in columns:
+            raise SpineError(
+                f"the spine lacks the join key {name!r}. {did_you_mean(name, columns)} "
+                "Use view.with_join_keys({...}) where the spine calls it otherwise"
+            )
+    if plan.needs_time:
+        if timestamp not in columns:
+            raise SpineError(
+                f"the spine has no timestamp column {timestamp!r}; name it with timestamp=. "
+                f"{did_you_mean(timestamp, columns)}"
+            )
+        needed.append(timestamp)
+    return [*dict.fromkeys(needed)]
+
+
+def _check_types(plan: FeaturePlan, timestamp: str, dtypes: dict[str, Any]) -> None:
+    import ibis
+
+    for name, declared in plan.key_columns.items():
+        found = dtypes[name]
+        if not found.is_null() and key_family(found) != key_family(ibis.dtype(declared)):
+            raise SpineError(
+                f"the spine's join key {name!r} is {found}, but the features are keyed by "
+                f"{declared}; convert the column"
+            )
+    if plan.needs_time:
+        found = dtypes[timestamp]
+        if not (found.is_timestamp() or found.is_date() or found.is_null()):
+            raise SpineError(
+                f"the spine's timestamp column {timestamp!r} is {found}; convert it to timestamps, "
+                "for example with pandas.to_datetime(..., utc=True)"
+            )
+
+
+def _instants(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return instants as naive UTC microseconds; finer times round down (rule 9)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        if kind.tz is not None:
+            column = column.cast(pa.timestamp(kind.unit, "UTC")).cast(pa.timestamp(kind.unit))
+        if kind.unit == "ns":
+            column = pc.floor_temporal(column, unit="microsecond")
+    return column.cast(pa.timestamp("us"))
