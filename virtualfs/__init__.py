@@ -1,0 +1,114 @@
+"""VirtualFS: a virtual feature store over the SQL warehouses you already have.
+
+>>> import virtualfs as vfs
+>>> airport = vfs.Entity("airport", join_keys={"origin": "string"})
+>>> weather = vfs.FeatureView(
+...     "airport_weather",
+...     source=vfs.Source("weather", table="weather", event_timestamp="time_hour"),
+...     entities=[airport],
+...     features=["temp", vfs.Feature("freezing", "temp <= 32")],
+...     ttl="3h",
+... )
+
+Names are loaded when first used, so that ``import virtualfs`` and the command line start at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ibis import _
+
+    from virtualfs.config import Config, load_config
+    from virtualfs.definitions.entity import Entity
+    from virtualfs.definitions.feature_service import FeatureService
+    from virtualfs.definitions.feature_view import Feature, FeatureSelection, FeatureView
+    from virtualfs.definitions.source import Source
+    from virtualfs.errors import (
+        ConfigError,
+        DefinitionError,
+        NotFoundError,
+        PermissionDeniedError,
+        PlanConflictError,
+        RegistryError,
+        SpineError,
+        UnsupportedByWarehouseError,
+        VirtualFSError,
+        WarehouseError,
+    )
+    from virtualfs.registry.diff import Plan, Revision
+    from virtualfs.serving.online import FeatureStatus, OnlineResponse
+    from virtualfs.store import FeatureStore
+    from virtualfs.training.dataset import TrainingDataset
+
+_HOMES = {
+    "_": "ibis",
+    "Config": "virtualfs.config",
+    "ConfigError": "virtualfs.errors",
+    "DefinitionError": "virtualfs.errors",
+    "Entity": "virtualfs.definitions.entity",
+    "Feature": "virtualfs.definitions.feature_view",
+    "FeatureSelection": "virtualfs.definitions.feature_view",
+    "FeatureService": "virtualfs.definitions.feature_service",
+    "FeatureStatus": "virtualfs.serving.online",
+    "FeatureStore": "virtualfs.store",
+    "FeatureView": "virtualfs.definitions.feature_view",
+    "NotFoundError": "virtualfs.errors",
+    "OnlineResponse": "virtualfs.serving.online",
+    "PermissionDeniedError": "virtualfs.errors",
+    "Plan": "virtualfs.registry.diff",
+    "PlanConflictError": "virtualfs.errors",
+    "RegistryError": "virtualfs.errors",
+    "Revision": "virtualfs.registry.diff",
+    "Source": "virtualfs.definitions.source",
+    "SpineError": "virtualfs.errors",
+    "TrainingDataset": "virtualfs.training.dataset",
+    "UnsupportedByWarehouseError": "virtualfs.errors",
+    "VirtualFSError": "virtualfs.errors",
+    "WarehouseError": "virtualfs.errors",
+    "load_config": "virtualfs.config",
+}
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "DefinitionError",
+    "Entity",
+    "Feature",
+    "FeatureSelection",
+    "FeatureService",
+    "FeatureStatus",
+    "FeatureStore",
+    "FeatureView",
+    "NotFoundError",
+    "OnlineResponse",
+    "PermissionDeniedError",
+    "Plan",
+    "PlanConflictError",
+    "RegistryError",
+    "Revision",
+    "Source",
+    "SpineError",
+    "TrainingDataset",
+    "UnsupportedByWarehouseError",
+    "VirtualFSError",
+    "WarehouseError",
+    "_",
+    "load_config",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'virtualfs' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

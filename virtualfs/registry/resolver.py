@@ -1,0 +1,217 @@
+"""From names and definitions to resolved views: references parsed, drafts resolved in a warehouse."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from virtualfs.compiler import sql
+from virtualfs.compiler.plan import ResolvedView, Selection
+from virtualfs.compiler.resolve import resolve_view
+from virtualfs.definitions.feature_service import FeatureService
+from virtualfs.definitions.feature_view import FeatureSelection, FeatureView
+from virtualfs.definitions.project import Project
+from virtualfs.definitions.source import Source
+from virtualfs.errors import DefinitionError, NotFoundError, WarehouseError, did_you_mean
+from virtualfs.provider import Warehouse
+from virtualfs.registry.repository import Registry, State, StoredObject
+
+__all__ = ["Resolver"]
+
+_REFERENCE = re.compile(r"(?P<view>[^:@]+)(@(?P<version>\d+))?:(?P<feature>.+)")
+_SERVICE = re.compile(r"(?P<service>[^:@]+)(@(?P<version>\d+))?")
+
+
+class Resolver:
+    """Answers "which views are meant?" for requests and plans.
+
+    Parameters
+    ----------
+    warehouse
+        Returns the warehouse of a name, opening it when first needed.
+    """
+
+    def __init__(self, registry: Registry, warehouse: Callable[[str], Warehouse]) -> None:
+        self._registry = registry
+        self._warehouse = warehouse
+
+    def resolve(self, project: Project, state: State, names: Iterable[str]) -> dict[str, ResolvedView]:
+        """Resolve views of a project against their warehouses.
+
+        Raises
+        ------
+        DefinitionError
+            A view does not fit its source.
+        """
+        return {name: self._resolve_view(project, state, name) for name in names}
+
+    def close_sources(self, definitions: Iterable[Any]) -> list[Any]:
+        """Turn sources given as Ibis functions into queries, by running each function once."""
+
+        def closed(item: Any) -> Any:
+            if isinstance(item, Source) and item.expr is not None:
+                return self._as_query(item)
+            if isinstance(item, FeatureView) and isinstance(item.source, Source):
+                return item.model_copy(update={"source": closed(item.source)})
+            if isinstance(item, FeatureSelection) and isinstance(item.view, FeatureView):
+                return item.model_copy(update={"view": closed(item.view)})
+            if isinstance(item, FeatureService):
+                features = tuple(closed(selection) for selection in item.features)
+                return item.model_copy(update={"features": features})
+            if isinstance(item, list | tuple):
+                return [closed(element) for element in item]
+            return item
+
+        return [closed(item) for item in definitions]
+
+    def _as_query(self, source: Source) -> Source:
+        warehouse = self._warehouse(source.warehouse)
+        try:
+            table = source.expr(warehouse.connection)  # type: ignore[misc]
+            text = sql.text(
+                sql.render(table, warehouse.capabilities.dialect), warehouse.capabilities.dialect
+            )
+        except Exception as error:
+            raise DefinitionError(
+                f"source {source.name!r}: expr= failed: {type(error).__name__}: {error}"
+            ) from error
+        return source.as_query(text)
+
+    def _resolve_view(self, project: Project, state: State, name: str) -> ResolvedView:
+        view = project.views[name]
+        source = project.source_of(view)
+        warehouse = self._warehouse(source.warehouse)
+        stored = state.objects.get(("feature_view", name))
+        rendered = {}
+        if stored is not None:
+            old = {f["name"]: f.get("expr") for f in stored.definition["features"]}
+            new = {f.name: f.model_dump(mode="json")["expr"] for f in view.features}
+            kept = {f["name"]: f["sql"] for f in (stored.resolved or {})["features"]}
+            rendered = {f: kept[f] for f, expr in new.items() if f in kept and old.get(f) == expr}
+        try:
+            resolved = resolve_view(
+                view,
+                source,
+                project.join_keys_of(view),
+                warehouse.capabilities,
+                warehouse.describe,
+                rendered,
+            )
+        except WarehouseError as error:
+            raise DefinitionError(f"feature view {name!r}, source {source.name!r}: {error}") from None
+        if stored is not None and stored.fingerprint == resolved.fingerprint:
+            return resolved.model_copy(update={"version": stored.version})
+        return resolved
+
+    def selections(self, features: Any, state: State) -> list[Selection]:
+        """Return what a request's `features` mean: a service, references, views or selections.
+
+        Raises
+        ------
+        NotFoundError
+            A name is not in the registry.
+        """
+        if isinstance(features, str) and ":" not in features:
+            return self._service(features, state)
+        if isinstance(features, str | FeatureView | FeatureService | FeatureSelection):
+            features = [features]
+        if not isinstance(features, Sequence):
+            raise NotFoundError(
+                "features must be a service's name, a list of 'view:feature' references, or views"
+            )
+        found: list[Selection] = []
+        drafts = [item for item in features if not isinstance(item, str)]
+        closed = iter(self.close_sources(drafts))
+        for item in features:
+            if isinstance(item, str):
+                found += self._reference(item, state)
+            else:
+                found += self._draft(next(closed), state)
+        return found
+
+    def view(self, name: str, state: State, version: int | None = None) -> ResolvedView:
+        """Return an applied view, the current version unless one is named.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such view, or it never had that version.
+        """
+        if version is None and "@" in name:
+            name, _, number = name.partition("@")
+            version = int(number) if number.isdigit() else None
+        stored = self._stored("feature_view", name, version, state)
+        return stored.view()
+
+    def _stored(self, kind: str, name: str, version: int | None, state: State) -> StoredObject:
+        what = kind.replace("_", " ")
+        current = state.objects.get((kind, name))
+        if current is not None and version in (None, current.version):
+            return current
+        if version is not None:
+            old = self._registry.version(kind, name, version)
+            if old is not None:
+                return old
+            if current is not None:
+                raise NotFoundError(
+                    f"{what} {name!r} has no version {version}; it is at {current.version}"
+                )
+        hint = did_you_mean(name, state.of_kind(kind))
+        raise NotFoundError(f"there is no {what} {name!r} in the registry. {hint}")
+
+    def _service(self, text: str, state: State) -> list[Selection]:
+        match = _SERVICE.fullmatch(text)
+        if match is None:
+            raise NotFoundError(f"{text!r} is not a service's name")
+        version = int(match["version"]) if match["version"] else None
+        service = match["service"]
+        if ("feature_service", service) not in state.objects and version is None:
+            hint = did_you_mean(service, state.of_kind("feature_service"))
+            if ("feature_view", service) in state.objects:
+                hint = f"{service!r} is a feature view; pass ['{service}:feature', ...] or the view."
+            raise NotFoundError(f"there is no feature service {service!r} in the registry. {hint}")
+        stored = self._stored("feature_service", service, version, state)
+        pins = (stored.resolved or {})["pins"]
+        definition = FeatureService(**stored.definition)
+        return [
+            self._select(item, self.view(item.view_name, state, pins[item.view_name]))
+            for item in definition.features
+        ]
+
+    def _reference(self, text: str, state: State) -> list[Selection]:
+        match = _REFERENCE.fullmatch(text)
+        if match is None:
+            if ("feature_view", text.partition("@")[0]) in state.objects:
+                return [self._select(FeatureSelection(view="v"), self.view(text, state))]
+            raise NotFoundError(
+                f"{text!r} is not a reference; write 'view:feature', or 'view@2:feature'. "
+                f"{did_you_mean(text, state.of_kind('feature_view'))}"
+            )
+        version = int(match["version"]) if match["version"] else None
+        view = self.view(match["view"], state, version)
+        selection = FeatureSelection(view=view.name, features=(match["feature"],))
+        return [self._select(selection, view)]
+
+    def _draft(self, item: Any, state: State) -> list[Selection]:
+        project = Project.of([item], base=state.project())
+        if isinstance(item, FeatureService):
+            return [one for part in item.features for one in self._draft(part, state)]
+        name = item.view_name if isinstance(item, FeatureSelection) else item.name
+        view = self._resolve_view(project, state, name)
+        selection = item if isinstance(item, FeatureSelection) else FeatureSelection(view=name)
+        return [self._select(selection, view)]
+
+    def _select(self, selection: FeatureSelection, view: ResolvedView) -> Selection:
+        for feature in selection.features or ():
+            if feature not in view.feature_names:
+                raise NotFoundError(
+                    f"feature view {view.label} has no feature {feature!r}. "
+                    f"{did_you_mean(feature, view.feature_names)}"
+                )
+        return Selection(
+            view=view,
+            features=selection.features or view.feature_names,
+            name=selection.name or view.name,
+            join_keys=selection.join_keys,
+        )

@@ -1,0 +1,500 @@
+"""FeatureStore: the one object most users meet. A thin facade; the work is done below it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from virtualfs.compiler import latest
+from virtualfs.compiler.plan import plan_features
+from virtualfs.config import Config, Warehouse, find_config, load_config
+from virtualfs.definitions.entity import Entity
+from virtualfs.definitions.feature_view import FeatureView
+from virtualfs.definitions.project import Project, load_definitions
+from virtualfs.definitions.source import Source
+from virtualfs.errors import (
+    ConfigError,
+    DefinitionError,
+    NotFoundError,
+    UnsupportedByWarehouseError,
+    did_you_mean,
+)
+from virtualfs.provider import OnlineStore, load_provider
+from virtualfs.provider import Warehouse as OpenWarehouse
+from virtualfs.registry.diff import Plan, Revision, make_plan
+from virtualfs.registry.repository import Registry, State
+from virtualfs.registry.resolver import Resolver
+from virtualfs.serving.cache import MemoryStore
+from virtualfs.serving.online import OnlineReader, OnlineResponse, answer, entity_keys, lookups
+from virtualfs.training.dataset import TrainingDataset
+from virtualfs.training.spine import read_spine
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+__all__ = ["FeatureStore"]
+
+
+class FeatureStore:
+    """A project's features: planned, applied, built into training sets, read online.
+
+    Parameters
+    ----------
+    config
+        Path of ``virtualfs.toml`` or of its folder, or a :class:`virtualfs.config.Config`; found
+        upward from the current folder if None. With `connections` and no file at all, the project
+        is named after the current folder and every setting has its default.
+    connections
+        Ibis connections of your own, by warehouse name. They stay yours: they are not closed.
+    revision
+        Read the registry as it was at this revision.
+
+    Raises
+    ------
+    ConfigError
+        There is no configuration, or it is wrong.
+    """
+
+    def __init__(
+        self,
+        config: str | Path | Config | None = None,
+        *,
+        connections: Mapping[str, Any] | None = None,
+        revision: int | None = None,
+    ) -> None:
+        if isinstance(config, Config):
+            self.config = config
+        elif config is None and connections and find_config() is None:
+            self.config = Config(project=_project_name(Path.cwd()))
+        else:
+            self.config = load_config(config)
+        self.registry = Registry(self.config.registry_url(), self.config.project)
+        self._revision = revision
+        self._lock = threading.RLock()
+        self._warehouses: dict[str, OpenWarehouse] = {}
+        self._online: OnlineStore | None = None
+        for name, connection in (connections or {}).items():
+            provider = load_provider(connection.name, f"connections[{name!r}]")
+            self._warehouses[name] = provider.adopt(name, connection)
+        self._resolver = Resolver(self.registry, self.warehouse)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"FeatureStore(project={self.config.project!r})"
+
+    def close(self) -> None:
+        """Close everything that the store itself opened."""
+        for warehouse in self._warehouses.values():
+            warehouse.close()
+        if self._online is not None:
+            self._online.close()
+        self.registry.close()
+
+    # -- what is defined
+
+    def state(self) -> State:
+        """Return the registry's objects, at the store's revision or the newest."""
+        return self.registry.state(self._revision)
+
+    def definitions(self) -> list[Any]:
+        """Read the project's definition files."""
+        return [item for path in self.config.definition_paths() for item in load_definitions(path)]
+
+    def plan(
+        self,
+        objects: ModuleType | Iterable[Any] | None = None,
+        *,
+        prune: bool = False,
+        origin: str = "api",
+    ) -> Plan:
+        """Compare definitions with the registry; nothing is written.
+
+        Parameters
+        ----------
+        objects
+            Definitions or a module; None reads the project's definition files.
+        prune
+            Whether to also remove what came from definition files and is no longer there.
+
+        Raises
+        ------
+        DefinitionError
+            A definition is wrong, or does not fit its warehouse.
+        """
+        if self._revision is not None:
+            raise ConfigError("this store reads an old revision; plan with a store opened without")
+        if objects is None:
+            objects, origin = self.definitions(), "files"
+        elif isinstance(objects, ModuleType) or not isinstance(objects, Iterable):
+            objects = [objects]
+        state = self.registry.state()
+        closed = self._resolver.close_sources(_members(objects))
+        given = Project.of(closed, base=state.project())
+        kept = state.project()
+        handed = {
+            (kind, name)
+            for kind, items in given.by_kind().items()
+            for name, item in items.items()
+            if item != kept.by_kind()[kind].get(name)
+        } | _names(closed, kept)
+        if prune:
+            given = _pruned(given, state, handed)
+        views = self._resolver.resolve(given, state, given.views)
+        return make_plan(
+            self.registry, state, given, views, touched=handed, origin=origin, prune=prune
+        )
+
+    def apply(
+        self,
+        objects_or_plan: Plan | ModuleType | Iterable[Any] | None = None,
+        *,
+        prune: bool = False,
+    ) -> Revision:
+        """Write definitions, or a plan made before, to the registry: all of it or nothing.
+
+        Raises
+        ------
+        PlanConflictError
+            The registry has moved since the plan was made.
+        """
+        if isinstance(objects_or_plan, Plan):
+            plan = objects_or_plan
+        else:
+            plan = self.plan(objects_or_plan, prune=prune)
+        if not plan:
+            return Revision(plan.base, plan)
+        return Revision(self.registry.write(plan.writes, plan.base, plan.summary), plan)
+
+    def register_table(
+        self,
+        table: str,
+        *,
+        entity: str,
+        join_keys: Sequence[str],
+        event_timestamp: str | None = None,
+        created_timestamp: str | None = None,
+        features: Sequence[str] | None = None,
+        name: str | None = None,
+        ttl: str | None = None,
+        warehouse: str = "default",
+        timezone: str = "UTC",
+        dry_run: bool = False,
+    ) -> Revision:
+        """Register one existing table as a feature view, in one call that may be repeated.
+
+        Parameters
+        ----------
+        table
+            Table or view in the warehouse.
+        entity
+            Name of the entity that the rows describe; made if there is none.
+        join_keys
+            Columns that name the entity.
+        features
+            Columns to offer; all but keys and times when None.
+        name
+            Name of the view; the table's own when None.
+        dry_run
+            Only plan; the revision returned is the current one, its ``plan`` says what would change.
+
+        Raises
+        ------
+        DefinitionError
+            A column does not exist or does not fit.
+        """
+        opened = self.warehouse(warehouse)
+        from virtualfs.compiler.sql import identifier, table_reference, text
+
+        dialect = opened.capabilities.dialect
+        place = text(table_reference(table, dialect), dialect)
+        schema = opened.describe(f"SELECT * FROM {place}")
+        view_name = name or table.rpartition(".")[2].strip('"')
+        del identifier
+        for column in join_keys:
+            if column not in schema:
+                raise DefinitionError(
+                    f"table {table!r} has no column {column!r}. {did_you_mean(column, schema)}"
+                )
+        keys = {column: str(schema[column]).lstrip("!") for column in join_keys}
+        known = self.state().project().entities.get(entity)
+        if known is None:
+            known = Entity(entity, keys)
+        elif tuple(known.join_keys) != tuple(join_keys):
+            raise DefinitionError(
+                f"entity {entity!r} has the join keys {', '.join(known.join_keys)}; "
+                "name those, or choose another entity"
+            )
+        source = Source(
+            view_name,
+            table=table,
+            warehouse=warehouse,
+            event_timestamp=event_timestamp,
+            created_timestamp=created_timestamp,
+            timezone=timezone,
+        )
+        fixed = {*join_keys, event_timestamp, created_timestamp}
+        chosen = features if features is not None else [c for c in schema if c not in fixed]
+        view = FeatureView(view_name, source=source, entities=[known], features=chosen, ttl=ttl)
+        plan = self.plan([view], origin="registered")
+        return Revision(plan.base, plan) if dry_run else self.apply(plan)
+
+    def list_features(self) -> list[dict[str, Any]]:
+        """Return every feature of the registry: reference, type, entities, description."""
+        return [
+            {
+                "feature": f"{view.name}:{feature.name}",
+                "dtype": feature.dtype,
+                "entities": list(view.entities),
+                "version": view.version,
+                "description": feature.description,
+            }
+            for stored in self.state().of_kind("feature_view").values()
+            for view in (stored.view(),)
+            for feature in view.features
+        ]
+
+    # -- training
+
+    def get_historical_features(
+        self,
+        spine: Any,
+        features: Any,
+        *,
+        timestamp: str = "event_timestamp",
+        full_feature_names: bool = False,
+    ) -> TrainingDataset:
+        """Describe a training dataset: the spine's rows with features as of each row's instant.
+
+        Parameters
+        ----------
+        spine
+            pandas, polars or pyarrow table, record-batch reader, Ibis table, or SQL text.
+        features
+            A service's name, a list of ``"view:feature"`` references, or views; views need not be
+            applied.
+        timestamp
+            The spine's column of instants; naive ones are UTC.
+        full_feature_names
+            Whether every output column is called ``view__feature``.
+
+        Returns
+        -------
+        TrainingDataset
+            Lazy: nothing has run yet.
+
+        Raises
+        ------
+        NotFoundError, SpineError
+            A feature is not known; the spine does not fit the features.
+        """
+        state = self.state()
+        selections = self._resolver.selections(features, state)
+        names = sorted({selection.view.warehouse for selection in selections})
+        if len(names) > 1:
+            raise UnsupportedByWarehouseError(
+                f"the features lie in several warehouses ({', '.join(names)}); "
+                "ask for those of one warehouse at a time"
+            )
+        warehouse = self.warehouse(names[0])
+        read = read_spine(spine, warehouse)
+        plan = plan_features(selections, read.columns, full_names=full_feature_names)
+        read.check(plan, timestamp)
+        context = {
+            "project": self.config.project,
+            "revision": state.revision,
+            "service": features if isinstance(features, str) else None,
+            "warehouse": warehouse.name,
+        }
+        return TrainingDataset(warehouse, read, plan, timestamp, context)
+
+    # -- online
+
+    def get_online_features(self, features: Any, entities: Any) -> OnlineResponse:
+        """Read feature values as of now, from the cache or else the warehouse.
+
+        Parameters
+        ----------
+        features
+            As in :meth:`get_historical_features`.
+        entities
+            A list of dicts of join keys, or a dict of lists.
+
+        Raises
+        ------
+        SpineError
+            A join key is missing or mistyped.
+        WarehouseError
+            The warehouse is needed and cannot be reached.
+        """
+        return self._read_online(features, entities, None)
+
+    async def get_online_features_async(self, features: Any, entities: Any) -> OnlineResponse:
+        """Read feature values as of now without holding up the event loop."""
+        return await asyncio.to_thread(self._read_online, features, entities, None)
+
+    def get_features(
+        self, features: Any, entities: Any, as_of: datetime | None = None
+    ) -> OnlineResponse:
+        """Read the features of some entities at one instant: online, or as of back then."""
+        return self._read_online(features, entities, as_of)
+
+    def _read_online(self, features: Any, entities: Any, as_of: datetime | None) -> OnlineResponse:
+        selections = self._resolver.selections(features, self.state())
+        offline = sorted({s.view.name for s in selections if not s.view.online})
+        if offline and as_of is None:
+            raise NotFoundError(f"not offered online (online=False): {', '.join(offline)}")
+        keys = {key for selection in selections for key in selection.key_columns}
+        plan = plan_features(selections, keys)
+        checked = entity_keys(plan, entities)
+        at = self.now() if as_of is None else _utc(as_of)
+        rows = self.reader().read(lookups(plan, checked), at, cached=as_of is None)
+        return answer(plan, checked, rows, at)
+
+    def now(self) -> datetime:
+        """Return the instant of online reads: the configured clock, or the process's."""
+        return self.config.clock or datetime.now(UTC)
+
+    def reader(self) -> OnlineReader:
+        """Return the reader behind online reads."""
+        return OnlineReader(self.config.project, self.online_store(), self.warehouse)
+
+    # -- notebooks
+
+    def table(self, view: Any, as_of: datetime | None = None) -> ir.Table:
+        """Return a view as an Ibis table of its warehouse's connection.
+
+        Parameters
+        ----------
+        view
+            Name of an applied view (``"weather"``, ``"weather@2"``), or a view.
+        as_of
+            None gives every source row: keys, times, features. An instant gives one row per key,
+            as the features were then.
+        """
+        state = self.state()
+        if isinstance(view, str):
+            resolved = self._resolver.view(view, state)
+        else:
+            (selection,) = self._resolver.selections([view], state)
+            resolved = selection.view
+        warehouse = self.warehouse(resolved.warehouse)
+        rows = warehouse.connection.sql(resolved.rows_sql, schema=resolved.columns)
+        if as_of is None:
+            return rows
+        instant = _utc(as_of).replace(tzinfo=None)
+        return latest.as_of(rows, resolved, instant, warehouse.capabilities)
+
+    # -- what it stands on
+
+    def warehouse(self, name: str = "default") -> OpenWarehouse:
+        """Return a warehouse by name, opening it when first needed.
+
+        Raises
+        ------
+        ConfigError
+            The configuration has no such warehouse, or no provider is installed for its URL.
+        """
+        with self._lock:
+            if name not in self._warehouses:
+                settings = self.config.warehouses.get(name)
+                if settings is None:
+                    known = {*self.config.warehouses, *self._warehouses}
+                    raise ConfigError(
+                        f"there is no warehouse {name!r}; add [warehouses.{name}] with its url to "
+                        f"virtualfs.toml, or pass connections=. {did_you_mean(name, known)}"
+                    )
+                self._warehouses[name] = self._open(name, settings)
+            return self._warehouses[name]
+
+    def _open(self, name: str, settings: Warehouse) -> OpenWarehouse:
+        url = self.config.absolute_url(settings.url.get_secret_value())
+        scheme, separator, _ = url.partition("://")
+        if not separator:
+            raise ConfigError(
+                f"warehouses.{name}.url is not a URL; write for example duckdb://data/features.duckdb"
+            )
+        opened: OpenWarehouse = load_provider(scheme, f"warehouses.{name}.url").open(
+            name, settings, url
+        )
+        return opened
+
+    def online_store(self) -> OnlineStore:
+        """Return the online store, opening it when first needed."""
+        with self._lock:
+            if self._online is None:
+                url = self.config.cache.url.get_secret_value()
+                scheme = url.partition("://")[0]
+                if scheme == "memory":
+                    self._online = MemoryStore()
+                else:
+                    self._online = load_provider(scheme, "cache.url").open_store(url)
+            return self._online
+
+
+def _utc(instant: datetime) -> datetime:
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def _project_name(folder: Path) -> str:
+    import re
+
+    return re.sub(r"[^\w.\-]", "_", folder.name) or "default"
+
+
+def _members(objects: Any) -> list[Any]:
+    from virtualfs.definitions.base import Definition
+
+    found: list[Any] = []
+    for item in objects:
+        if isinstance(item, ModuleType):
+            found += [value for value in vars(item).values() if isinstance(value, Definition)]
+        else:
+            found.append(item)
+    return found
+
+
+def _names(definitions: Iterable[Any], base: Project) -> set[tuple[str, str]]:
+    """Return kind and name of everything that `definitions` say, changed or not."""
+    said = Project.of(definitions, base=base)
+    alone: set[tuple[str, str]] = set()
+    for item in definitions:
+        closed = Project.of([item], base=said) if item is not None else said
+        kinds = {Entity: "entity", Source: "source", FeatureView: "feature_view"}
+        kind = kinds.get(type(item), "feature_service")
+        name = getattr(item, "name", None)
+        if name is not None and name in closed.by_kind()[kind]:
+            alone.add((kind, name))
+        if isinstance(item, FeatureView):
+            alone.add(("source", item.source_name))
+            alone.update(("entity", entity) for entity in item.entity_names)
+    return alone
+
+
+def _pruned(project: Project, state: State, handed: set[tuple[str, str]]) -> Project:
+    """Return the project without what came from files and is no longer defined there."""
+    kept = {
+        kind: {
+            name: item
+            for name, item in items.items()
+            if (kind, name) in handed
+            or state.objects.get((kind, name)) is None
+            or state.objects[kind, name].origin != "files"
+        }
+        for kind, items in project.by_kind().items()
+    }
+    return Project.of([item for items in kept.values() for item in items.values()])
