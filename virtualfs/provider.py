@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from virtualfs import config
@@ -75,8 +76,10 @@ class Warehouse(Protocol):
 class WarehouseProvider(Protocol):
     """How warehouses of one kind are opened."""
 
-    def open(self, name: str, settings: config.Warehouse, url: str) -> Warehouse:
-        """Connect as the configuration says."""
+    def open(
+        self, name: str, settings: config.Warehouse, url: str, folder: Path
+    ) -> Warehouse:
+        """Connect as the configuration in `folder` says."""
 
     def adopt(self, name: str, connection: Any) -> Warehouse:
         """Use an Ibis connection that the caller made and keeps."""

@@ -218,13 +218,12 @@ class FeatureStore:
             A column does not exist or does not fit.
         """
         opened = self.warehouse(warehouse)
-        from virtualfs.compiler.sql import identifier, table_reference, text
+        from virtualfs.compiler.sql import table_reference, text
 
         dialect = opened.capabilities.dialect
         place = text(table_reference(table, dialect), dialect)
         schema = opened.describe(f"SELECT * FROM {place}")
         view_name = name or table.rpartition(".")[2].strip('"')
-        del identifier
         for column in join_keys:
             if column not in schema:
                 raise DefinitionError(
@@ -429,7 +428,7 @@ class FeatureStore:
                 f"warehouses.{name}.url is not a URL; write for example duckdb://data/features.duckdb"
             )
         opened: OpenWarehouse = load_provider(scheme, f"warehouses.{name}.url").open(
-            name, settings, url
+            name, settings, url, self.config.folder
         )
         return opened
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from virtualfs import config
@@ -195,7 +196,9 @@ class DuckDBWarehouse:
 class DuckDBProvider:
     """Opens ``duckdb://path`` URLs; ``duckdb://`` alone is a database in memory."""
 
-    def open(self, name: str, settings: config.Warehouse, url: str) -> DuckDBWarehouse:
+    def open(
+        self, name: str, settings: config.Warehouse, url: str, folder: Path
+    ) -> DuckDBWarehouse:
         """Open a database file (read-only unless the settings say otherwise) or one in memory.
 
         Raises
@@ -203,8 +206,6 @@ class DuckDBProvider:
         WarehouseError
             The file does not exist, is no database, or is locked by another process.
         """
-        from pathlib import Path
-
         import ibis
 
         path = url.removeprefix("duckdb://").split("?")[0]
@@ -219,6 +220,8 @@ class DuckDBProvider:
             )
         # Small spines joined to large tables must not become nested loops.
         connection.con.execute("SET asof_loop_join_threshold = 0")
+        # Relative paths are meant from the configuration's folder, wherever one stands.
+        connection.con.execute("SET file_search_path = ?", [str(folder)])
         return DuckDBWarehouse(name, connection, owned=True)
 
     def adopt(self, name: str, connection: Any) -> DuckDBWarehouse:

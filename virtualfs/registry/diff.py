@@ -241,4 +241,5 @@ def _show(value: Any) -> str:
         return ", ".join(f"{key} {item}" for key, item in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(str(item) for item in value) or "none"
-    return "none" if value in (None, "") else str(value)
+    text = "none" if value in (None, "") else " ".join(str(value).split())
+    return text if len(text) <= 100 else f"{text[:97]}..."
