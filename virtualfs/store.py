@@ -364,6 +364,11 @@ class FeatureStore:
         rows = self.reader().read(lookups(plan, checked), at, cached=as_of is None)
         return answer(plan, checked, rows, at)
 
+    def key_types(self, features: Any) -> dict[str, str]:
+        """Return the join keys that a request needs, with their data types."""
+        selections = self._resolver.selections(features, self.state())
+        return plan_features(selections, ()).key_columns
+
     def now(self) -> datetime:
         """Return the instant of online reads: the configured clock, or the process's."""
         return self.config.clock or datetime.now(UTC)

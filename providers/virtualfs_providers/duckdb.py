@@ -218,10 +218,12 @@ class DuckDBProvider:
             connection = ibis.duckdb.connect(
                 ":memory:" if in_memory else path, read_only=settings.read_only and not in_memory
             )
-        # Small spines joined to large tables must not become nested loops.
-        connection.con.execute("SET asof_loop_join_threshold = 0")
-        # Relative paths are meant from the configuration's folder, wherever one stands.
-        connection.con.execute("SET file_search_path = ?", [str(folder)])
+        # GLOBAL, because every session is a cursor of its own. Small spines joined to large tables
+        # must not become nested loops; relative paths are meant from the configuration's folder.
+        place = str(folder).replace("'", "''")
+        connection.con.execute("SET GLOBAL asof_loop_join_threshold = 0")
+        connection.con.execute("SET GLOBAL TimeZone = 'UTC'")
+        connection.con.execute(f"SET GLOBAL file_search_path = '{place}'")
         return DuckDBWarehouse(name, connection, owned=True)
 
     def adopt(self, name: str, connection: Any) -> DuckDBWarehouse:

@@ -1,0 +1,106 @@
+"""The command line, ``virtualfs``. Commands are imported when called, so that help is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "init": "project",
+    "demo": "demo",
+    "register": "project",
+    "plan": "project",
+    "apply": "project",
+    "list": "catalog",
+    "show": "catalog",
+    "historical": "features",
+    "online": "features",
+    "serve": "server",
+    "registry": "registry",
+    "doctor": "registry",
+}
+_HELP = {
+    "init": "Make a new project that works.",
+    "demo": "See the main job done on real flights.",
+    "register": "Register an existing table as a feature view.",
+    "plan": "Show what apply would change.",
+    "apply": "Write the definitions to the registry.",
+    "list": "List features, views, entities, services or sources.",
+    "show": "Show one view, service, entity or source.",
+    "historical": "Build a point-in-time training set.",
+    "online": "Read feature values as of now.",
+    "serve": "Serve the GraphQL API.",
+    "registry": "Look after the registry's tables.",
+    "doctor": "Check configuration, registry, cache and warehouses.",
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(f"virtualfs.cli.{_COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from virtualfs.errors import did_you_mean
+
+            ctx.fail(f"there is no command {args[0]!r}. {did_you_mean(args[0], _COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_HELP.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", "-c", metavar="PATH", help="virtualfs.toml or its folder; found upward.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.version_option(package_name="virtualfs")
+@click.pass_context
+def cli(ctx: click.Context, config: str | None, debug: bool) -> None:
+    """VirtualFS, a virtual feature store over the SQL warehouses you already have.
+
+    New here? Run `virtualfs demo`, or `virtualfs init` in an empty folder.
+    """
+    ctx.obj = {"config": config, "debug": debug}
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 1 failed, 2 wrong usage, 3 `plan --check` found changes."""
+    from virtualfs.errors import ConfigError, VirtualFSError, without_secrets
+
+    debug = "--debug" in sys.argv
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2 if isinstance(error, click.UsageError) else 1)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Stopped.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, a pager) has gone; Python must not complain when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except (VirtualFSError, OSError) as error:
+        if debug:
+            raise
+        kind = type(error).__name__
+        text = without_secrets(str(error))
+        click.echo(f"{click.style('Error', fg='red', bold=True)} ({kind}): {text}", err=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)

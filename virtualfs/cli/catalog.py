@@ -1,0 +1,89 @@
+"""Looking at what is registered: list, show."""
+
+from __future__ import annotations
+
+import click
+
+from virtualfs.cli.output import echo_json, echo_table, json_option, open_store
+from virtualfs.errors import NotFoundError, did_you_mean
+
+_KINDS = {
+    "views": "feature_view",
+    "entities": "entity",
+    "services": "feature_service",
+    "sources": "source",
+}
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(["features", *_KINDS]), default="features")
+@json_option
+@click.pass_context
+def list_command(ctx: click.Context, kind: str, as_json: bool) -> None:
+    """List features (the default), views, entities, services or sources."""
+    store = open_store(ctx)
+    if kind == "features":
+        rows = store.list_features()
+    else:
+        rows = [
+            {
+                "name": item.name,
+                "version": item.version,
+                "origin": item.origin,
+                "description": item.definition.get("description", ""),
+            }
+            for item in store.state().of_kind(_KINDS[kind]).values()
+        ]
+    if as_json:
+        echo_json(rows)
+    elif rows:
+        echo_table(list(rows[0]), [list(row.values()) for row in rows])
+    else:
+        click.echo(f"There are no {kind} yet. `virtualfs apply` writes your definitions.")
+
+
+@click.command("show")
+@click.argument("name")
+@json_option
+@click.pass_context
+def show_command(ctx: click.Context, name: str, as_json: bool) -> None:
+    """Show one view, service, entity or source."""
+    state = open_store(ctx).state()
+    found = [item for item in state.objects.values() if item.name == name.partition(":")[0]]
+    if not found:
+        hint = did_you_mean(name, {key[1] for key in state.objects})
+        raise NotFoundError(f"there is no {name!r} in the registry. {hint}")
+    if as_json:
+        echo_json(
+            [
+                {
+                    "kind": item.kind,
+                    "version": item.version,
+                    "origin": item.origin,
+                    "definition": item.definition,
+                    "resolved": item.resolved,
+                }
+                for item in found
+            ]
+        )
+        return
+    for item in found:
+        click.secho(f"{item.kind.replace('_', ' ')} {item.name}@{item.version}", bold=True)
+        if item.definition.get("description"):
+            click.echo(item.definition["description"])
+        if item.kind == "feature_view":
+            view = item.view()
+            keys = ", ".join(f"{key} {dtype}" for key, dtype in view.join_keys.items()) or "none"
+            click.echo(f"Join keys: {keys}\nRules: {view.rules()}\nRows:\n{view.rows_sql}")
+            echo_table(
+                ["feature", "dtype", "expression", "description"],
+                [[f.name, f.dtype, f.sql, f.description] for f in view.features],
+            )
+        else:
+            shown = {**item.definition, **(item.resolved or {})}
+            rows = [
+                [field, value if not isinstance(value, dict | list) else str(value)]
+                for field, value in shown.items()
+                if value not in (None, "", {}, []) and field != "name"
+            ]
+            echo_table(["field", "value"], rows)

@@ -1,0 +1,168 @@
+"""Getting features: historical, online."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from virtualfs.cli.output import echo_json, echo_table, json_option, open_store
+from virtualfs.errors import SpineError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@click.command("historical")
+@click.argument("features", nargs=-1, required=True)
+@click.option("--spine", required=True, help="Parquet or CSV file, or SQL text.")
+@click.option("--timestamp", default="event_timestamp", show_default=True)
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Parquet file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace the output file.")
+@click.option("--sql", "show_sql", is_flag=True, help="Print the SQL and run nothing.")
+@click.option("--rows", default=10, show_default=True, help="Rows to print.")
+@json_option
+@click.pass_context
+def historical_command(
+    ctx: click.Context,
+    features: tuple[str, ...],
+    spine: str,
+    timestamp: str,
+    output: Path | None,
+    overwrite: bool,
+    show_sql: bool,
+    rows: int,
+    as_json: bool,
+) -> None:
+    """Build a point-in-time training set.
+
+    FEATURES is a service, or references such as airport_weather:temp.
+    """
+    store = open_store(ctx)
+    dataset = store.get_historical_features(
+        _read_spine(spine), _features(features), timestamp=timestamp
+    )
+    if show_sql:
+        click.echo(dataset.sql())
+        return
+    if output is not None:
+        written = dataset.to_parquet(output, overwrite=overwrite)
+        if as_json:
+            echo_json({"path": str(written), "metadata": dataset.metadata})
+        else:
+            click.echo(f"Wrote {written}")
+        return
+    table = dataset.to_pyarrow()
+    if as_json:
+        echo_json(table.to_pylist())
+        return
+    shown = table.slice(0, rows)
+    echo_table(table.column_names, [list(row.values()) for row in shown.to_pylist()])
+    click.echo(f"{table.num_rows:,} rows, {min(rows, table.num_rows)} shown")
+
+
+def _read_spine(text: str) -> str | pa.Table:
+    path = Path(text)
+    if path.suffix.lower() not in (".parquet", ".csv") or " " in text.strip():
+        return text
+    if not path.is_file():
+        raise SpineError(f"there is no spine file {path}")
+    import pyarrow as pa
+
+    try:
+        if path.suffix.lower() == ".csv":
+            from pyarrow import csv
+
+            return csv.read_csv(path)
+        from pyarrow import parquet
+
+        return parquet.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise SpineError(f"{path} cannot be read: {error}") from None
+
+
+def _features(names: tuple[str, ...]) -> str | list[str]:
+    return names[0] if len(names) == 1 and ":" not in names[0] else list(names)
+
+
+@click.command("online")
+@click.argument("features", nargs=-1, required=True)
+@click.option("--entities", help='JSON list of entities: \'[{"origin": "JFK"}]\'.')
+@json_option
+@click.pass_context
+def online_command(
+    ctx: click.Context, features: tuple[str, ...], entities: str | None, as_json: bool
+) -> None:
+    """Read feature values as of now.
+
+    FEATURES is a service, or references, then keys: `virtualfs online airport_weather:temp
+    origin=JFK`. A key's several values, as in origin=JFK,LGA, are several entities.
+    """
+    store = open_store(ctx)
+    names = tuple(item for item in features if "=" not in item)
+    if not names:
+        raise click.UsageError("name a service or features before the keys")
+    asked = _features(names)
+    given: Any
+    if entities is not None:
+        try:
+            given = json.loads(entities)
+        except json.JSONDecodeError as error:
+            raise click.UsageError(f"--entities is not JSON: {error}") from None
+    else:
+        given = _keys([item for item in features if "=" in item], store.key_types(asked))
+    answer = store.get_online_features(asked, given)
+    if as_json:
+        echo_json(
+            {
+                "rows": answer.to_list(),
+                "statuses": answer.statuses,
+                "event_timestamps": answer.event_timestamps,
+            }
+        )
+        return
+    rows = answer.to_list()
+    keys = list(answer.keys[0]) if answer.keys else []
+    for number, row in enumerate(rows):
+        title = ", ".join(f"{key}={row[key]}" for key in keys)
+        echo_table(
+            ["feature", "value", "status", "event timestamp"],
+            [
+                [name, row[name], answer.statuses[name][number].value,
+                 answer.event_timestamps[name][number]]
+                for name in answer.names
+            ],
+            title=title,
+        )
+
+
+def _keys(items: list[str], types: dict[str, str]) -> dict[str, list[Any]]:
+    if not items:
+        raise click.UsageError(f"name the keys, as in {' '.join(f'{key}=...' for key in types)}")
+    keys: dict[str, list[Any]] = {}
+    for item in items:
+        name, _, values = item.partition("=")
+        dtype = types.get(name, "string")
+        keys[name] = [_typed(value, dtype, name) for value in values.split(",")]
+    return keys
+
+
+def _typed(text: str, dtype: str, name: str) -> Any:
+    if not dtype.startswith(("int", "uint", "float", "bool", "date", "timestamp")):
+        return text
+    from datetime import date, datetime
+
+    try:
+        if dtype.startswith(("int", "uint")):
+            return int(text)
+        if dtype.startswith("float"):
+            return float(text)
+        if dtype == "date":
+            return date.fromisoformat(text)
+        if dtype.startswith("timestamp"):
+            return datetime.fromisoformat(text)
+        return {"true": True, "false": False}[text.lower()]
+    except (ValueError, KeyError):
+        raise click.UsageError(f"{name}={text}: expected {dtype}") from None

@@ -1,0 +1,147 @@
+"""Making and changing a project: init, register, plan, apply."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from virtualfs.cli.output import echo_json, json_option, open_store
+from virtualfs.errors import ConfigError
+
+__all__ = ["example_folder"]
+
+
+def example_folder(name: str) -> Path:
+    """Return the folder of an example project: in the wheel, or beside the package in a checkout."""
+    package = Path(__file__).parent.parent
+    for candidate in (package / "examples" / name, package.parent / "examples" / name):
+        if (candidate / "virtualfs.toml").is_file():
+            return candidate
+    raise ConfigError(f"virtualfs is not installed whole: example {name!r} is missing; reinstall it")
+
+
+@click.command("init")
+@click.argument("folder", type=click.Path(path_type=Path), default=Path())
+def init_command(folder: Path) -> None:
+    """Make a new project in FOLDER (this one by default), with data, that works at once."""
+    source = example_folder("drivers")
+    files = [path for path in sorted(source.rglob("*")) if _is_project_file(path)]
+    for path in files:
+        target = folder / path.relative_to(source)
+        if target.exists():
+            raise ConfigError(f"{target} exists; choose an empty folder")
+    for path in files:
+        target = folder / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    where = "" if folder == Path() else f"  cd {folder}\n"
+    click.echo(
+        f"Made a project in {folder.resolve()}: virtualfs.toml, features.py, data/\n\n"
+        f"Next:\n{where}"
+        "  virtualfs apply                                                # write the definitions\n"
+        "  virtualfs online driver_activity driver_id=1001                # read features as of now\n"
+        "  virtualfs serve                                                # GraphQL\n\n"
+        "For your own tables, set the warehouse's url in virtualfs.toml and edit features.py."
+    )
+
+
+def _is_project_file(path: Path) -> bool:
+    return path.is_file() and "__pycache__" not in path.parts and ".virtualfs" not in path.parts
+
+
+@click.command("register")
+@click.argument("table")
+@click.option("--entity", required=True, help="Name of the entity that the rows describe.")
+@click.option("--join-key", "join_keys", multiple=True, required=True, help="Key column; repeat.")
+@click.option("--event-timestamp", help="Column of the instant at which a row became true.")
+@click.option("--created-timestamp", help="Column of the instant at which a row was written.")
+@click.option("--feature", "features", multiple=True, help="Column to offer; all when absent.")
+@click.option("--name", help="Name of the view; the table's own when absent.")
+@click.option("--ttl", help="Age beyond which a value counts as missing, such as 3h.")
+@click.option("--warehouse", default="default", show_default=True)
+@click.option("--dry-run", is_flag=True, help="Only show the plan.")
+@json_option
+@click.pass_context
+def register_command(
+    ctx: click.Context,
+    table: str,
+    entity: str,
+    join_keys: tuple[str, ...],
+    event_timestamp: str | None,
+    created_timestamp: str | None,
+    features: tuple[str, ...],
+    name: str | None,
+    ttl: str | None,
+    warehouse: str,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Register an existing TABLE as a feature view, in one call that may be repeated."""
+    revision = open_store(ctx).register_table(
+        table,
+        entity=entity,
+        join_keys=join_keys,
+        event_timestamp=event_timestamp,
+        created_timestamp=created_timestamp,
+        features=features or None,
+        name=name,
+        ttl=ttl,
+        warehouse=warehouse,
+        dry_run=dry_run,
+    )
+    if as_json:
+        echo_json({"revision": revision.number, "plan": revision.plan.to_dict()})
+        return
+    click.echo(str(revision.plan))
+    if revision.plan and not dry_run:
+        click.echo(f"Applied as revision {revision.number}.")
+
+
+@click.command("plan")
+@click.option("--check", is_flag=True, help="Exit 3 when there is something to apply.")
+@json_option
+@click.pass_context
+def plan_command(ctx: click.Context, check: bool, as_json: bool) -> int:
+    """Show what apply would change. Writes nothing."""
+    plan = open_store(ctx).plan(prune=True)
+    if as_json:
+        echo_json(plan.to_dict())
+    else:
+        click.echo(_coloured(str(plan)))
+    return 3 if check and plan else 0
+
+
+@click.command("apply")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@json_option
+@click.pass_context
+def apply_command(ctx: click.Context, yes: bool, as_json: bool) -> None:
+    """Write the definitions to the registry: all of them or nothing.
+
+    What came from definition files and is no longer there is removed.
+    """
+    store = open_store(ctx)
+    plan = store.plan(prune=True)
+    if not as_json:
+        click.echo(_coloured(str(plan)))
+    if plan and not yes and sys.stdin.isatty():
+        click.confirm("\nApply?", abort=True, err=as_json)
+    revision = store.apply(plan)
+    if as_json:
+        echo_json({"revision": revision.number, "plan": plan.to_dict()})
+    elif plan:
+        click.echo(f"Applied as revision {revision.number}.")
+
+
+def _coloured(text: str) -> str:
+    colours = {"+": "green", "-": "red", "~": "yellow", "!": "yellow"}
+    return "\n".join(
+        click.style(line, fg=colours[line.lstrip()[0]]) if line.lstrip()[:2] in _MARKS else line
+        for line in text.splitlines()
+    )
+
+
+_MARKS = frozenset({"+ ", "- ", "~ ", "! "})

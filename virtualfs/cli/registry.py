@@ -1,0 +1,97 @@
+"""Looking after what the store stands on: registry, doctor."""
+
+from __future__ import annotations
+
+import click
+
+from virtualfs.cli.output import echo_json, echo_table, json_option, open_store
+from virtualfs.errors import ConfigError, VirtualFSError
+from virtualfs.registry.repository import migrations
+from virtualfs.store import FeatureStore
+
+
+@click.group("registry")
+def registry_command() -> None:
+    """Look after the registry's tables."""
+
+
+@registry_command.command("current")
+@json_option
+@click.pass_context
+def current(ctx: click.Context, as_json: bool) -> None:
+    """Show the registry's place, schema and revision."""
+    store = open_store(ctx)
+    schema = store.registry.current_schema()
+    found = {
+        "registry": store.registry.location,
+        "schema": schema,
+        "newest_schema": migrations().head,
+        "revision": store.state().revision if schema == migrations().head else None,
+    }
+    if as_json:
+        echo_json(found)
+    else:
+        echo_table(["", ""], [[name.replace("_", " "), value] for name, value in found.items()])
+
+
+@registry_command.command("upgrade")
+@click.pass_context
+def upgrade(ctx: click.Context) -> None:
+    """Create the registry's tables or bring them to the newest form."""
+    store = open_store(ctx)
+    before = store.registry.current_schema()
+    store.registry.upgrade()
+    after = store.registry.current_schema()
+    click.echo(f"Registry schema: {before or 'none'} -> {after}" if before != after else
+               f"Registry schema {after} is the newest.")
+
+
+@click.command("doctor")
+@json_option
+@click.pass_context
+def doctor_command(ctx: click.Context, as_json: bool) -> int:
+    """Check configuration, registry, cache and warehouses; exit 1 when something is wrong."""
+    checks: list[dict[str, str]] = []
+
+    def check(what: str, ok: str, fault: VirtualFSError | None) -> None:
+        state = "ok" if fault is None else "FAILED"
+        checks.append({"check": what, "state": state, "detail": ok if fault is None else str(fault)})
+
+    try:
+        store = open_store(ctx)
+    except ConfigError as error:
+        check("configuration", "", error)
+    else:
+        check("configuration", str(store.config.folder / "virtualfs.toml"), None)
+        _check_parts(store, check)
+    if as_json:
+        echo_json(checks)
+    else:
+        echo_table(["check", "state", "detail"], [list(row.values()) for row in checks])
+    return 0 if all(row["state"] == "ok" for row in checks) else 1
+
+
+def _check_parts(store: FeatureStore, check: object) -> None:
+    assert callable(check)
+    try:
+        revision = store.state().revision
+        check("registry", f"{store.registry.location}, revision {revision}", None)
+    except VirtualFSError as error:
+        check("registry", "", error)
+    try:
+        check("definitions", f"{len(store.definitions())} definitions", None)
+    except VirtualFSError as error:
+        check("definitions", "", error)
+    try:
+        store.online_store().ping()
+        check("cache", "answers", None)
+    except VirtualFSError as error:
+        check("cache", "", error)
+    for name in store.config.warehouses:
+        try:
+            warehouse = store.warehouse(name)
+            warehouse.ping()
+            tables = len(warehouse.table_names())
+            check(f"warehouse {name}", f"{warehouse.capabilities.engine}, {tables} tables", None)
+        except VirtualFSError as error:
+            check(f"warehouse {name}", "", error)
