@@ -170,7 +170,9 @@ def _findings(error: ValidationError) -> list[str]:
         if finding["type"] == "extra_forbidden":
             model = _SECTIONS.get(str(finding["loc"][0]), Config) if "." in where else Config
             known = [name for name in model.model_fields if name != "folder"]
-            lines.append(f"unknown setting {where!r}. {did_you_mean(str(finding['loc'][-1]), known)}")
+            lines.append(
+                f"unknown setting {where!r}. {did_you_mean(str(finding['loc'][-1]), known)}"
+            )
         elif finding["type"] == "missing":
             lines.append(f"the setting {where!r} is required")
         else:

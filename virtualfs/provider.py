@@ -76,9 +76,7 @@ class Warehouse(Protocol):
 class WarehouseProvider(Protocol):
     """How warehouses of one kind are opened."""
 
-    def open(
-        self, name: str, settings: config.Warehouse, url: str, folder: Path
-    ) -> Warehouse:
+    def open(self, name: str, settings: config.Warehouse, url: str, folder: Path) -> Warehouse:
         """Connect as the configuration in `folder` says."""
 
     def adopt(self, name: str, connection: Any) -> Warehouse:

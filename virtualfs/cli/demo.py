@@ -20,14 +20,29 @@ SELECT carrier, flight, tailnum, origin, dest, dep_delay,
 FROM flights
 ORDER BY event_timestamp, origin, carrier, flight
 """
-_SHOWN = ["event_timestamp", "origin", "tailnum", "dep_delay", "temp", "wind_speed", "freezing",
-          "seats", "last_delay"]
+_SHOWN = [
+    "event_timestamp",
+    "origin",
+    "tailnum",
+    "dep_delay",
+    "temp",
+    "wind_speed",
+    "freezing",
+    "seats",
+    "last_delay",
+]
 _AIRPORTS = [{"origin": "EWR"}, {"origin": "JFK"}, {"origin": "LGA"}]
 
 
 @click.command("demo")
-@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("virtualfs-demo"),
-              show_default=True, help="Folder of the demonstration's project.")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path("virtualfs-demo"),
+    show_default=True,
+    help="Folder of the demonstration's project.",
+)
 @click.option("--serve", "with_server", is_flag=True, help="Then serve the GraphQL API.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to serve on.")
 def demo_command(folder: Path, with_server: bool, port: int | None) -> None:
@@ -45,14 +60,16 @@ def demo_command(folder: Path, with_server: bool, port: int | None) -> None:
 
         _head("A point-in-time training set: every flight, as known at its scheduled departure")
         dataset = store.get_historical_features(_SPINE, "departure_delay")
-        click.secho(dataset.sql(), dim=True)
+        click.secho(dataset.sql(streamed=True), dim=True)
         target = folder / "training.parquet"
         started = time.perf_counter()
         dataset.to_parquet(target, overwrite=True)
         seconds = time.perf_counter() - started
         _show_rows(target)
         size = target.stat().st_size / 1e6
-        click.echo(f"{_count(target):,} rows in {seconds:.1f} s, written to {target} ({size:.0f} MB)")
+        click.echo(
+            f"{_count(target):,} rows in {seconds:.1f} s, written to {target} ({size:.0f} MB)"
+        )
 
         _head(f"Online, as of {store.now():%Y-%m-%d %H:%M} UTC (the project sets the clock)")
         _online(store)
@@ -94,7 +111,9 @@ def _make_project(folder: Path) -> None:
         made = runpy.run_path(str(folder / "load.py"))["load"](folder)
     finally:
         sys.dont_write_bytecode = before
-    click.echo(f"Loaded flights, weather and planes into {made} ({made.stat().st_size / 1e6:.0f} MB)")
+    click.echo(
+        f"Loaded flights, weather and planes into {made} ({made.stat().st_size / 1e6:.0f} MB)"
+    )
 
 
 def _show_rows(path: Path) -> None:
@@ -129,8 +148,10 @@ def _online(store: object) -> None:
     expected = history.drop_columns(["event_timestamp"]).to_pylist()
     if not first.to_list() == second.to_list() == expected:
         raise VirtualFSError("the online answers differ from the point-in-time answer; report this")
-    click.echo(f"from the warehouse {times[0]:.1f} ms, from the cache {times[1]:.1f} ms; "
-               "both equal the point-in-time answer at that instant")
+    click.echo(
+        f"from the warehouse {times[0]:.1f} ms, from the cache {times[1]:.1f} ms; "
+        "both equal the point-in-time answer at that instant"
+    )
 
 
 def _next_steps(folder: Path) -> None:

@@ -130,8 +130,12 @@ def online_command(
         echo_table(
             ["feature", "value", "status", "event timestamp"],
             [
-                [name, row[name], answer.statuses[name][number].value,
-                 answer.event_timestamps[name][number]]
+                [
+                    name,
+                    row[name],
+                    answer.statuses[name][number].value,
+                    answer.event_timestamps[name][number],
+                ]
                 for name in answer.names
             ],
             title=title,

@@ -20,7 +20,9 @@ def example_folder(name: str) -> Path:
     for candidate in (package / "examples" / name, package.parent / "examples" / name):
         if (candidate / "virtualfs.toml").is_file():
             return candidate
-    raise ConfigError(f"virtualfs is not installed whole: example {name!r} is missing; reinstall it")
+    raise ConfigError(
+        f"virtualfs is not installed whole: example {name!r} is missing; reinstall it"
+    )
 
 
 @click.command("init")

@@ -42,8 +42,11 @@ def upgrade(ctx: click.Context) -> None:
     before = store.registry.current_schema()
     store.registry.upgrade()
     after = store.registry.current_schema()
-    click.echo(f"Registry schema: {before or 'none'} -> {after}" if before != after else
-               f"Registry schema {after} is the newest.")
+    click.echo(
+        f"Registry schema: {before or 'none'} -> {after}"
+        if before != after
+        else f"Registry schema {after} is the newest."
+    )
 
 
 @click.command("doctor")
@@ -55,7 +58,9 @@ def doctor_command(ctx: click.Context, as_json: bool) -> int:
 
     def check(what: str, ok: str, fault: VirtualFSError | None) -> None:
         state = "ok" if fault is None else "FAILED"
-        checks.append({"check": what, "state": state, "detail": ok if fault is None else str(fault)})
+        checks.append(
+            {"check": what, "state": state, "detail": ok if fault is None else str(fault)}
+        )
 
     try:
         store = open_store(ctx)

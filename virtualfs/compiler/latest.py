@@ -69,7 +69,9 @@ def asof_join(spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabil
     values = {feature: joined[feature] for feature, _ in part.outputs}
     if view.ttl is not None:
         young = joined[EVENT] >= joined[TIME] - ibis.interval(microseconds=microseconds(view.ttl))
-        values = {name: young.ifelse(value, ibis.null(value.type())) for name, value in values.items()}
+        values = {
+            name: young.ifelse(value, ibis.null(value.type())) for name, value in values.items()
+        }
     return joined.select(ROW, **{output: values[feature] for feature, output in part.outputs})
 
 
@@ -82,7 +84,9 @@ def latest_per_key(
     """
     view = part.view
     names = _keys(rows, tuple(view.join_keys))
-    source = rows.select(*part_features(part), **names, **{_RANK: _rank(rows, view, capabilities, [])})
+    source = rows.select(
+        *part_features(part), **names, **{_RANK: _rank(rows, view, capabilities, [])}
+    )
     right = source.filter(source[_RANK] == 0)
     left = spine.select(ROW, **_keys(spine, part.key_columns))
     equal = [left[name] == right[name] for name in names] or [True]
@@ -90,7 +94,9 @@ def latest_per_key(
     return joined.select(ROW, **{output: joined[feature] for feature, output in part.outputs})
 
 
-def lookup(keys: ir.Table, rows: ir.Table, view: ResolvedView, capabilities: Capabilities) -> ir.Table:
+def lookup(
+    keys: ir.Table, rows: ir.Table, view: ResolvedView, capabilities: Capabilities
+) -> ir.Table:
     """Return the winner of each key that has a visible row: ``__row``, ``__event``, all features.
 
     `keys` is a spine relation, small, whose key columns have the names of the join keys. The TTL
@@ -115,9 +121,7 @@ def lookup(keys: ir.Table, rows: ir.Table, view: ResolvedView, capabilities: Cap
         condition.append(right[EVENT] <= left[TIME] - ibis.interval(microseconds=view.lag))
         order.insert(0, ibis.desc(EVENT))
     joined = left.inner_join(right, condition or [True], rname="{name}__right")
-    ranked = joined.mutate(
-        **{_RANK: ibis.row_number().over(group_by=joined[ROW], order_by=order)}
-    )
+    ranked = joined.mutate(**{_RANK: ibis.row_number().over(group_by=joined[ROW], order_by=order)})
     return ranked.filter(ranked[_RANK] == 0).select(ROW, EVENT, *view.feature_names)
 
 
@@ -140,7 +144,9 @@ def as_of(rows: ir.Table, view: ResolvedView, instant: Any, capabilities: Capabi
     values = {name: winners[name] for name in view.feature_names}
     if view.ttl is not None:
         young = winners[EVENT] >= at - ibis.interval(microseconds=microseconds(view.ttl))
-        values = {name: young.ifelse(value, ibis.null(value.type())) for name, value in values.items()}
+        values = {
+            name: young.ifelse(value, ibis.null(value.type())) for name, value in values.items()
+        }
     fixed = [*view.join_keys, *filter(None, [view.event_timestamp])]
     return winners.select(*fixed, **{n: v for n, v in values.items() if n not in fixed})
 

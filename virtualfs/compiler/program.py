@@ -39,6 +39,8 @@ class CompiledPart:
     strategy: str
     rules: str
     select: str
+    ordered: str
+    """The same in the order of the spine's rows, without the row id."""
     outputs: tuple[str, ...]
 
 
@@ -55,15 +57,6 @@ class Program:
     parts: tuple[CompiledPart, ...]
     columns: tuple[str, ...]
 
-    def ordered(self, part: CompiledPart) -> str:
-        """Return the SELECT that answers one part in the order of the spine's rows."""
-        tree = sqlglot.parse_one(part.select, dialect=self.dialect)
-        outer = exp.select(*(exp.column(sql.identifier(name)) for name in part.outputs))
-        ordered = outer.from_(_subquery(tree, "answer")).order_by(
-            exp.column(sql.identifier(latest.ROW))
-        )
-        return sql.text(ordered, self.dialect)
-
     def ordered_spine(self) -> str:
         """Return the SELECT of the spine's own columns in order."""
         columns = [exp.column(sql.identifier(name)) for name in self.spine_columns]
@@ -74,7 +67,10 @@ class Program:
         """Return the whole result as one SELECT over the spine table, parts joined on the row id."""
         row = sql.identifier(latest.ROW)
         spine = exp.to_table(SPINE).as_("spine", quoted=True)
-        columns = {name: exp.column(sql.identifier(name), "spine", quoted=True) for name in self.spine_columns}
+        columns = {
+            name: exp.column(sql.identifier(name), "spine", quoted=True)
+            for name in self.spine_columns
+        }
         query = exp.select().from_(spine)
         for number, part in enumerate(self.parts):
             alias = f"answer_{number}"
@@ -92,17 +88,30 @@ class Program:
             query = query.order_by(exp.column(row, "spine", quoted=True))
         return sql.text(query, self.dialect)
 
-    def text(self) -> str:
-        """Return all statements as they are run, numbered and commented."""
+    def text(self, *, streamed: bool = False) -> str:
+        """Return all statements as they are run, numbered and commented.
+
+        Parameters
+        ----------
+        streamed
+            Whether the parts run as one statement, as for a stream, a file or a table.
+        """
         steps = []
         if self.spine is None:
             names = ", ".join((latest.ROW, latest.TIME, *self.spine_columns))
-            steps.append(f"-- the spine is sent as Arrow into the temporary table {SPINE} ({names})")
+            steps.append(
+                f"-- the spine is sent as Arrow into the temporary table {SPINE} ({names})"
+            )
         else:
             steps.append(f"-- the spine, evaluated once, with a row id\n{self.spine};")
-        for part in self.parts:
-            head = f"-- {part.view} by {part.strategy}: {part.rules}"
-            steps.append(f"{head}\n{self.ordered(part)};")
+        heads = [f"-- {part.view} by {part.strategy}: {part.rules}" for part in self.parts]
+        if streamed:
+            steps.append("\n".join([*heads, f"{self.joined()};"]))
+        else:
+            steps += [
+                f"{head}\n{part.ordered};"
+                for head, part in zip(heads, self.parts, strict=True)
+            ]
         return "\n\n".join(f"-- {number}.\n{step}" for number, step in enumerate(steps, 1)) + "\n"
 
 
@@ -152,9 +161,7 @@ def strategy_of(view: ResolvedView, capabilities: Capabilities) -> str:
     )
 
 
-def fragment(
-    spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabilities
-) -> ir.Table:
+def fragment(spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabilities) -> ir.Table:
     """Return one view's answer over any spine and rows relations, as an Ibis expression."""
     strategy_of(part.view, capabilities)
     if part.view.event_timestamp is None:
@@ -172,12 +179,19 @@ def _compile_part(
         {latest.ROW: "int64", latest.TIME: "timestamp(6)", **dict(key_types)}, name=SPINE
     )
     answer = fragment(spine, _rows(part.view), part, capabilities)
+    outputs = tuple(output for _, output in part.outputs)
+    tree = _bind(answer, part.view, capabilities)
+    columns = [exp.column(sql.identifier(name)) for name in outputs]
+    ordered = exp.select(*columns).from_(_subquery(tree.copy(), "answer"))
     return CompiledPart(
         view=part.view.label,
         strategy=strategy_of(part.view, capabilities),
         rules=part.view.rules(),
-        select=_bind(answer, part.view, capabilities),
-        outputs=tuple(output for _, output in part.outputs),
+        select=sql.text(tree, capabilities.dialect),
+        ordered=sql.text(
+            ordered.order_by(exp.column(sql.identifier(latest.ROW))), capabilities.dialect
+        ),
+        outputs=outputs,
     )
 
 
@@ -193,7 +207,8 @@ def _compile_lookup(view: ResolvedView, capabilities: Capabilities) -> str:
     keys = ibis.table(
         {latest.ROW: "int64", latest.TIME: "timestamp(6)", **view.join_keys}, name=SPINE
     )
-    return _bind(latest.lookup(keys, _rows(view), view, capabilities), view, capabilities)
+    tree = _bind(latest.lookup(keys, _rows(view), view, capabilities), view, capabilities)
+    return sql.text(tree, capabilities.dialect)
 
 
 def _rows(view: ResolvedView) -> ir.Table:
@@ -202,7 +217,9 @@ def _rows(view: ResolvedView) -> ir.Table:
     return ibis.table(view.columns, name=_ROWS)
 
 
-def _bind(expression: ir.Table, view: ResolvedView, capabilities: Capabilities) -> str:
+def _bind(
+    expression: ir.Table, view: ResolvedView, capabilities: Capabilities
+) -> exp.Expression:
     """Put the view's rows query in the place of the rows relation."""
     dialect = capabilities.dialect
 
@@ -211,7 +228,7 @@ def _bind(expression: ir.Table, view: ResolvedView, capabilities: Capabilities) 
             return _subquery(sqlglot.parse_one(view.rows_sql, dialect=dialect), node.alias)
         return node
 
-    return sql.text(sql.render(expression, dialect).transform(bound), dialect)
+    return sql.render(expression, dialect).transform(bound)
 
 
 def _subquery(tree: exp.Expression, alias: str) -> exp.Subquery:

@@ -168,8 +168,7 @@ def resolve_view(
 
 def _select(columns: Mapping[str, exp.Expression], place: exp.Expression, dialect: str) -> str:
     items = [
-        exp.alias_(tree.copy(), sql.identifier(name), quoted=True)
-        for name, tree in columns.items()
+        exp.alias_(tree.copy(), sql.identifier(name), quoted=True) for name, tree in columns.items()
     ]
     return sql.text(exp.Select(expressions=items).from_(place.copy()), dialect)
 

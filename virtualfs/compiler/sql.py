@@ -29,7 +29,9 @@ __all__ = [
     "text",
 ]
 
-_FILE_NAME = re.compile(r"(://|/|\\|\*|\.(parquet|csv|tsv|json|jsonl|ndjson|xlsx|db|duckdb)(\.\w+)?$)")
+_FILE_NAME = re.compile(
+    r"(://|/|\\|\*|\.(parquet|csv|tsv|json|jsonl|ndjson|xlsx|db|duckdb)(\.\w+)?$)"
+)
 # Functions that reach outside the warehouse, change something, or wait. Engines know more of them
 # than sqlglot has classes for, so they are refused by name.
 _OUTSIDE = re.compile(
@@ -80,7 +82,9 @@ def table_reference(name: str, dialect: str) -> exp.Table:
     else:
         parts = name.split(".")
     if not 1 <= len(parts) <= 3 or not all(parts):
-        raise DefinitionError(f"{name!r} is not a table; write name, schema.name or catalog.schema.name")
+        raise DefinitionError(
+            f"{name!r} is not a table; write name, schema.name or catalog.schema.name"
+        )
     padded = [None] * (3 - len(parts)) + [identifier(part) for part in parts]
     return exp.Table(this=padded[2], db=padded[1], catalog=padded[0])
 

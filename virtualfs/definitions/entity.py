@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import field_validator
 
-from virtualfs.definitions.base import Definition, FeatureName
+from virtualfs.definitions.base import Definition, FeatureName, Model
 from virtualfs.dtypes import DTypeName
 
 __all__ = ["Entity"]
@@ -46,7 +46,7 @@ class Entity(Definition):
         owner: str = "",
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        Definition.__init__(
+        Model.__init__(
             self,
             name=name,
             join_keys=join_keys,

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import field_validator
 
-from virtualfs.definitions.base import Definition
+from virtualfs.definitions.base import Definition, Model
 from virtualfs.definitions.feature_view import FeatureSelection, FeatureView
 
 __all__ = ["FeatureService"]
@@ -41,7 +41,7 @@ class FeatureService(Definition):
         tags: Mapping[str, str] | None = None,
         **unknown: Any,
     ) -> None:
-        Definition.__init__(
+        Model.__init__(
             self,
             name=name,
             features=features,

@@ -89,8 +89,12 @@ class FeatureSelection(Model):
     def with_join_keys(self, join_keys: Mapping[str, str]) -> FeatureSelection:
         """Return the selection matched on other spine columns: ``{"origin": "dest"}``."""
         if not isinstance(self.view, str):
-            known = [key for entity in self.view.entities if isinstance(entity, Entity)
-                     for key in entity.join_keys]
+            known = [
+                key
+                for entity in self.view.entities
+                if isinstance(entity, Entity)
+                for key in entity.join_keys
+            ]
             for key in join_keys:
                 if known and key not in known:
                     raise DefinitionError(
@@ -160,7 +164,7 @@ class FeatureView(Definition):
         tags: Mapping[str, str] | None = None,
         **unknown: Any,
     ) -> None:
-        Definition.__init__(
+        Model.__init__(
             self,
             name=name,
             source=source,

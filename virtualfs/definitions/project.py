@@ -192,12 +192,16 @@ def definition_from_fields(kind: str, fields: Mapping[str, Any]) -> Definition:
         A field is unknown, missing or malformed.
     """
     if not isinstance(fields, Mapping) or not isinstance(fields.get("name"), str):
-        raise DefinitionError(f"a {kind.replace('_', ' ')} needs fields with a name, not {fields!r}")
+        raise DefinitionError(
+            f"a {kind.replace('_', ' ')} needs fields with a name, not {fields!r}"
+        )
     try:
         return KINDS[kind](**fields)
     except TypeError as error:
         missing = str(error).split("argument")[-1].lstrip("s: ")
-        raise DefinitionError(f"{kind.replace('_', ' ')} {fields['name']!r} lacks {missing}") from None
+        raise DefinitionError(
+            f"{kind.replace('_', ' ')} {fields['name']!r} lacks {missing}"
+        ) from None
 
 
 def load_definitions(path: Path) -> list[Definition]:

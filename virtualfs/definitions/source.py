@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from virtualfs.definitions.base import Definition, FeatureName, Name
+from virtualfs.definitions.base import Definition, FeatureName, Model, Name
 from virtualfs.definitions.duration import PositiveDuration
 
 __all__ = ["Source"]
@@ -90,7 +90,7 @@ class Source(Definition):
     ) -> None:
         if expr is not None:
             unknown["from_expr"] = True
-        Definition.__init__(
+        Model.__init__(
             self,
             name=name,
             table=table,

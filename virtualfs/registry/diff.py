@@ -221,15 +221,21 @@ def _details(new: StoredObject, old: StoredObject | None) -> tuple[str, ...]:
                 lines.append(f"+ {name}@{version}")
             elif pins[name] != version:
                 lines.append(f"~ {name}@{pins[name]} -> {name}@{version}")
-        lines += [f"- {name}@{version}" for name, version in pins.items()
-                  if name not in new.resolved["pins"]]
+        lines += [
+            f"- {name}@{version}"
+            for name, version in pins.items()
+            if name not in new.resolved["pins"]
+        ]
     skipped = {"name", "features"}
     for name, value in new.definition.items():
         before_value = old.definition.get(name) if old else None
         if name in skipped or value == before_value or (old is None and value in _PLAIN):
             continue
-        lines.append(f"{name}: {_show(value)}" if old is None else
-                     f"{name}: {_show(before_value)} -> {_show(value)}")
+        lines.append(
+            f"{name}: {_show(value)}"
+            if old is None
+            else f"{name}: {_show(before_value)} -> {_show(value)}"
+        )
     return tuple(lines)
 
 

@@ -36,7 +36,9 @@ class Resolver:
         self._registry = registry
         self._warehouse = warehouse
 
-    def resolve(self, project: Project, state: State, names: Iterable[str]) -> dict[str, ResolvedView]:
+    def resolve(
+        self, project: Project, state: State, names: Iterable[str]
+    ) -> dict[str, ResolvedView]:
         """Resolve views of a project against their warehouses.
 
         Raises
@@ -99,7 +101,9 @@ class Resolver:
                 rendered,
             )
         except WarehouseError as error:
-            raise DefinitionError(f"feature view {name!r}, source {source.name!r}: {error}") from None
+            raise DefinitionError(
+                f"feature view {name!r}, source {source.name!r}: {error}"
+            ) from None
         if stored is not None and stored.fingerprint == resolved.fingerprint:
             return resolved.model_copy(update={"version": stored.version})
         return resolved
@@ -169,7 +173,9 @@ class Resolver:
         if ("feature_service", service) not in state.objects and version is None:
             hint = did_you_mean(service, state.of_kind("feature_service"))
             if ("feature_view", service) in state.objects:
-                hint = f"{service!r} is a feature view; pass ['{service}:feature', ...] or the view."
+                hint = (
+                    f"{service!r} is a feature view; pass ['{service}:feature', ...] or the view."
+                )
             raise NotFoundError(f"there is no feature service {service!r} in the registry. {hint}")
         stored = self._stored("feature_service", service, version, state)
         pins = (stored.resolved or {})["pins"]

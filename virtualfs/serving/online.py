@@ -63,7 +63,9 @@ class OnlineReader:
         self._store = store
         self._warehouse = warehouse
 
-    def read(self, lookups: Sequence[Lookup], at: datetime, *, cached: bool = True) -> list[list[Row]]:
+    def read(
+        self, lookups: Sequence[Lookup], at: datetime, *, cached: bool = True
+    ) -> list[list[Row]]:
         """Return a row for every key of every lookup, in order.
 
         One trip to the cache for all of them; then one query per view that lacks keys, and one
@@ -100,8 +102,7 @@ class OnlineReader:
                 if look.view == view:
                     found.update({key: rows[key] for key in look.keys if key in rows})
         return [
-            [found[key] for key in look.keys]
-            for look, found in zip(lookups, answers, strict=True)
+            [found[key] for key in look.keys] for look, found in zip(lookups, answers, strict=True)
         ]
 
     def _from_warehouse(
@@ -256,8 +257,15 @@ def _checked_key(value: Any, dtype: str, where: str) -> Any:
         return None
     family = dtype.split("(")[0]
     expected: dict[str, type | tuple[type, ...]] = {
-        "string": str, "boolean": bool, "date": date, "timestamp": datetime, "uuid": UUID,
-        "binary": bytes, "float32": (float, int), "float64": (float, int), "decimal": (Decimal, int),
+        "string": str,
+        "boolean": bool,
+        "date": date,
+        "timestamp": datetime,
+        "uuid": UUID,
+        "binary": bytes,
+        "float32": (float, int),
+        "float64": (float, int),
+        "decimal": (Decimal, int),
     }
     wanted = expected.get(family, int)
     fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
@@ -267,7 +275,9 @@ def _checked_key(value: Any, dtype: str, where: str) -> Any:
         value = float(value)
     if family.startswith(("int", "uint")) and fits:
         bits = int(family.lstrip("uint"))
-        low, high = (0, 2**bits) if family.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+        low, high = (
+            (0, 2**bits) if family.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+        )
         if not low <= value < high:
             raise SpineError(f"{where}: {value} is out of the range of {dtype}")
     if not fits:

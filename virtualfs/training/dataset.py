@@ -63,9 +63,18 @@ class TrainingDataset:
             statement = self.spine.statement(self.plan, self.timestamp, capabilities)
         return compile_training(self.plan, schema, capabilities, statement, spine_columns)
 
-    def sql(self) -> str:
-        """Return the SQL that a ``to_*`` method runs, statement by statement."""
-        return self._program.text()
+    def sql(self, *, streamed: bool = False) -> str:
+        """Return the SQL that a ``to_*`` method runs, statement by statement.
+
+        Parameters
+        ----------
+        streamed
+            False: what ``to_pyarrow``, ``to_pandas`` and ``to_polars`` run, one statement per view
+            whose answers are laid beside each other. True: what ``to_table``, and for a spine in
+            the warehouse ``to_pyarrow_batches`` and ``to_parquet``, run instead: the same parts
+            joined on the row id by one statement.
+        """
+        return self._program.text(streamed=streamed)
 
     def explain(self) -> str:
         """Return, view by view, how the features are found and by which rules."""
@@ -81,9 +90,7 @@ class TrainingDataset:
         text = self.sql()
         return {
             **self.context,
-            "views": {
-                part.view.name: part.view.version or "draft" for part in self.plan.parts
-            },
+            "views": {part.view.name: part.view.version or "draft" for part in self.plan.parts},
             "features": list(self.plan.columns),
             "timestamp": self.timestamp,
             "sql": text,
@@ -138,7 +145,7 @@ class TrainingDataset:
         program = self._program
         with self._session(program) as session:
             spine = session.query(program.ordered_spine()) if with_spine else None
-            tables = [session.query(program.ordered(part)) for part in program.parts]
+            tables = [session.query(part.ordered) for part in program.parts]
         columns = {name: table.column(name) for table in tables for name in table.column_names}
         lengths = {table.num_rows for table in (*tables, *([spine] if spine is not None else []))}
         if len(lengths) != 1:

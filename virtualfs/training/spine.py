@@ -133,7 +133,9 @@ class WarehouseSpine:
             if plan.needs_time
             else ibis.null("timestamp(6)")
         )
-        tree = sql.render(source.select(ibis.row_number().name(ROW), at.name(TIME), source), dialect)
+        tree = sql.render(
+            source.select(ibis.row_number().name(ROW), at.name(TIME), source), dialect
+        )
         query = sqlglot.parse_one(self.sql, dialect=dialect)
 
         def bound(node: exp.Expression) -> exp.Expression:
