@@ -1,4 +1,4 @@
-"""The configuration file ``virtualfs.toml``: found, read, checked; secrets expanded, never shown."""
+"""The configuration file ``virtualfs.toml``; its secrets are expanded and never shown."""
 
 from __future__ import annotations
 

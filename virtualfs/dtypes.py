@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["DTypeName", "is_lossless", "key_family", "normalize", "nullable_pandas"]
 
 _PLAIN = frozenset(
-    "boolean int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64 string binary "
-    "date time timestamp uuid json".split()
+    (
+        *("boolean", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+        *("float32", "float64", "string", "binary", "date", "time", "timestamp", "uuid", "json"),
+    )
 )
 _ALIASES = {
     "bool": "boolean",
@@ -102,10 +104,10 @@ def is_lossless(source: dt.DataType, target: dt.DataType) -> bool:
         )
     if source.is_integer() and target.is_floating():
         mantissa = 24 if target.nbytes == 4 else 53
-        return source.nbytes * 8 - source.is_signed_integer() <= mantissa
+        return bool(source.nbytes * 8 - source.is_signed_integer() <= mantissa)
     if source.is_integer() and target.is_decimal():
         digits = len(str(source.bounds.upper))
-        return (target.precision or 0) - (target.scale or 0) >= digits
+        return bool((target.precision or 0) - (target.scale or 0) >= digits)
     if source.is_floating() and target.is_floating():
         return bool(source.nbytes <= target.nbytes)
     if source.is_decimal() and target.is_decimal():
@@ -116,7 +118,7 @@ def is_lossless(source: dt.DataType, target: dt.DataType) -> bool:
             and target.precision - target.scale >= source.precision - source.scale
         )
     if source.is_date() and target.is_timestamp():
-        return target.timezone is None
+        return bool(target.timezone is None)
     if target.is_string():
         return bool(
             source.is_boolean()

@@ -10,12 +10,14 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from virtualfs.compiler import latest
+from sqlglot import exp
+
+from virtualfs.compiler import latest, sql
 from virtualfs.compiler.plan import plan_features
 from virtualfs.config import Config, Warehouse, find_config, load_config
 from virtualfs.definitions.entity import Entity
 from virtualfs.definitions.feature_view import FeatureView
-from virtualfs.definitions.project import Project, load_definitions
+from virtualfs.definitions.project import Project, collect, load_definitions
 from virtualfs.definitions.source import Source
 from virtualfs.errors import (
     ConfigError,
@@ -143,15 +145,9 @@ class FeatureStore:
         elif isinstance(objects, ModuleType) or not isinstance(objects, Iterable):
             objects = [objects]
         state = self.registry.state()
-        closed = self._resolver.close_sources(_members(objects))
+        closed = self._resolver.close_sources(objects)
+        handed = {(kind, name) for kind, items in collect(closed).items() for name in items}
         given = Project.of(closed, base=state.project())
-        kept = state.project()
-        handed = {
-            (kind, name)
-            for kind, items in given.by_kind().items()
-            for name, item in items.items()
-            if item != kept.by_kind()[kind].get(name)
-        } | _names(closed, kept)
         if prune:
             given = _pruned(given, state, handed)
         views = self._resolver.resolve(given, state, given.views)
@@ -210,7 +206,7 @@ class FeatureStore:
         name
             Name of the view; the table's own when None.
         dry_run
-            Only plan; the revision returned is the current one, its ``plan`` says what would change.
+            Only plan: the revision returned is the current one, with the plan.
 
         Raises
         ------
@@ -218,11 +214,9 @@ class FeatureStore:
             A column does not exist or does not fit.
         """
         opened = self.warehouse(warehouse)
-        from virtualfs.compiler.sql import table_reference, text
-
         dialect = opened.capabilities.dialect
-        place = text(table_reference(table, dialect), dialect)
-        schema = opened.describe(f"SELECT * FROM {place}")
+        everything = exp.select("*").from_(sql.table_reference(table, dialect))
+        schema = opened.describe(sql.text(everything, dialect))
         view_name = name or table.rpartition(".")[2].strip('"')
         for column in join_keys:
             if column not in schema:
@@ -458,35 +452,6 @@ def _project_name(folder: Path) -> str:
     import re
 
     return re.sub(r"[^\w.\-]", "_", folder.name) or "default"
-
-
-def _members(objects: Any) -> list[Any]:
-    from virtualfs.definitions.base import Definition
-
-    found: list[Any] = []
-    for item in objects:
-        if isinstance(item, ModuleType):
-            found += [value for value in vars(item).values() if isinstance(value, Definition)]
-        else:
-            found.append(item)
-    return found
-
-
-def _names(definitions: Iterable[Any], base: Project) -> set[tuple[str, str]]:
-    """Return kind and name of everything that `definitions` say, changed or not."""
-    said = Project.of(definitions, base=base)
-    alone: set[tuple[str, str]] = set()
-    for item in definitions:
-        closed = Project.of([item], base=said) if item is not None else said
-        kinds = {Entity: "entity", Source: "source", FeatureView: "feature_view"}
-        kind = kinds.get(type(item), "feature_service")
-        name = getattr(item, "name", None)
-        if name is not None and name in closed.by_kind()[kind]:
-            alone.add((kind, name))
-        if isinstance(item, FeatureView):
-            alone.add(("source", item.source_name))
-            alone.update(("entity", entity) for entity in item.entity_names)
-    return alone
 
 
 def _pruned(project: Project, state: State, handed: set[tuple[str, str]]) -> Project:

@@ -42,10 +42,10 @@ _HELP = {
 
 
 class _Lazy(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
         module = import_module(f"virtualfs.cli.{_COMMANDS[cmd_name]}")
@@ -59,7 +59,7 @@ class _Lazy(click.Group):
             ctx.fail(f"there is no command {args[0]!r}. {did_you_mean(args[0], _COMMANDS)}")
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(_HELP.items()))
 
@@ -78,7 +78,10 @@ def cli(ctx: click.Context, config: str | None, debug: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line: exit 0 done, 1 failed, 2 wrong usage, 3 `plan --check` found changes."""
+    """Run the command line.
+
+    Exits 0 when done, 1 when it failed, 2 on wrong usage, 3 when `plan --check` found changes.
+    """
     from virtualfs.errors import ConfigError, VirtualFSError, without_secrets
 
     debug = "--debug" in sys.argv

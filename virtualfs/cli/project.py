@@ -15,7 +15,7 @@ __all__ = ["example_folder"]
 
 
 def example_folder(name: str) -> Path:
-    """Return the folder of an example project: in the wheel, or beside the package in a checkout."""
+    """Return the folder of an example: in the wheel, or beside the package in a checkout."""
     package = Path(__file__).parent.parent
     for candidate in (package / "examples" / name, package.parent / "examples" / name):
         if (candidate / "virtualfs.toml").is_file():
@@ -43,9 +43,9 @@ def init_command(folder: Path) -> None:
     click.echo(
         f"Made a project in {folder.resolve()}: virtualfs.toml, features.py, data/\n\n"
         f"Next:\n{where}"
-        "  virtualfs apply                                                # write the definitions\n"
-        "  virtualfs online driver_activity driver_id=1001                # read features as of now\n"
-        "  virtualfs serve                                                # GraphQL\n\n"
+        "  virtualfs apply                                   # write the definitions\n"
+        "  virtualfs online driver_activity driver_id=1001   # read features as of now\n"
+        "  virtualfs serve                                   # GraphQL\n\n"
         "For your own tables, set the warehouse's url in virtualfs.toml and edit features.py."
     )
 

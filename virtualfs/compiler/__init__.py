@@ -1,1 +1,1 @@
-"""From definitions to SQL, purely: resolved plan, Ibis expression, SQL text. Nothing is run here."""
+"""From definitions to SQL, purely: resolved plan, Ibis expression, SQL text."""

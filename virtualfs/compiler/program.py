@@ -64,7 +64,7 @@ class Program:
         return sql.text(select.order_by(exp.column(sql.identifier(latest.ROW))), self.dialect)
 
     def joined(self, *, ordered: bool = True) -> str:
-        """Return the whole result as one SELECT over the spine table, parts joined on the row id."""
+        """Return the whole result as one SELECT: spine and parts joined on the row id."""
         row = sql.identifier(latest.ROW)
         spine = exp.to_table(SPINE).as_("spine", quoted=True)
         columns = {
@@ -109,8 +109,7 @@ class Program:
             steps.append("\n".join([*heads, f"{self.joined()};"]))
         else:
             steps += [
-                f"{head}\n{part.ordered};"
-                for head, part in zip(heads, self.parts, strict=True)
+                f"{head}\n{part.ordered};" for head, part in zip(heads, self.parts, strict=True)
             ]
         return "\n\n".join(f"-- {number}.\n{step}" for number, step in enumerate(steps, 1)) + "\n"
 
@@ -217,13 +216,11 @@ def _rows(view: ResolvedView) -> ir.Table:
     return ibis.table(view.columns, name=_ROWS)
 
 
-def _bind(
-    expression: ir.Table, view: ResolvedView, capabilities: Capabilities
-) -> exp.Expression:
+def _bind(expression: ir.Table, view: ResolvedView, capabilities: Capabilities) -> exp.Expr:
     """Put the view's rows query in the place of the rows relation."""
     dialect = capabilities.dialect
 
-    def bound(node: exp.Expression) -> exp.Expression:
+    def bound(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Table) and node.name == _ROWS:
             return _subquery(sqlglot.parse_one(view.rows_sql, dialect=dialect), node.alias)
         return node
@@ -231,5 +228,5 @@ def _bind(
     return sql.render(expression, dialect).transform(bound)
 
 
-def _subquery(tree: exp.Expression, alias: str) -> exp.Subquery:
+def _subquery(tree: exp.Expr, alias: str) -> exp.Subquery:
     return exp.Subquery(this=tree, alias=exp.TableAlias(this=sql.identifier(alias)))

@@ -1,4 +1,4 @@
-"""From a definition and its source's schema to a resolved view: expressions to SQL, types checked."""
+"""From a definition and its source's schema to a resolved view, its expressions as SQL."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["relation", "resolve_view"]
 
 
-def relation(source: Source, capabilities: Capabilities) -> exp.Expression:
+def relation(source: Source, capabilities: Capabilities) -> exp.Expr:
     """Return the source as something to select from: a table or a parenthesised query.
 
     Raises
@@ -46,7 +46,7 @@ def relation(source: Source, capabilities: Capabilities) -> exp.Expression:
     if source.path is not None:
         if capabilities.read_files is None:
             raise UnsupportedByWarehouseError(
-                f"{where}: {capabilities.engine} reads no files; load {source.path!r} into a table, "
+                f"{where}: {capabilities.engine} reads no files; load {source.path!r} as a table, "
                 "or give the source a DuckDB warehouse"
             )
         tree: Any = sqlglot.parse_one(capabilities.read_files(source.path), dialect=dialect)
@@ -102,9 +102,7 @@ def resolve_view(
 
     # 1. Every column of a row by name: keys and times first, then features.
     fixed = [*join_keys, *filter(None, (source.event_timestamp, source.created_timestamp))]
-    columns: dict[str, exp.Expression] = {
-        name: exp.column(sql.identifier(named[name])) for name in fixed
-    }
+    columns: dict[str, exp.Expr] = {name: exp.column(sql.identifier(named[name])) for name in fixed}
     texts = {}
     for feature in view.features:
         inside = f"{where}, feature {feature.name!r}"
@@ -166,7 +164,7 @@ def resolve_view(
     )
 
 
-def _select(columns: Mapping[str, exp.Expression], place: exp.Expression, dialect: str) -> str:
+def _select(columns: Mapping[str, exp.Expr], place: exp.Expr, dialect: str) -> str:
     items = [
         exp.alias_(tree.copy(), sql.identifier(name), quoted=True) for name, tree in columns.items()
     ]

@@ -61,7 +61,7 @@ def render(expression: ir.Table, dialect: str) -> exp.Select:
     return tree
 
 
-def text(tree: exp.Expression, dialect: str, *, pretty: bool = True) -> str:
+def text(tree: exp.Expr, dialect: str, *, pretty: bool = True) -> str:
     """Return a tree as SQL text of one dialect."""
     return tree.sql(dialect=dialect, pretty=pretty, unsupported_level=sqlglot.ErrorLevel.RAISE)
 
@@ -89,7 +89,7 @@ def table_reference(name: str, dialect: str) -> exp.Table:
     return exp.Table(this=padded[2], db=padded[1], catalog=padded[0])
 
 
-def parse_select(sql: str, dialect: str, where: str) -> exp.Expression:
+def parse_select(sql: str, dialect: str, where: str) -> exp.Expr:
     """Parse stored SQL that may do one thing only: read with one SELECT.
 
     Raises
@@ -107,9 +107,7 @@ def parse_select(sql: str, dialect: str, where: str) -> exp.Expression:
     return trees[0]
 
 
-def parse_expression(
-    sql: str, dialect: str, columns: Mapping[str, str], where: str
-) -> exp.Expression:
+def parse_expression(sql: str, dialect: str, columns: Mapping[str, str], where: str) -> exp.Expr:
     """Parse one row-wise SQL expression and turn its column names into the source's own.
 
     Parameters
@@ -145,7 +143,7 @@ def parse_expression(
             )
     lower = {name.lower(): name for name in columns}
 
-    def to_source(node: exp.Expression) -> exp.Expression:
+    def to_source(node: exp.Expr) -> exp.Expr:
         if not isinstance(node, exp.Column):
             return node
         if isinstance(node.this, exp.Star) or node.args.get("db"):
@@ -159,7 +157,8 @@ def parse_expression(
             )
         return exp.column(identifier(columns[name]))
 
-    return tree.transform(to_source)
+    bound: exp.Expr = tree.transform(to_source)
+    return bound
 
 
 def render_rowwise(value: ir.Value, table: ir.Table, dialect: str, where: str) -> str:
@@ -175,7 +174,7 @@ def render_rowwise(value: ir.Value, table: ir.Table, dialect: str, where: str) -
         raise DefinitionError(f"{where}: the expression is not row-wise")
     tree = select.expressions[0].unalias()
 
-    def unqualified(node: exp.Expression) -> exp.Expression:
+    def unqualified(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Column):
             return exp.column(identifier(node.name))
         return node
@@ -183,7 +182,7 @@ def render_rowwise(value: ir.Value, table: ir.Table, dialect: str, where: str) -
     return text(tree.transform(unqualified), dialect, pretty=False)
 
 
-def cast(tree: exp.Expression, dtype: str, dialect: str) -> exp.Expression:
+def cast(tree: exp.Expr, dtype: str, dialect: str) -> exp.Expr:
     """Return the tree cast to one of VirtualFS's data types."""
     import ibis
 
@@ -191,7 +190,7 @@ def cast(tree: exp.Expression, dtype: str, dialect: str) -> exp.Expression:
 
 
 _BARE_SELECT = {"kind", "expressions"}
-_NOT_ROWWISE: tuple[tuple[type[exp.Expression], str], ...] = (
+_NOT_ROWWISE: tuple[tuple[type[exp.Expr], str], ...] = (
     (exp.Query, "a subquery"),
     (exp.AggFunc, "an aggregate"),
     (exp.Window, "a window function"),
@@ -206,7 +205,7 @@ def _function_name(function: exp.Func) -> str:
     return function.name if isinstance(function, exp.Anonymous) else function.sql_name()
 
 
-def _refuse_outside(tree: exp.Expression, where: str) -> None:
+def _refuse_outside(tree: exp.Expr, where: str) -> None:
     for node in tree.walk():
         if isinstance(node, exp.Func) and _OUTSIDE.match(_function_name(node)):
             raise DefinitionError(

@@ -20,7 +20,7 @@ from virtualfs.definitions.feature_view import FeatureSelection, FeatureView, ch
 from virtualfs.definitions.source import Source
 from virtualfs.errors import ConfigError, DefinitionError, did_you_mean
 
-__all__ = ["KINDS", "Project", "definition_from_fields", "load_definitions"]
+__all__ = ["KINDS", "Project", "collect", "definition_from_fields", "flatten", "load_definitions"]
 
 KINDS: dict[str, type[Definition]] = {
     "entity": Entity,
@@ -59,34 +59,7 @@ class Project:
         DefinitionError
             A name stands for two different things, or for nothing.
         """
-        new: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
-
-        def add(kind: str, item: Definition) -> None:
-            known = new[kind].setdefault(item.name, item)
-            if known != item:
-                raise DefinitionError(
-                    f"two different definitions of {kind.replace('_', ' ')} {item.name!r}; "
-                    "give one of them another name"
-                )
-
-        for item in _flatten(definitions):
-            match item:
-                case Entity():
-                    add("entity", item)
-                case Source():
-                    add("source", item)
-                case FeatureView():
-                    _add_view(item, add)
-                case FeatureService():
-                    for selection in item.features:
-                        if isinstance(selection.view, FeatureView):
-                            _add_view(selection.view, add)
-                    add("feature_service", _by_name_service(item))
-                case _:
-                    raise DefinitionError(
-                        f"{item!r} is not a definition; expected an Entity, Source, FeatureView "
-                        "or FeatureService"
-                    )
+        new = collect(definitions)
         base = base or cls()
         project = cls(
             entities={**base.entities, **new["entity"]},
@@ -145,19 +118,62 @@ class Project:
                     _known(key, self.join_keys_of(view), f"join key of {view.name!r}", where)
 
 
+def collect(definitions: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """Return, by kind and name, what `definitions` say, with what they bring along.
+
+    Modules and lists are looked into. Views come out with names in place of their sources and
+    entities, services with names in place of their views.
+
+    Raises
+    ------
+    DefinitionError
+        A name stands for two different things, or something is no definition.
+    """
+    found: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
+
+    def add(kind: str, item: Definition) -> None:
+        known = found[kind].setdefault(item.name, item)
+        if known != item:
+            raise DefinitionError(
+                f"two different definitions of {kind.replace('_', ' ')} {item.name!r}; "
+                "give one of them another name"
+            )
+
+    for item in flatten(definitions):
+        match item:
+            case Entity():
+                add("entity", item)
+            case Source():
+                add("source", item)
+            case FeatureView() | FeatureSelection(view=FeatureView() as item):
+                _add_view(item, add)
+            case FeatureService():
+                for selection in item.features:
+                    if isinstance(selection.view, FeatureView):
+                        _add_view(selection.view, add)
+                add("feature_service", _by_name_service(item))
+            case FeatureSelection():
+                pass  # names a view that is defined elsewhere
+            case _:
+                raise DefinitionError(
+                    f"{item!r} is not a definition; expected an Entity, Source, FeatureView "
+                    "or FeatureService"
+                )
+    return found
+
+
 def _known(name: str, names: Iterable[str], what: str, where: str) -> None:
     if name not in names:
         raise DefinitionError(f"{where}: there is no {what} {name!r}. {did_you_mean(name, names)}")
 
 
-def _flatten(items: Iterable[Any]) -> Iterator[Any]:
+def flatten(items: Iterable[Any]) -> Iterator[Any]:
+    """Yield the definitions in modules and lists, one by one."""
     for item in items:
         if isinstance(item, ModuleType):
             yield from _in_module(item)
         elif isinstance(item, list | tuple):
-            yield from _flatten(item)
-        elif isinstance(item, FeatureSelection) and isinstance(item.view, FeatureView):
-            yield item.view
+            yield from flatten(item)
         else:
             yield item
 
@@ -183,7 +199,7 @@ def _by_name_service(service: FeatureService) -> FeatureService:
     return service.model_copy(update={"features": selections})
 
 
-def definition_from_fields(kind: str, fields: Mapping[str, Any]) -> Definition:
+def definition_from_fields(kind: str, fields: Any) -> Definition:
     """Build a definition from plain fields, as YAML and the registry hold them.
 
     Raises
@@ -191,7 +207,7 @@ def definition_from_fields(kind: str, fields: Mapping[str, Any]) -> Definition:
     DefinitionError
         A field is unknown, missing or malformed.
     """
-    if not isinstance(fields, Mapping) or not isinstance(fields.get("name"), str):
+    if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
         raise DefinitionError(
             f"a {kind.replace('_', ' ')} needs fields with a name, not {fields!r}"
         )

@@ -1,4 +1,4 @@
-"""From names and definitions to resolved views: references parsed, drafts resolved in a warehouse."""
+"""From names and definitions to resolved views: references parsed, drafts resolved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from virtualfs.compiler.plan import ResolvedView, Selection
 from virtualfs.compiler.resolve import resolve_view
 from virtualfs.definitions.feature_service import FeatureService
 from virtualfs.definitions.feature_view import FeatureSelection, FeatureView
-from virtualfs.definitions.project import Project
+from virtualfs.definitions.project import Project, flatten
 from virtualfs.definitions.source import Source
 from virtualfs.errors import DefinitionError, NotFoundError, WarehouseError, did_you_mean
 from virtualfs.provider import Warehouse
@@ -61,11 +61,9 @@ class Resolver:
             if isinstance(item, FeatureService):
                 features = tuple(closed(selection) for selection in item.features)
                 return item.model_copy(update={"features": features})
-            if isinstance(item, list | tuple):
-                return [closed(element) for element in item]
             return item
 
-        return [closed(item) for item in definitions]
+        return [closed(item) for item in flatten(definitions)]
 
     def _as_query(self, source: Source) -> Source:
         warehouse = self._warehouse(source.warehouse)

@@ -213,7 +213,8 @@ class OnlineResponse:
             else pa.array(values)
             for name, values in columns.items()
         }
-        return pa.table(arrays).to_pandas(types_mapper=nullable_pandas)
+        frame: pd.DataFrame = pa.table(arrays).to_pandas(types_mapper=nullable_pandas)
+        return frame
 
     def _by_feature(self, rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
         return {name: [row[number] for row in rows] for number, name in enumerate(self.names)}
@@ -297,9 +298,12 @@ def status_of(row: Row, view: ResolvedView, instant: int) -> FeatureStatus:
     """Return a row's own status at an instant: NOT_FOUND, OUTSIDE_MAX_AGE or PRESENT."""
     if not row.found:
         return FeatureStatus.NOT_FOUND
-    if view.ttl is not None and row.event is not None:
-        if timedelta(microseconds=instant - row.event) > view.ttl:
-            return FeatureStatus.OUTSIDE_MAX_AGE
+    if (
+        view.ttl is not None
+        and row.event is not None
+        and timedelta(microseconds=instant - row.event) > view.ttl
+    ):
+        return FeatureStatus.OUTSIDE_MAX_AGE
     return FeatureStatus.PRESENT
 
 

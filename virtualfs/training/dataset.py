@@ -180,8 +180,10 @@ class TrainingDataset:
             features.index = self.spine.original.index
             import pandas as pd
 
-            return pd.concat([self.spine.original, features], axis=1)
-        return self.to_pyarrow().to_pandas(types_mapper=nullable_pandas)
+            frame: pd.DataFrame = pd.concat([self.spine.original, features], axis=1)
+        else:
+            frame = self.to_pyarrow().to_pandas(types_mapper=nullable_pandas)
+        return frame
 
     def to_polars(self) -> pl.DataFrame:
         """Run and return a polars frame; needs ``virtualfs[polars]``."""
@@ -193,7 +195,8 @@ class TrainingDataset:
             ) from None
         if isinstance(self.spine, ClientSpine) and _module(self.spine.original) == "polars":
             _, result = self._answers(with_spine=False)
-            return self.spine.original.hstack(pl.DataFrame(pl.from_arrow(result)))
+            frame: pl.DataFrame = self.spine.original.hstack(pl.DataFrame(pl.from_arrow(result)))
+            return frame
         return pl.DataFrame(pl.from_arrow(self.to_pyarrow()))
 
     def to_pyarrow_batches(self, rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
@@ -229,10 +232,12 @@ class TrainingDataset:
             raise FileExistsError(f"{target} exists; choose another path or pass overwrite=True")
         part = target.with_name(f".{target.name}.part")
         try:
-            with self.to_pyarrow_batches() as reader:
-                with pq.ParquetWriter(part, reader.schema, compression="zstd") as writer:
-                    for batch in reader:
-                        writer.write_batch(batch)
+            with (
+                self.to_pyarrow_batches() as reader,
+                pq.ParquetWriter(part, reader.schema, compression="zstd") as writer,
+            ):
+                for batch in reader:
+                    writer.write_batch(batch)
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)

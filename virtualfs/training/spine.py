@@ -97,7 +97,7 @@ class ClientSpine:
             columns[name] = column
         return pa.table(columns)
 
-    def expression(self, connection: Any) -> ir.Table:
+    def expression(self, connection: Any) -> ir.Table:  # noqa: ARG002 - as WarehouseSpine's
         """Return the spine as an Ibis table."""
         import ibis
 
@@ -138,7 +138,7 @@ class WarehouseSpine:
         )
         query = sqlglot.parse_one(self.sql, dialect=dialect)
 
-        def bound(node: exp.Expression) -> exp.Expression:
+        def bound(node: exp.Expr) -> exp.Expr:
             if isinstance(node, exp.Table) and node.name == SPINE:
                 alias = exp.TableAlias(this=sql.identifier(node.alias))
                 return exp.Subquery(this=query, alias=alias)

@@ -1,0 +1,134 @@
+"""The oracle: the meaning of latest values as plain loops over rows.
+
+Written from the rules of the design document (their numbers stand beside the lines), it shares
+nothing with the compiler: no Ibis, no SQL, no Arrow. It is slow and short on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+__all__ = ["Row", "instant", "latest"]
+
+Row = Mapping[str, Any]
+
+_EPOCH = datetime(1970, 1, 1)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def instant(value: Any, timezone: str, rounding: Literal["up", "down"]) -> int | None:
+    """Return a time as whole microseconds since 1970 in UTC (rule 9).
+
+    Parameters
+    ----------
+    value
+        A datetime (naive ones are meant in `timezone`), a date (midnight in `timezone`), an
+        integer of nanoseconds on the clock of `timezone`, or None.
+    timezone
+        IANA name. Where clocks are set back a wall time means its later instant, so that nothing
+        is seen too early.
+    rounding
+        What happens to nanoseconds: ``"up"`` for features, ``"down"`` for spines.
+
+    Examples
+    --------
+    >>> instant(1, "UTC", "up"), instant(1, "UTC", "down"), instant(-1, "UTC", "down")
+    (1, 0, -1)
+    >>> instant(date(1970, 1, 2), "America/New_York", "up") // 3_600_000_000
+    29
+    """
+    if value is None:
+        return None
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return (value.astimezone(UTC).replace(tzinfo=None) - _EPOCH) // _MICROSECOND
+    if isinstance(value, datetime):
+        wall = value
+    elif isinstance(value, date):
+        wall = datetime(value.year, value.month, value.day)
+    else:
+        whole, rest = divmod(value, 1000)
+        wall = _EPOCH + timedelta(microseconds=whole + (rest > 0 and rounding == "up"))
+    zone = ZoneInfo(timezone)
+    readings = [wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
+    return (max(readings).replace(tzinfo=None) - _EPOCH) // _MICROSECOND
+
+
+def latest(
+    spine_rows: Sequence[Row],
+    source_rows: Sequence[Row],
+    *,
+    join_keys: Mapping[str, str],
+    event: str | None,
+    created: str | None = None,
+    timestamp: str = "event_timestamp",
+    ttl: timedelta | None = None,
+    boundary: Literal["inclusive", "exclusive"] = "inclusive",
+    delay: timedelta = timedelta(0),
+    timezone: str = "UTC",
+) -> list[list[Row | None]]:
+    """Return, for each spine row, the source rows that may answer it.
+
+    Parameters
+    ----------
+    spine_rows, source_rows
+        Rows as dicts. Times as in :func:`instant`; naive ones of the spine are UTC.
+    join_keys
+        The view's keys, mapped to the spine columns that hold them; empty for no entity.
+    event, created
+        Columns of the source; None for a static source, or one that knows no created timestamp.
+    timestamp
+        The spine's column of instants; not read for a static source.
+    ttl, boundary, delay, timezone
+        The view's and the source's settings.
+
+    Returns
+    -------
+    list of list
+        One list per spine row, never empty. Several rows where they are fully tied, of which the
+        answer is any one, taken whole; ``[None]`` where the answer is NULLs.
+
+    Examples
+    --------
+    >>> rows = [{"k": 1, "at": datetime(2024, 1, 1), "x": 1}]
+    >>> spine = [{"k": 1, "t": datetime(2024, 1, 1)}, {"k": None, "t": datetime(2024, 1, 1)}]
+    >>> found = latest(spine, rows, join_keys={"k": "k"}, event="at", timestamp="t")
+    >>> found == [rows, [None]]
+    True
+    """
+    answers: list[list[Row | None]] = []
+    for spine_row in spine_rows:
+        best: tuple[int, float] | None = None
+        winners: list[Row | None] = []
+        t = None if event is None else instant(spine_row[timestamp], "UTC", "down")
+        for row in source_rows:
+            # Rule 8: column by column; NULL equals nothing, not even NULL.
+            if not all(
+                row[key] is not None and row[key] == spine_row[column]
+                for key, column in join_keys.items()
+            ):
+                continue
+            rank: tuple[int, float] = (0, 0)
+            if event is not None:
+                at = instant(row[event], timezone, "up")
+                if t is None or at is None:  # Rule 8.
+                    continue
+                # Rule 2.
+                known = at + delay // _MICROSECOND
+                if known > t or (known == t and boundary == "exclusive"):
+                    continue
+                # Rule 3: the created timestamp decides ties, NULL lowest.
+                written = instant(row[created], timezone, "up") if created else None
+                rank = (at, float("-inf") if written is None else written)
+            if best is None or rank > best:
+                best, winners = rank, [row]
+            elif rank == best:
+                winners.append(row)
+        # Rule 4: judged on the winner alone, strictly, the delay not counted.
+        if best is not None and t is not None and ttl is not None:
+            if t - best[0] > ttl // _MICROSECOND:
+                winners = [None]
+        answers.append(winners or [None])
+    return answers
