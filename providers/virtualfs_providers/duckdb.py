@@ -180,8 +180,11 @@ class DuckDBWarehouse:
 
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT without running it."""
+        from ibis.backends.sql.datatypes import DuckDBType
+
         with self._lock, _readable(self.table_names):
-            return dict(self._connection._get_schema_using_query(select).items())
+            rows = self._connection.con.execute(f"DESCRIBE {select}").fetchall()
+        return {name: DuckDBType.from_string(kind, nullable=True) for name, kind, *_ in rows}
 
     def table_names(self) -> Sequence[str]:
         """Return the names of the tables and views, for messages."""

@@ -145,8 +145,10 @@ def collect(definitions: Iterable[Any]) -> dict[str, dict[str, Any]]:
                 add("entity", item)
             case Source():
                 add("source", item)
-            case FeatureView() | FeatureSelection(view=FeatureView() as item):
-                _add_view(item, add)
+            case FeatureView() as view:
+                _add_view(view, add)
+            case FeatureSelection(view=FeatureView() as view):
+                _add_view(view, add)
             case FeatureService():
                 for selection in item.features:
                     if isinstance(selection.view, FeatureView):
@@ -211,13 +213,17 @@ def definition_from_fields(kind: str, fields: Any) -> Definition:
         raise DefinitionError(
             f"a {kind.replace('_', ' ')} needs fields with a name, not {fields!r}"
         )
-    try:
-        return KINDS[kind](**fields)
-    except TypeError as error:
-        missing = str(error).split("argument")[-1].lstrip("s: ")
-        raise DefinitionError(
-            f"{kind.replace('_', ' ')} {fields['name']!r} lacks {missing}"
-        ) from None
+    definition = KINDS[kind]
+    required = [name for name, info in definition.model_fields.items() if info.is_required()]
+    missing = [name for name in required if name not in fields]
+    where = f"{kind.replace('_', ' ')} {fields['name']!r}"
+    for name in fields:
+        if name not in definition.model_fields:
+            hint = did_you_mean(str(name), definition.model_fields)
+            raise DefinitionError(f"{where}: unknown field {name!r}. {hint}")
+    if missing:
+        raise DefinitionError(f"{where} lacks {', '.join(missing)}")
+    return definition(**fields)
 
 
 def load_definitions(path: Path) -> list[Definition]:

@@ -127,8 +127,8 @@ def latest(
             elif rank == best:
                 winners.append(row)
         # Rule 4: judged on the winner alone, strictly, the delay not counted.
-        if best is not None and t is not None and ttl is not None:
-            if t - best[0] > ttl // _MICROSECOND:
-                winners = [None]
+        age = t - best[0] if t is not None and best is not None else 0
+        if ttl is not None and age > ttl // _MICROSECOND:
+            winners = [None]
         answers.append(winners or [None])
     return answers

@@ -28,7 +28,7 @@ TimeKind = Literal["naive", "zoned", "date", "nanoseconds"]
 
 _BASE = datetime(2024, 3, 10, 6, tzinfo=UTC)  # one hour before clocks change in New York
 _ANCHORS = [timedelta(0), timedelta(hours=1), timedelta(hours=2), timedelta(days=1)]
-_KEYS = {"place": ["1", "12", ""], "number": [23, 3, 2**53 + 1]}
+_KEYS: dict[str, list[Any]] = {"place": ["1", "12", ""], "number": [23, 3, 2**53 + 1]}
 _TYPES = {"place": "string", "number": "int64"}
 _FEATURES = ("id", "amount", "word")
 
@@ -191,11 +191,11 @@ def cases(draw: st.DrawFn, *, static: bool | None = None) -> Case:
     def time(kind: TimeKind, zone: str, *back: timedelta) -> Any:
         if draw(st.integers(0, 9)) == 0:
             return None
-        moment = _BASE + draw(anchors) - draw(st.sampled_from(back or (timedelta(0),)))
+        moment = _BASE + draw(anchors) - draw(st.sampled_from([timedelta(0), *back]))
         return _typed(moment, draw(ticks), kind, zone)
 
     def keys() -> dict[str, Any]:
-        return {name: draw(st.sampled_from([*_KEYS[name], None])) for name in names}
+        return {name: draw(st.sampled_from((None, *_KEYS[name]))) for name in names}
 
     def nullable(values: list[Any]) -> Any:
         return draw(st.sampled_from([None, *values]))
@@ -207,7 +207,8 @@ def cases(draw: st.DrawFn, *, static: bool | None = None) -> Case:
             row["happened"] = time(event_kind, timezone, *steps)
         if created:
             row["written"] = time(created_kind, timezone)
-        row |= {"id": 2**53 + 1 + number, "amount": nullable([0.0, 0.1]), "word": nullable(["", "x"])}
+        row |= {"id": 2**53 + 1 + number, "amount": nullable([0.0, 0.1])}
+        row["word"] = nullable(["", "x"])
         source_rows.append(row)
     spine_rows: list[dict[str, Any]] = []
     for number in range(draw(st.integers(0, 6))):

