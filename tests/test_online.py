@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -38,7 +38,7 @@ def store(
         "('EWR', '2020-01-02 11:00', NULL), ('JFK', '2020-01-02 12:00:00.000001', 99)"
     )
     url = "memory://" if request.param == "memory" else request.getfixturevalue("valkey")
-    name = request.node.name.replace("[", "-").rstrip("]")
+    name = f"p{uuid4().hex}"  # tests share one server
     return make_store(project=name, clock=NOW, cache={"url": url})
 
 
@@ -139,7 +139,7 @@ def test_every_type_comes_back_from_the_cache_as_from_the_warehouse(
         0.1::DOUBLE AS d, 'nan'::DOUBLE AS e, 12.340::DECIMAL(12, 3) AS f, 'ünï' AS g,
         '\\x00\\xff'::BLOB AS h, DATE '2020-02-29' AS i, TIMESTAMP '2020-01-01 00:00:00.000001' AS j,
         TIMESTAMPTZ '2020-01-01 00:00:00+05' AS l, [1.5, NULL]::DOUBLE[] AS m,
-        {'x': 1, 'y': 'z'} AS n, uuid('12345678-1234-5678-1234-567812345678') AS o,
+        {'x': 1, 'y': 'z'} AS n, '12345678-1234-5678-1234-567812345678'::UUID AS o,
         TIME '12:34:56.789' AS p, NULL::INTEGER AS q"""
     )
     names = [*"abcdefghijlmnopq"]
@@ -168,7 +168,7 @@ def test_every_type_comes_back_from_the_cache_as_from_the_warehouse(
 @pytest.mark.parametrize(
     ("entities", "words"),
     [
-        ([{"orign": "JFK"}], "Did you mean 'origin'"),
+        ([{"orign": "JFK"}], "lacks the join key 'origin'. Did you mean 'orign'"),
         ([{"origin": 5}], "expected string"),
         ({"origin": ["a"], "x": []}, "differ in length"),
         ("JFK", "list of dicts"),

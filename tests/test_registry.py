@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -37,7 +38,7 @@ def store(
     if request.param == "sqlite":
         return make_store()
     url = request.getfixturevalue("postgres")
-    return make_store(project=request.node.name.replace("[", "-").rstrip("]"), registry=url)
+    return make_store(project=f"p{uuid4().hex}", registry=url)
 
 
 def test_apply_writes_one_revision_and_repeating_it_none(store: vfs.FeatureStore) -> None:

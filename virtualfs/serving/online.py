@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -123,7 +123,7 @@ class OnlineReader:
             result = session.query(compile_lookup(view, warehouse.capabilities))
         rows = {key: Row(instant, None, False, (None,) * len(view.features)) for key in keys}
         events = result.column(EVENT).cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
-        values = [_plain(result.column(name).to_pylist()) for name in view.feature_names]
+        values = [_plain(result.column(item.name).to_pylist(), item.dtype) for item in view.features]
         for number, row in enumerate(result.column(ROW).to_pylist()):
             picked = tuple(column[number] for column in values)
             rows[keys[row]] = Row(instant, events[number], True, picked)
@@ -145,14 +145,16 @@ def _is_fresh(row: Row, view: ResolvedView, instant: int) -> bool:
     return view.freshness is None or instant - row.chosen_at <= microseconds(view.freshness)
 
 
-def _plain(values: list[Any]) -> list[Any]:
-    """Return zoned times in UTC, so that cached and fresh values are the same objects' equals."""
-    from datetime import UTC
-
-    return [
-        value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo else value
-        for value in values
-    ]
+def _plain(values: list[Any], dtype: str) -> list[Any]:
+    """Return values as the codec returns them: zoned times in UTC, UUIDs as such."""
+    if dtype.startswith("timestamp("):
+        return [
+            value.astimezone(UTC) if value is not None and value.tzinfo else value
+            for value in values
+        ]
+    if dtype == "uuid":
+        return [UUID(value) if isinstance(value, str) else value for value in values]
+    return values
 
 
 @dataclass(frozen=True)

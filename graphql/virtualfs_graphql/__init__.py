@@ -1,0 +1,1 @@
+"""The GraphQL API of VirtualFS: catalog, online and historical features, typed entity fields."""

@@ -1,0 +1,234 @@
+"""Values on the wire: which GraphQL type a data type has, and how values become JSON and back.
+
+JSON numbers are doubles in many clients, so what a double cannot hold travels as text: integers
+beyond 2^53, decimals. NaN and infinities, which JSON lacks, are null.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal, InvalidOperation
+from enum import Enum
+from typing import Any, NewType
+from uuid import UUID
+
+import strawberry
+from strawberry.types.scalar import ScalarDefinition
+
+from virtualfs.errors import SpineError
+
+__all__ = [
+    "JSON",
+    "SCALARS",
+    "BigInt",
+    "from_json",
+    "parse_instant",
+    "rfc3339",
+    "to_json",
+    "type_of",
+]
+
+JSON = NewType("JSON", object)
+BigInt = NewType("BigInt", int)
+
+EXACT = 2**53
+"""Every integer up to here is exact as a double."""
+
+
+def rfc3339(instant: datetime) -> str:
+    """Return an instant as RFC 3339 in UTC; naive means UTC.
+
+    >>> rfc3339(datetime(2013, 12, 30, 18))
+    '2013-12-30T18:00:00Z'
+    """
+    aware = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    return aware.isoformat().replace("+00:00", "Z")
+
+
+def parse_instant(value: Any) -> datetime:
+    """Return the instant that an RFC 3339 text names, in UTC; without an offset it means UTC.
+
+    Raises
+    ------
+    ValueError
+        It is no such text.
+
+    Examples
+    --------
+    >>> parse_instant("2013-12-30T13:00:00-05:00")
+    datetime.datetime(2013, 12, 30, 18, 0, tzinfo=datetime.timezone.utc)
+    """
+    if isinstance(value, datetime):
+        instant = value
+    elif isinstance(value, str):
+        try:
+            instant = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(_not_an_instant(value)) from None
+    else:
+        raise ValueError(_not_an_instant(value))
+    try:
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(_not_an_instant(value)) from None
+
+
+def _not_an_instant(value: Any) -> str:
+    return f"{value!r} is not an RFC 3339 time; write for example '2013-12-30T18:00:00Z'"
+
+
+def to_json(value: Any) -> Any:
+    """Return any feature value as plain JSON.
+
+    >>> to_json([2**60, float("nan"), Decimal("1.50"), b"ab", datetime(2013, 1, 1)])
+    ['1152921504606846976', None, '1.50', 'YWI=', '2013-01-01T00:00:00Z']
+    """
+    if value is None or (isinstance(value, bool | str) and not isinstance(value, Enum)):
+        return value
+    if isinstance(value, int):
+        return value if -EXACT <= value <= EXACT else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Mapping):
+        return {str(name): to_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Enum):
+        return value.value
+    return str(value)
+
+
+def from_json(value: Any, dtype: str, where: str) -> Any:
+    """Return a join key that came as JSON in its data type's Python form.
+
+    What needs no change is returned as it is; whether it fits the type is the core's to check.
+
+    Raises
+    ------
+    SpineError
+        A text is not what its type needs; the message says `where`.
+    """
+    if value is None:
+        return None
+    family = dtype.split("(")[0]
+    try:
+        if family == "timestamp" and isinstance(value, str | datetime):
+            instant = parse_instant(value)
+            # A key without zone is compared, and cached, as naive UTC, however it was written.
+            return instant if _has_zone(dtype) else instant.replace(tzinfo=None)
+        if family == "decimal" and isinstance(value, float):
+            return Decimal(repr(value))
+        if not isinstance(value, str):
+            return value
+        if family.startswith(("int", "uint")):
+            return int(value)
+        if family in _FROM_TEXT:
+            return _FROM_TEXT[family](value)
+    except (ValueError, InvalidOperation, binascii.Error):
+        raise SpineError(f"{where}: expected {dtype}, not {value!r}") from None
+    return value
+
+
+_FROM_TEXT: dict[str, Any] = {
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+    "decimal": Decimal,
+    "uuid": UUID,
+    "binary": lambda text: base64.b64decode(text, validate=True),
+}
+
+
+def _has_zone(dtype: str) -> bool:
+    return "'" in dtype
+
+
+def type_of(dtype: str) -> Any:
+    """Return the Python annotation whose GraphQL type holds values of a data type.
+
+    >>> type_of("int32"), type_of("decimal(12, 2)").__name__, type_of("int64").__name__
+    (<class 'int'>, 'Decimal', 'BigInt')
+    """
+    return _TYPES.get(dtype.split("(")[0], JSON)
+
+
+_TYPES: dict[str, Any] = {
+    "int8": int,
+    "int16": int,
+    "int32": int,
+    "int64": BigInt,
+    "uint8": BigInt,
+    "uint16": BigInt,
+    "uint32": BigInt,
+    "uint64": BigInt,
+    "float16": float,
+    "float32": float,
+    "float64": float,
+    "decimal": Decimal,
+    "timestamp": datetime,
+    "date": date,
+    "boolean": bool,
+    "string": str,
+}
+
+
+def _parse_big(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            pass
+    raise ValueError(f"{value!r} is not an integer; write it as a number or as text")
+
+
+def _parse_decimal(value: Any) -> Decimal:
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        try:
+            return Decimal(str(value))
+        except InvalidOperation:
+            pass
+    raise ValueError(f"{value!r} is not a decimal; write for example '12.50'")
+
+
+SCALARS: dict[object, ScalarDefinition] = {
+    JSON: strawberry.scalar(
+        name="JSON",
+        description="Any JSON value. Integers beyond 2^53, decimals, bytes (base64) and times "
+        "(RFC 3339) are strings; NaN and infinities are null.",
+        serialize=to_json,
+        parse_value=lambda value: value,
+    ),
+    BigInt: strawberry.scalar(
+        name="BigInt",
+        description="An integer of up to 64 bits: a number up to 2^53, beyond it a string; both "
+        "are accepted.",
+        serialize=to_json,
+        parse_value=_parse_big,
+    ),
+    Decimal: strawberry.scalar(
+        name="Decimal",
+        description="An exact decimal number, as a string.",
+        serialize=str,
+        parse_value=_parse_decimal,
+    ),
+    datetime: strawberry.scalar(
+        name="DateTime",
+        description="An instant as RFC 3339; without an offset it means UTC.",
+        serialize=rfc3339,
+        parse_value=parse_instant,
+    ),
+}
+"""What the schema needs to know of the Python types above."""

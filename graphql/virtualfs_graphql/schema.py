@@ -1,0 +1,656 @@
+# ruff: noqa: D102 - the fields' descriptions are what docstrings would be
+"""The static part of the schema: the catalog, and features by name, the same for every project.
+
+Annotations are read at run time by Strawberry, so this module does not postpone them.
+"""
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+import strawberry
+from strawberry.types.info import Info
+
+from virtualfs.compiler.plan import FeaturePlan, ResolvedFeature, ResolvedView, plan_features
+from virtualfs.definitions.duration import format_duration
+from virtualfs.errors import NotFoundError, SpineError
+from virtualfs.registry.repository import StoredObject
+from virtualfs.serving.online import FeatureStatus, answer, lookups
+from virtualfs_graphql.request import Context, Snapshot, asked_for, checked_keys
+from virtualfs_graphql.scalars import JSON, parse_instant, to_json
+
+__all__ = ["FeatureViewMeta", "RequestInfo", "StaticQuery"]
+
+RequestInfo = Info[Context, None]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+MAX_PAGE = 1000
+
+def _field(description: str, graphql_type: Any = None) -> Callable[[_F], _F]:
+    """Make a resolver a field with a description; typed, as Strawberry's own is not."""
+    made = strawberry.field(description=description, graphql_type=graphql_type)
+    return cast("Callable[[_F], _F]", made)
+
+
+Status = strawberry.enum(
+    FeatureStatus,
+    name="FeatureStatus",
+    description="How a value came to be what it is; all but PRESENT and STALE come with null.",
+)
+
+
+@strawberry.type(description="The project, as its registry holds it.")
+class Project:
+    """The project, as its registry holds it."""
+
+    name: str
+    revision: int = strawberry.field(description="Number of the last apply")
+
+
+@strawberry.type(description="One column that names an entity.")
+class JoinKey:
+    """One column that names an entity."""
+
+    name: str
+    dtype: str
+
+
+@strawberry.type(description="Where a view's rows come from.")
+class Source:
+    """Where a view's rows come from."""
+
+    name: str
+    description: str
+    owner: str
+    tags: JSON
+    warehouse: str
+    event_timestamp: str | None
+    created_timestamp: str | None
+
+
+class _Stored:
+    """What catalog objects share: the snapshot and the stored object."""
+
+    def __init__(self, snapshot: Snapshot, stored: StoredObject) -> None:
+        self._snapshot = snapshot
+        self._stored = stored
+
+    def _text(self, name: str) -> str:
+        return str(self._stored.definition.get(name) or "")
+
+    def _tags(self) -> JSON:
+        return cast("JSON", dict(self._stored.definition.get("tags") or {}))
+
+
+@strawberry.type(description="A thing that features describe, and the keys that name it.")
+class Entity(_Stored):
+    """A thing that features describe."""
+
+    # Said here, for Strawberry would generate one.
+    __init__ = _Stored.__init__
+
+    @strawberry.field
+    def name(self) -> str:
+        return self._stored.name
+
+    @strawberry.field
+    def description(self) -> str:
+        return self._text("description")
+
+    @strawberry.field
+    def owner(self) -> str:
+        return self._text("owner")
+
+    @strawberry.field
+    def tags(self) -> JSON:
+        return self._tags()
+
+    @strawberry.field
+    def join_keys(self) -> list[JoinKey]:
+        keys = self._stored.definition["join_keys"]
+        return [JoinKey(name=name, dtype=dtype) for name, dtype in keys.items()]
+
+    @strawberry.field
+    def feature_views(self) -> list["FeatureView"]:
+        return [
+            FeatureView(self._snapshot, stored)
+            for name, stored in self._snapshot.state.of_kind("feature_view").items()
+            if self._stored.name in self._snapshot.views[name].entities
+        ]
+
+
+@strawberry.type(description="Features of one source that share keys, times and rules.")
+class FeatureView(_Stored):
+    """Features of one source that share keys, times and rules."""
+
+    def __init__(self, snapshot: Snapshot, stored: StoredObject) -> None:
+        super().__init__(snapshot, stored)
+        self._view: ResolvedView = stored.view()
+
+    @strawberry.field
+    def name(self) -> str:
+        return self._stored.name
+
+    @strawberry.field
+    def version(self) -> int:
+        return self._stored.version
+
+    @strawberry.field
+    def description(self) -> str:
+        return self._text("description")
+
+    @strawberry.field
+    def owner(self) -> str:
+        return self._text("owner")
+
+    @strawberry.field
+    def tags(self) -> JSON:
+        return self._tags()
+
+    @strawberry.field
+    def entities(self) -> list[Entity]:
+        known = self._snapshot.state.of_kind("entity")
+        return [Entity(self._snapshot, known[n]) for n in self._view.entities if n in known]
+
+    @strawberry.field
+    def join_keys(self) -> list[JoinKey]:
+        return [JoinKey(name=name, dtype=dtype) for name, dtype in self._view.join_keys.items()]
+
+    @strawberry.field
+    def source(self) -> Source | None:
+        stored = self._snapshot.state.objects.get(("source", str(self._text("source"))))
+        if stored is None:
+            return None
+        fields = stored.definition
+        return Source(
+            name=stored.name,
+            description=str(fields.get("description") or ""),
+            owner=str(fields.get("owner") or ""),
+            tags=cast("JSON", dict(fields.get("tags") or {})),
+            warehouse=str(fields.get("warehouse") or "default"),
+            event_timestamp=fields.get("event_timestamp"),
+            created_timestamp=fields.get("created_timestamp"),
+        )
+
+    @strawberry.field
+    def features(self) -> list["Feature"]:
+        return _features(self._snapshot, self._stored)
+
+    @_field("Age beyond which a value counts as missing")
+    def ttl(self) -> str | None:
+        return format_duration(self._view.ttl) if self._view.ttl else None
+
+    @_field("How old a cached value may be; null: until replaced")
+    def freshness(self) -> str | None:
+        return None if self._view.freshness is None else format_duration(self._view.freshness)
+
+    @strawberry.field
+    def online(self) -> bool:
+        return self._view.online
+
+    @_field("The time rules in words")
+    def rules(self) -> str:
+        return self._view.rules()
+
+    @strawberry.field
+    def warehouse(self) -> str:
+        return self._view.warehouse
+
+    @_field("Equal meaning, equal fingerprint")
+    def fingerprint(self) -> str:
+        return self._stored.fingerprint
+
+    @strawberry.field
+    def feature_services(self) -> list["FeatureService"]:
+        return [
+            FeatureService(self._snapshot, stored)
+            for stored in self._snapshot.state.of_kind("feature_service").values()
+            if any(item["view"] == self._stored.name for item in stored.definition["features"])
+        ]
+
+
+@strawberry.type(description="One feature of one version of a view.")
+class Feature:
+    """One feature of one version of a view."""
+
+    def __init__(
+        self, snapshot: Snapshot, stored: StoredObject, feature: ResolvedFeature
+    ) -> None:
+        self._snapshot = snapshot
+        self._stored = stored
+        self._feature = feature
+
+    @_field("The reference to ask for it by, as view:feature")
+    def ref(self) -> str:
+        return f"{self._stored.name}:{self._feature.name}"
+
+    @strawberry.field
+    def name(self) -> str:
+        return self._feature.name
+
+    @strawberry.field
+    def dtype(self) -> str:
+        return self._feature.dtype
+
+    @strawberry.field
+    def description(self) -> str:
+        return self._feature.description
+
+    @strawberry.field
+    def tags(self) -> JSON:
+        return cast("JSON", dict(self._feature.tags))
+
+    @_field("Its SQL, over the columns of the source")
+    def sql(self) -> str:
+        return self._feature.sql
+
+    @strawberry.field
+    def feature_view(self) -> FeatureView:
+        return FeatureView(self._snapshot, self._stored)
+
+
+@strawberry.type(description="The features that one model uses, in order.")
+class FeatureService(_Stored):
+    """The features that one model uses, in order."""
+
+    # Said here, for Strawberry would generate one.
+    __init__ = _Stored.__init__
+
+    @strawberry.field
+    def name(self) -> str:
+        return self._stored.name
+
+    @strawberry.field
+    def version(self) -> int:
+        return self._stored.version
+
+    @strawberry.field
+    def description(self) -> str:
+        return self._text("description")
+
+    @strawberry.field
+    def owner(self) -> str:
+        return self._text("owner")
+
+    @strawberry.field
+    def tags(self) -> JSON:
+        return self._tags()
+
+    @_field("References of its features, pinned, in training order")
+    def references(self) -> list[str]:
+        return [
+            f"{selection.view.name}@{selection.view.version}:{feature}"
+            for selection in self._snapshot.selections(self._stored.name)
+            for feature in selection.features
+        ]
+
+    @_field("Names of its columns, in training order")
+    def names(self) -> list[str]:
+        selections = self._snapshot.selections(self._stored.name)
+        keys = {key for selection in selections for key in selection.key_columns}
+        return list(plan_features(selections, keys).columns)
+
+
+@strawberry.type(description="Where a page ends.")
+class PageInfo:
+    """Where a page ends."""
+
+    has_next_page: bool
+    end_cursor: str | None
+
+
+@strawberry.type
+class FeatureViewEdge:
+    """A view and its place."""
+
+    cursor: str
+    node: FeatureView
+
+
+@strawberry.type(description="One page of views, by name.")
+class FeatureViewConnection:
+    """One page of views, by name."""
+
+    total_count: int
+    nodes: list[FeatureView]
+    edges: list[FeatureViewEdge]
+    page_info: PageInfo
+
+
+@strawberry.type
+class FeatureEdge:
+    """A feature and its place."""
+
+    cursor: str
+    node: Feature
+
+
+@strawberry.type(description="One page of features, by view and name.")
+class FeatureConnection:
+    """One page of features, by view and name."""
+
+    total_count: int
+    nodes: list[Feature]
+    edges: list[FeatureEdge]
+    page_info: PageInfo
+
+
+@strawberry.type(description="What is known of the row behind a view's values.")
+class FeatureViewMeta:
+    """What is known of the row behind a view's values."""
+
+    event_timestamp: datetime | None
+    status: Status  # type: ignore[valid-type]  # made by a call, as enums of others must be
+    version: int
+    cache_hit: bool
+
+
+@strawberry.type(
+    description="Feature values per entity: one inner list per entity in the order asked, each in "
+    "the order of names."
+)
+class OnlineFeatures:
+    """Feature values per entity."""
+
+    names: list[str]
+    rows: list[JSON] = strawberry.field(description="Join keys and features, one object each")
+    values: list[list[JSON | None]]
+    statuses: list[list[Status]]  # type: ignore[valid-type]  # as above
+    event_timestamps: list[list[datetime | None]]
+
+
+@strawberry.type(name="Query")
+class StaticQuery:
+    """The root fields that every project has."""
+
+    @_field("The project, as its registry holds it.")
+    def project(self, info: RequestInfo) -> Project:
+        snapshot = info.context.snapshot
+        return Project(name=snapshot.store.config.project, revision=snapshot.state.revision)
+
+    @_field("All entities, by name.")
+    def entities(self, info: RequestInfo) -> list[Entity]:
+        snapshot = info.context.snapshot
+        return [Entity(snapshot, item) for item in snapshot.state.of_kind("entity").values()]
+
+    @_field("One entity; null if there is none of that name.")
+    def entity(self, info: RequestInfo, name: str) -> Entity | None:
+        stored = info.context.snapshot.state.objects.get(("entity", name))
+        return None if stored is None else Entity(info.context.snapshot, stored)
+
+    @_field(
+        "Feature views by name. search: words that name, description, owner, tags or "
+        "features must hold; tag: 'key' or 'key:value'."
+    )
+    def feature_views(
+        self,
+        info: RequestInfo,
+        search: str | None = None,
+        tag: str | None = None,
+        owner: str | None = None,
+        first: int | None = 50,
+        after: str | None = None,
+    ) -> FeatureViewConnection:
+        snapshot = info.context.snapshot
+        found: dict[tuple[str, ...], FeatureView] = {
+            (name,): FeatureView(snapshot, stored)
+            for name, stored in snapshot.state.of_kind("feature_view").items()
+            if _matches(search, _words(stored))
+            and _is_tagged(tag, stored.definition.get("tags") or {})
+            and (owner is None or stored.definition.get("owner") == owner)
+        }
+        total, page, more = _page(found, first, after)
+        return FeatureViewConnection(
+            total_count=total,
+            nodes=[node for _, node in page],
+            edges=[FeatureViewEdge(cursor=cursor, node=node) for cursor, node in page],
+            page_info=PageInfo(has_next_page=more, end_cursor=page[-1][0] if page else None),
+        )
+
+    @_field("One view, the current version unless one is named.")
+    async def feature_view(
+        self, info: RequestInfo, name: str, version: int | None = None
+    ) -> FeatureView | None:
+        stored = await _version(info.context.snapshot, name, version)
+        return None if stored is None else FeatureView(info.context.snapshot, stored)
+
+    @_field("Features by view and name; search as in featureViews.")
+    def features(
+        self,
+        info: RequestInfo,
+        search: str | None = None,
+        first: int | None = 50,
+        after: str | None = None,
+    ) -> FeatureConnection:
+        snapshot = info.context.snapshot
+        found: dict[tuple[str, ...], Feature] = {
+            (name, feature.name): Feature(snapshot, stored, feature)
+            for name, stored in snapshot.state.of_kind("feature_view").items()
+            for feature in sorted(snapshot.views[name].features, key=lambda item: item.name)
+            if _matches(search, [f"{name}:{feature.name}", feature.description, *_tags(feature)])
+        }
+        total, page, more = _page(found, first, after)
+        return FeatureConnection(
+            total_count=total,
+            nodes=[node for _, node in page],
+            edges=[FeatureEdge(cursor=cursor, node=node) for cursor, node in page],
+            page_info=PageInfo(has_next_page=more, end_cursor=page[-1][0] if page else None),
+        )
+
+    @_field("One feature by reference: view:feature or view@2:feature.")
+    async def feature(self, info: RequestInfo, ref: str) -> Feature | None:
+        place, _, name = ref.partition(":")
+        view, _, number = place.partition("@")
+        if not name or (number and not number.isdigit()):
+            raise NotFoundError(
+                f"{ref!r} is not a reference; write 'view:feature', or 'view@2:feature'"
+            )
+        stored = await _version(info.context.snapshot, view, int(number) if number else None)
+        if stored is None:
+            return None
+        features = _features(info.context.snapshot, stored)
+        return next((item for item in features if item._feature.name == name), None)
+
+    @_field("All feature services, by name.")
+    def feature_services(self, info: RequestInfo) -> list[FeatureService]:
+        snapshot = info.context.snapshot
+        stored = snapshot.state.of_kind("feature_service").values()
+        return [FeatureService(snapshot, item) for item in stored]
+
+    @_field("One feature service; null if there is none of that name.")
+    def feature_service(self, info: RequestInfo, name: str) -> FeatureService | None:
+        stored = info.context.snapshot.state.objects.get(("feature_service", name))
+        return None if stored is None else FeatureService(info.context.snapshot, stored)
+
+    @_field(
+        "Features of some entities now, by service ('name' or 'name@2') or references.",
+        OnlineFeatures,
+    )
+    def online_features(
+        self,
+        info: RequestInfo,
+        entities: list[JSON],
+        service: str | None = None,
+        features: list[str] | None = None,
+    ) -> Any:
+        asked = asked_for(service, features)
+        context = info.context
+        if context.snapshot.is_at_hand(asked):
+            # Asked for before anything is awaited, the rows join the request's one read.
+            return _online(context, _plan(context.snapshot, asked), entities)()
+
+        async def later() -> OnlineFeatures:
+            plan = await asyncio.to_thread(_plan, context.snapshot, asked)
+            return await _online(context, plan, entities)()
+
+        return later()
+
+    @_field("The spine's rows with features as of each row's instant (RFC 3339).")
+    async def historical_features(
+        self,
+        info: RequestInfo,
+        spine: list[JSON],
+        service: str | None = None,
+        features: list[str] | None = None,
+        timestamp: str | None = "event_timestamp",
+    ) -> list[JSON]:
+        asked = asked_for(service, features)
+        rows = await asyncio.to_thread(
+            _historical, info.context.snapshot, asked, spine, timestamp or "event_timestamp"
+        )
+        return cast("list[JSON]", rows)
+
+
+def _plan(snapshot: Snapshot, asked: str | tuple[str, ...]) -> FeaturePlan:
+    selections = snapshot.selections(asked)
+    offline = sorted({item.view.name for item in selections if not item.view.online})
+    if offline:
+        raise NotFoundError(f"not offered online (online=False): {', '.join(offline)}")
+    return plan_features(selections, {key for item in selections for key in item.key_columns})
+
+
+def _online(
+    context: Context, plan: FeaturePlan, entities: Sequence[Any]
+) -> Callable[[], Awaitable[OnlineFeatures]]:
+    """Ask for the rows of a plan at once; return what waits for them."""
+    keys = checked_keys(plan, entities)
+    wanted = [
+        [context.row(look.view, key) for key in look.keys] for look in lookups(plan, keys)
+    ]
+
+    async def finish() -> OnlineFeatures:
+        rows = [list(await asyncio.gather(*part)) for part in wanted]
+        found = answer(plan, keys, rows, context.now)
+        names = found.names
+        return OnlineFeatures(
+            names=list(names),
+            rows=[cast("JSON", row) for row in found.to_list()],
+            values=[[cast("JSON", value) for value in row] for row in found.values],
+            statuses=_by_entity(found.statuses, names, len(keys)),
+            event_timestamps=_by_entity(found.event_timestamps, names, len(keys)),
+        )
+
+    return finish
+
+
+def _by_entity(
+    columns: Mapping[str, list[Any]], names: Sequence[str], rows: int
+) -> list[list[Any]]:
+    return [[columns[name][row] for name in names] for row in range(rows)]
+
+
+def _historical(
+    snapshot: Snapshot, asked: str | tuple[str, ...], spine: Sequence[Any], timestamp: str
+) -> list[dict[str, Any]]:
+    import ibis
+    import pyarrow as pa
+
+    rows = [row for row in spine if isinstance(row, Mapping)]
+    if len(rows) != len(spine):
+        raise SpineError("every row of the spine must be an object of column names and values")
+    selections = snapshot.selections(asked)
+    names = list(dict.fromkeys(str(name) for row in rows for name in row))
+    if not rows:
+        return []
+    plan = plan_features(selections, names)
+    keys = checked_keys(plan, rows)
+    columns: dict[str, Any] = {}
+    for name in names:
+        # What the features do not need stays here: only its name counts, for naming the output.
+        columns[name] = pa.nulls(len(rows))
+        if name in plan.key_columns:
+            kind = ibis.dtype(plan.key_columns[name]).to_pyarrow()
+            columns[name] = pa.array([row[name] for row in keys], kind)
+        elif name == timestamp and plan.needs_time:
+            columns[name] = pa.array(
+                [_instant(row.get(name), number, name) for number, row in enumerate(rows)],
+                pa.timestamp("us", "UTC"),
+            )
+    features = asked if isinstance(asked, str) else list(asked)
+    dataset = snapshot.store.get_historical_features(
+        pa.table(columns), features, timestamp=timestamp
+    )
+    outputs = dataset.plan.columns
+    found = dataset.to_pyarrow().select(list(outputs)).to_pylist()
+    empty = dict.fromkeys(names)
+    return [{**empty, **row, **to_json(values)} for row, values in zip(rows, found, strict=True)]
+
+
+def _instant(value: Any, row: int, name: str) -> datetime | None:
+    try:
+        return None if value is None else parse_instant(value)
+    except ValueError as error:
+        raise SpineError(f"spine row {row}, column {name!r}: {error}") from None
+
+
+async def _version(snapshot: Snapshot, name: str, version: int | None) -> StoredObject | None:
+    stored = snapshot.state.objects.get(("feature_view", name))
+    if version is None or (stored is not None and stored.version == version):
+        return stored
+    return await asyncio.to_thread(
+        snapshot.store.registry.version, "feature_view", name, version
+    )
+
+
+def _features(snapshot: Snapshot, stored: StoredObject) -> list[Feature]:
+    return [Feature(snapshot, stored, feature) for feature in stored.view().features]
+
+
+def _tags(feature: ResolvedFeature) -> list[str]:
+    return [text for pair in feature.tags.items() for text in pair]
+
+
+def _words(stored: StoredObject) -> list[str]:
+    fields = stored.definition
+    tags = [str(text) for pair in (fields.get("tags") or {}).items() for text in pair]
+    features = [
+        str(text) for item in fields["features"] for text in (item["name"], item["description"])
+    ]
+    said = [str(fields.get("description") or ""), str(fields.get("owner") or "")]
+    return [stored.name, *said, *tags, *features]
+
+
+def _matches(search: str | None, texts: Sequence[str]) -> bool:
+    if not search:
+        return True
+    text = "\n".join(texts).casefold()
+    return all(word in text for word in search.casefold().split())
+
+
+def _is_tagged(tag: str | None, tags: Mapping[str, str]) -> bool:
+    if not tag:
+        return True
+    key, separator, value = tag.partition(":")
+    return key in tags and (not separator or tags[key] == value)
+
+
+def _page(
+    found: Mapping[tuple[str, ...], Any], first: int | None, after: str | None
+) -> tuple[int, list[tuple[str, Any]], bool]:
+    """Return the total, one page with cursors, and whether more follows.
+
+    A cursor holds the last item's name, so a page goes on rightly when the catalog has changed.
+    """
+    size = 50 if first is None else first
+    if not 0 <= size <= MAX_PAGE:
+        raise NotFoundError(f"first: {size} is not between 0 and {MAX_PAGE}")
+    names = sorted(found)
+    if after is not None:
+        start = _place(after)
+        names = [name for name in names if name > start]
+    page = [(_cursor(name), found[name]) for name in names[:size]]
+    return len(found), page, len(names) > size
+
+
+def _cursor(name: tuple[str, ...]) -> str:
+    return base64.urlsafe_b64encode("\0".join(name).encode()).decode()
+
+
+def _place(cursor: str) -> tuple[str, ...]:
+    try:
+        return tuple(base64.b64decode(cursor, b"-_", validate=True).decode().split("\0"))
+    except ValueError:
+        raise NotFoundError(f"after: {cursor!r} is not a cursor of this list") from None
