@@ -26,6 +26,7 @@ lint: install
 	$(BIN)/lint-imports
 
 bench: install
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/historical.py
 
 clean:

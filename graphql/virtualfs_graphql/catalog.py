@@ -139,6 +139,7 @@ class _Builder:
             while plural in self._types:
                 plural += "Input"
             self._types.add(plural)
+            # list[...] of a variable is no type to mypy, hence __class_getitem__ by name.
             key_fields = [(strawberry.field(name=shown), held) for _, shown, held in named]
             key_type = _make_type(plural, key_fields, is_input=True)
             many = _with_parameters(
@@ -260,9 +261,7 @@ def _field(resolver: Any, name: str, kind: Any, description: str | None = None) 
     )
 
 
-def _with_parameters(
-    resolver: Any, parameters: Sequence[tuple[str, str, Any, Any]]
-) -> Any:
+def _with_parameters(resolver: Any, parameters: Sequence[tuple[str, str, Any, Any]]) -> Any:
     """Give a resolver the signature that Strawberry reads.
 
     Parameters

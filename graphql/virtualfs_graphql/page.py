@@ -10,7 +10,6 @@ from sqlglot import exp
 
 from graphql import GraphQLObjectType
 from virtualfs.compiler.plan import ResolvedView
-from virtualfs.errors import VirtualFSError
 from virtualfs_graphql.catalog import field_name
 from virtualfs_graphql.request import Snapshot
 from virtualfs_graphql.scalars import to_json, type_of
@@ -58,7 +57,7 @@ def example_query(snapshot: Snapshot, query: GraphQLObjectType) -> str:
             continue
         try:
             key = _some_key(snapshot, view)
-        except VirtualFSError:
+        except Exception:  # noqa: BLE001 - an example is not worth a page that fails
             break
         if key is None:
             continue
@@ -87,7 +86,7 @@ def _some_key(snapshot: Snapshot, view: ResolvedView) -> tuple[Any, ...] | None:
     warehouse = snapshot.store.warehouse(view.warehouse)
     dialect = warehouse.capabilities.dialect
     columns = [exp.column(name, quoted=True) for name in view.join_keys]
-    rows: Any = exp.maybe_parse(view.rows_sql, dialect=dialect, into=exp.Select)
+    rows: Any = exp.maybe_parse(view.rows_sql, dialect=dialect)
     query = exp.select(*columns).from_(rows.subquery("rows")).limit(1)
     for column in columns:
         query = query.where(exp.Not(this=exp.Is(this=column.copy(), expression=exp.Null())))

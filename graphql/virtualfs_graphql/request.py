@@ -111,9 +111,7 @@ class Context:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.now = snapshot.store.now()
-        self._rows: DataLoader[Wanted, Row] = DataLoader(
-            load_fn=self._load, cache_key_fn=_identity
-        )
+        self._rows: DataLoader[Wanted, Row] = DataLoader(load_fn=self._load, cache_key_fn=_identity)
 
     def row(
         self, view: ResolvedView, key: tuple[Any, ...], as_of: datetime | None = None
@@ -172,9 +170,7 @@ class Context:
         }
 
 
-def checked_keys(
-    plan: FeaturePlan | ResolvedView, entities: Sequence[Any]
-) -> list[dict[str, Any]]:
+def checked_keys(plan: FeaturePlan | ResolvedView, entities: Sequence[Any]) -> list[dict[str, Any]]:
     """Return the join keys of entities that came as JSON, checked and in canonical types.
 
     Raises

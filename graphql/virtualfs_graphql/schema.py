@@ -29,6 +29,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 MAX_PAGE = 1000
 
+
 def _field(description: str, graphql_type: Any = None) -> Callable[[_F], _F]:
     """Make a resolver a field with a description; typed, as Strawberry's own is not."""
     made = strawberry.field(description=description, graphql_type=graphql_type)
@@ -216,9 +217,7 @@ class FeatureView(_Stored):
 class Feature:
     """One feature of one version of a view."""
 
-    def __init__(
-        self, snapshot: Snapshot, stored: StoredObject, feature: ResolvedFeature
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, stored: StoredObject, feature: ResolvedFeature) -> None:
         self._snapshot = snapshot
         self._stored = stored
         self._feature = feature
@@ -517,9 +516,7 @@ def _online(
 ) -> Callable[[], Awaitable[OnlineFeatures]]:
     """Ask for the rows of a plan at once; return what waits for them."""
     keys = checked_keys(plan, entities)
-    wanted = [
-        [context.row(look.view, key) for key in look.keys] for look in lookups(plan, keys)
-    ]
+    wanted = [[context.row(look.view, key) for key in look.keys] for look in lookups(plan, keys)]
 
     async def finish() -> OnlineFeatures:
         rows = [list(await asyncio.gather(*part)) for part in wanted]
@@ -590,9 +587,7 @@ async def _version(snapshot: Snapshot, name: str, version: int | None) -> Stored
     stored = snapshot.state.objects.get(("feature_view", name))
     if version is None or (stored is not None and stored.version == version):
         return stored
-    return await asyncio.to_thread(
-        snapshot.store.registry.version, "feature_view", name, version
-    )
+    return await asyncio.to_thread(snapshot.store.registry.version, "feature_view", name, version)
 
 
 def _features(snapshot: Snapshot, stored: StoredObject) -> list[Feature]:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - rows of data stay on one line
 """A real store over DuckDB in memory, with every kind of type and key that the API must carry."""
 
 import asyncio
@@ -6,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import ibis
 import pytest
 
 import virtualfs as vfs
@@ -73,6 +73,8 @@ def definitions() -> list[Any]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[vfs.FeatureStore]:
+    import ibis
+
     connection = ibis.duckdb.connect()
     connection.con.execute(ROWS)
     config = Config(

@@ -1,4 +1,4 @@
-"""The application: refresh after apply, probes, pages, the server, and the files beside the package."""
+"""The application: refresh, probes, pages, the server, and the files beside the package."""
 
 import json
 import runpy
@@ -7,7 +7,6 @@ import threading
 import urllib.request
 from pathlib import Path
 
-import ibis
 import pytest
 
 import virtualfs as vfs
@@ -28,7 +27,8 @@ def test_catalog_changes_show_without_restart(ask, store, monkeypatch):
     query = '{ airport(origin: "EWR") { gates { secret } } }'
     assert "errors" in ask(query)
     source = vfs.Source("hidden", table="hidden")
-    store.apply([vfs.FeatureView("gates", source=source, entities=["airport"], features=["secret"])])
+    gates = vfs.FeatureView("gates", source=source, entities=["airport"], features=["secret"])
+    store.apply([gates])
     assert ask(query)["data"] == {"airport": {"gates": {"secret": None}}}
     assert ask("{ project { revision } }")["data"] == {"project": {"revision": 2}}
 
@@ -84,7 +84,8 @@ def test_pages(client, ask):
     answer = ask(example)
     assert "errors" not in answer
     assert answer["data"]["airport"]["airportWeather"]["_meta"]["status"] in (
-        "PRESENT", "OUTSIDE_MAX_AGE",
+        "PRESENT",
+        "OUTSIDE_MAX_AGE",
     )
     graphiql = client.get("/graphql", headers={"accept": "text/html"})
     assert graphiql.status_code == 200
@@ -92,6 +93,8 @@ def test_pages(client, ask):
 
 
 def test_example_of_an_empty_catalog_works(tmp_path):
+    import ibis
+
     from .conftest import Client
 
     con = ibis.duckdb.connect()
@@ -171,7 +174,10 @@ def test_sdl_holds_the_catalog(flights):
     assert {"airport", "airports", "plane", "planes", "onlineFeatures"} <= fields
 
 
-@pytest.mark.parametrize("path", sorted((ASSETS / "operations").glob("*.graphql")), ids=lambda p: p.stem)
+OPERATIONS = sorted((ASSETS / "operations").glob("*.graphql"))
+
+
+@pytest.mark.parametrize("path", OPERATIONS, ids=lambda path: path.stem)
 def test_example_operations(flights, path):
     from virtualfs_graphql.catalog import build_schema
     from virtualfs_graphql.request import Snapshot

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - queries and answers read best unbroken
 """Static queries: the catalog, features by name online and historical, errors."""
 
 from datetime import UTC, datetime
@@ -12,7 +13,10 @@ def test_project_entities_and_services(ask):
     )["data"]
     assert answer["project"] == {"name": "demo", "revision": 1}
     assert [item["name"] for item in answer["entities"]] == [
-        "airport", "carrier", "feature", "flight-leg",
+        "airport",
+        "carrier",
+        "feature",
+        "flight-leg",
     ]
     assert answer["entities"][0]["joinKeys"] == [{"name": "origin", "dtype": "string"}]
     assert answer["entity"] == {"name": "carrier"}
@@ -22,7 +26,9 @@ def test_project_entities_and_services(ask):
         "version": 1,
         "names": ["temp", "big_count", "flights"],
         "references": [
-            "airport_weather@1:temp", "airport_weather@1:big_count", "route_facts@1:flights",
+            "airport_weather@1:temp",
+            "airport_weather@1:big_count",
+            "route_facts@1:flights",
         ],
     }
 
@@ -38,7 +44,12 @@ def test_feature_views_are_paged_and_searched(ask):
     assert names == ["airport_weather", "hidden", "leg_facts", "route_facts", "world_facts"]
     assert (first["totalCount"], first["pageInfo"]["hasNextPage"]) == (5, True)
     assert rest["pageInfo"]["hasNextPage"] is False
-    for arguments in ('search: "HOURLY freez"', 'tag: "domain"', 'tag: "domain:weather"', 'owner: "ann"'):
+    for arguments in (
+        'search: "HOURLY freez"',
+        'tag: "domain"',
+        'tag: "domain:weather"',
+        'owner: "ann"',
+    ):
         found = ask(f"{{ featureViews({arguments}) {{ nodes {{ name }} }} }}")["data"]
         assert found["featureViews"]["nodes"] == [{"name": "airport_weather"}], arguments
     assert ask('{ featureViews(tag: "domain:x") { totalCount } }')["data"] == {
@@ -58,7 +69,11 @@ def test_feature_view_and_features(ask):
     view = answer["featureView"]
     assert (view["version"], view["owner"], view["tags"]) == (1, "ann", {"domain": "weather"})
     assert (view["ttl"], view["freshness"], view["online"]) == ("1d", "1m", True)
-    assert view["source"] == {"name": "weather", "warehouse": "default", "eventTimestamp": "seen_at"}
+    assert view["source"] == {
+        "name": "weather",
+        "warehouse": "default",
+        "eventTimestamp": "seen_at",
+    }
     assert view["features"][2] == {"ref": "airport_weather:big_count", "dtype": "int64"}
     assert view["featureServices"] == [{"name": "scoring"}]
     assert answer["old"] is None
@@ -69,7 +84,7 @@ def test_feature_view_and_features(ask):
 
 def test_online_features_are_columnar(ask):
     answer = ask(
-        "query($e: [JSON!]!) { onlineFeatures(service: \"scoring\", entities: $e) "
+        'query($e: [JSON!]!) { onlineFeatures(service: "scoring", entities: $e) '
         "{ names rows values statuses eventTimestamps } }",
         e=[
             {"origin": "JFK", "carrier_id": "9007199254740993"},
@@ -81,7 +96,13 @@ def test_online_features_are_columnar(ask):
     assert answer["data"]["onlineFeatures"] == {
         "names": ["temp", "big_count", "flights"],
         "rows": [
-            {"origin": "JFK", "carrier_id": "9007199254740993", "temp": None, "big_count": 7, "flights": 4},
+            {
+                "origin": "JFK",
+                "carrier_id": "9007199254740993",
+                "temp": None,
+                "big_count": 7,
+                "flights": 4,
+            },
             {"origin": "OLD", "carrier_id": 1, "temp": None, "big_count": None, "flights": None},
             {"origin": None, "carrier_id": 5, "temp": None, "big_count": None, "flights": None},
         ],
@@ -130,7 +151,9 @@ def test_historical_features(ask, store):
         {**spine[2], "note": None, **early},
     ]
     found = store.get_features(
-        ["airport_weather:temp"], [{"origin": "JFK"}], as_of=datetime(2024, 1, 1, 10, 30, tzinfo=UTC)
+        ["airport_weather:temp"],
+        [{"origin": "JFK"}],
+        as_of=datetime(2024, 1, 1, 10, 30, tzinfo=UTC),
     )
     assert found.to_dict()["temp"] == [30.5]
 
@@ -138,10 +161,9 @@ def test_historical_features(ask, store):
 def test_errors_carry_the_class_as_code(ask):
     cases = {
         '{ onlineFeatures(service: "scorin", entities: []) { names } }': "NotFoundError",
-        '{ onlineFeatures(entities: []) { names } }': "SpineError",
+        "{ onlineFeatures(entities: []) { names } }": "SpineError",
         '{ onlineFeatures(features: ["hidden:secret"], entities: []) { names } }': "NotFoundError",
-        '{ onlineFeatures(features: ["airport_weather:temp"], entities: [{orign: "x"}]) { names } }':
-            "SpineError",
+        '{ onlineFeatures(features: ["airport_weather:temp"], entities: [{orign: "x"}]) { names } }': "SpineError",
         '{ historicalFeatures(service: "scoring", spine: [{origin: "x", carrier_id: 1, '
         'event_timestamp: "x"}]) }': "SpineError",
         '{ featureViews(after: "?") { totalCount } }': "NotFoundError",

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - queries and answers read best unbroken
 """Fields generated from the catalog: shapes, types, keys, instants, and one read for all."""
 
 from datetime import UTC, datetime

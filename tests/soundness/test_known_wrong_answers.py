@@ -8,14 +8,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
-import pyarrow as pa
+import pyarrow as pa  # noqa: TID253 - every test here makes Arrow tables
 import pytest
 
 import virtualfs as vfs
 from virtualfs.config import Config
 
 # Ibis 12 calls what DuckDB 1.5 has renamed; nothing of ours.
-pytestmark = pytest.mark.filterwarnings("ignore:fetch_(arrow_table|record_batch):DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")
 T = datetime(2024, 5, 1, 12)
 HOUR = timedelta(hours=1)
 TICK = timedelta(microseconds=1)

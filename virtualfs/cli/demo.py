@@ -157,8 +157,8 @@ def _online(store: object) -> None:
 def _next_steps(folder: Path) -> None:
     _head("Next")
     click.echo(
-        f"  cd {folder} && virtualfs list        # look around; features.py is the project\n"
-        "  virtualfs demo --serve                     # the same with the GraphQL API\n\n"
+        f"  cd {folder} && virtualfs list   (look around; features.py is the project)\n"
+        "  virtualfs demo --serve   (the same with the GraphQL API)\n\n"
         "For your own warehouse:\n"
         "  virtualfs init my-features && cd my-features\n"
         '  (in virtualfs.toml)  url = "duckdb:///path/to/warehouse.duckdb"\n'

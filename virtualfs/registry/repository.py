@@ -132,6 +132,16 @@ class Registry:
             found = [_stored(row) for row in rows]
         return State(at, {(item.kind, item.name): item for item in found})
 
+    def newest_revision(self) -> int:
+        """Return the number of the newest revision, without reading its objects; 0 if none."""
+        if not self._exists():
+            return 0
+        with self._connect() as connection:
+            if self._schema_version(connection) is None:
+                return 0
+            self._check_schema(connection)
+            return self._newest(connection)
+
     def version(self, kind: str, name: str, version: int) -> StoredObject | None:
         """Return an object as it was in one of its versions, or None."""
         rows = self._versions(kind, name, objects.c.version == version)

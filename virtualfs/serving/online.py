@@ -123,7 +123,9 @@ class OnlineReader:
             result = session.query(compile_lookup(view, warehouse.capabilities))
         rows = {key: Row(instant, None, False, (None,) * len(view.features)) for key in keys}
         events = result.column(EVENT).cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
-        values = [_plain(result.column(item.name).to_pylist(), item.dtype) for item in view.features]
+        values = [
+            _plain(result.column(item.name).to_pylist(), item.dtype) for item in view.features
+        ]
         for number, row in enumerate(result.column(ROW).to_pylist()):
             picked = tuple(column[number] for column in values)
             rows[keys[row]] = Row(instant, events[number], True, picked)

@@ -1,0 +1,136 @@
+"""The documentation: every example runs, every setting and command exists."""
+
+from __future__ import annotations
+
+import asyncio
+import doctest
+import importlib
+import pkgutil
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import virtualfs
+from virtualfs import FeatureStore
+from virtualfs.cli.demo import _make_project
+from virtualfs.definitions.project import Project, load_definitions
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+
+
+def block(text: str, name: str) -> str:
+    """Return the code block that is marked with a name."""
+    found = re.search(rf"<!-- test: {name} -->\n```\w+\n(.*?)```", text, re.DOTALL)
+    assert found, f"no block marked {name}"
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in which the demonstration has been run."""
+    folder = tmp_path_factory.mktemp("readme")
+    _make_project(folder / "virtualfs-demo")
+    with FeatureStore(folder / "virtualfs-demo") as store:
+        store.apply()
+    yield folder
+
+
+def test_every_python_block_is_marked() -> None:
+    blocks = re.findall(r"(.*)\n```python", README)
+    assert blocks
+    assert all(line.startswith("<!-- test: ") for line in blocks)
+
+
+def test_the_notebook_example(
+    demo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(demo)
+    names: dict[str, object] = {}
+    exec(block(README, "notebook"), names)
+    assert "freezing" in capsys.readouterr().out
+    training = names["training"]
+    assert isinstance(training, virtualfs.TrainingDataset)
+    assert training.to_pyarrow().num_rows == 336_776
+
+
+def test_the_definitions_example(demo: Path, tmp_path: Path) -> None:
+    (tmp_path / "features.py").write_text(block(README, "definitions"))
+    definitions = load_definitions(tmp_path / "features.py")
+    assert Project.of(definitions).services
+    with FeatureStore(demo / "virtualfs-demo") as store:
+        assert store.plan(definitions)
+
+
+def test_the_graphql_example(demo: Path) -> None:
+    import httpx
+    from virtualfs_graphql.app import SERVER
+
+    async def ask(store: FeatureStore) -> httpx.Response:
+        transport = httpx.ASGITransport(SERVER.asgi(store))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.post("/graphql", json={"query": block(README, "graphql")})
+
+    with FeatureStore(demo / "virtualfs-demo") as store:
+        answer = asyncio.run(ask(store)).json()
+    assert "errors" not in answer
+    assert answer["data"]["airport"]["airportWeather"]["_meta"]["status"] == "PRESENT"
+
+
+def test_the_shell_examples(demo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from virtualfs.cli import cli
+
+    _make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    found = re.search(r"```sh\n(.*?)```", README, re.DOTALL)
+    assert found
+    for line in found[1].strip().splitlines():
+        result = CliRunner().invoke(cli, shlex.split(line)[1:], standalone_mode=False)
+        assert result.exception is None, (line, result.output, result.exception)
+
+
+def test_the_configuration_example(tmp_path: Path) -> None:
+    text = block(CONFIGURATION, "config")
+    (tmp_path / "virtualfs.toml").write_text(text)
+    config = virtualfs.load_config(tmp_path)
+    said = tomllib.loads(text)
+    fields = set(type(config).model_fields) - {"folder"}
+    assert set(said) == fields
+    for section in ("cache", "server"):
+        known = set(type(getattr(config, section)).model_fields)
+        assert known - set(said[section]) <= {"token"}
+
+
+def test_every_command_is_documented() -> None:
+    from virtualfs.cli import _COMMANDS, _HELP
+
+    documented = set(re.findall(r"\| `virtualfs (\w+)", CONFIGURATION))
+    assert documented == set(_COMMANDS) == set(_HELP)
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+            assert (page.parent / link).exists(), (page, link)
+
+
+MODULES = [
+    module.name
+    for package in ("virtualfs",)
+    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
+    if ".examples" not in module.name
+]
+
+
+@pytest.mark.parametrize("name", ["virtualfs", *MODULES])
+def test_doctests(name: str) -> None:
+    module = importlib.import_module(name)
+    failed, _ = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    assert failed == 0
