@@ -1,4 +1,4 @@
-"""The command line as people meet it: exit codes, one clear block on stderr, nothing half-written."""
+"""The command line as people meet it: exit codes, clear errors, nothing half-written."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ import pkgutil
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,13 +31,13 @@ def block(text: str, name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the demonstration has been run."""
     folder = tmp_path_factory.mktemp("readme")
     _make_project(folder / "virtualfs-demo")
     with FeatureStore(folder / "virtualfs-demo") as store:
         store.apply()
-    yield folder
+    return folder
 
 
 def test_every_python_block_is_marked() -> None:
@@ -69,6 +68,7 @@ def test_the_definitions_example(demo: Path, tmp_path: Path) -> None:
 
 def test_the_graphql_example(demo: Path) -> None:
     import httpx
+
     from virtualfs_graphql.app import SERVER
 
     async def ask(store: FeatureStore) -> httpx.Response:

@@ -71,6 +71,7 @@ def test_compiling_needs_no_driver() -> None:
 
 def test_the_migrations_head_is_the_newest_script() -> None:
     from alembic.script import ScriptDirectory
+
     from virtualfs_migrations import MIGRATIONS
 
     assert ScriptDirectory.from_config(MIGRATIONS.config()).get_current_head() == MIGRATIONS.head

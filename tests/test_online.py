@@ -137,7 +137,8 @@ def test_every_type_comes_back_from_the_cache_as_from_the_warehouse(
         """CREATE TABLE kinds AS SELECT 1::BIGINT AS k, TIMESTAMP '2020-01-01' AS seen,
         true AS a, 9007199254740993::BIGINT AS b, 18446744073709551615::UBIGINT AS c,
         0.1::DOUBLE AS d, 'nan'::DOUBLE AS e, 12.340::DECIMAL(12, 3) AS f, 'ünï' AS g,
-        '\\x00\\xff'::BLOB AS h, DATE '2020-02-29' AS i, TIMESTAMP '2020-01-01 00:00:00.000001' AS j,
+        '\\x00\\xff'::BLOB AS h, DATE '2020-02-29' AS i,
+        TIMESTAMP '2020-01-01 00:00:00.000001' AS j,
         TIMESTAMPTZ '2020-01-01 00:00:00+05' AS l, [1.5, NULL]::DOUBLE[] AS m,
         {'x': 1, 'y': 'z'} AS n, '12345678-1234-5678-1234-567812345678'::UUID AS o,
         TIME '12:34:56.789' AS p, NULL::INTEGER AS q"""

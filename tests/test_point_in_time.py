@@ -592,7 +592,7 @@ def test_an_entityless_view_as_a_table_at_an_instant(house):
     assert house.store.table(view, as_of=NOON).to_pyarrow()["x"].to_pylist() == [2]
 
 
-@pytest.mark.parametrize("form", ["pyarrow", "sql"])
+@pytest.mark.parametrize("form", SPINES)
 def test_a_static_entityless_view_without_rows_keeps_the_spines_rows(house, form):
     import pyarrow as pa
 

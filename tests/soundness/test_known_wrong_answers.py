@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
-import pyarrow as pa  # noqa: TID253 - every test here makes Arrow tables
+import pyarrow as pa
 import pytest
 
 import virtualfs as vfs
