@@ -31,6 +31,7 @@ TIME = "__time"
 EVENT = "__event"
 _ORDER = "__order"
 _RANK = "__rank"
+_CREATED = "__created"
 _LAST_HASH = 2**64 - 1
 
 
@@ -38,7 +39,8 @@ def asof_join(spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabil
     """Return ``__row`` and the output columns for every spine row, by one native ASOF join.
 
     The ASOF key is the struct (event, created, hash), so ties are decided inside the join. NULLs
-    sort highest in a struct, so both sides are guarded against NULL times.
+    sort highest in a struct: source rows without an event are left out, and a spine row without an
+    instant, which would match the newest row, has its answer taken away again.
     """
     import ibis
 
@@ -47,7 +49,7 @@ def asof_join(spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabil
     order = {"event": source[EVENT]}
     bound = {"event": spine[TIME] - ibis.interval(microseconds=view.lag)}
     if view.created_timestamp:
-        created = capabilities.instant(source[view.created_timestamp], view.timezone, "up")
+        created = _created(source, view, capabilities)
         order["created"] = ibis.coalesce(created, _infinity(negative=True))
         bound["created"] = _infinity()
     order["hash"] = _row_hash(rows, view, capabilities)
@@ -57,21 +59,13 @@ def asof_join(spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabil
         **_keys(source, tuple(view.join_keys)),
         **{EVENT: source[EVENT], _ORDER: ibis.struct(order)},
     )
-    at = ibis.struct(bound)
-    left = spine.select(
-        ROW,
-        TIME,
-        **_keys(spine, part.key_columns),
-        **{_ORDER: spine[TIME].notnull().ifelse(at, ibis.null(at.type()))},
-    )
+    left = spine.select(ROW, TIME, **_keys(spine, part.key_columns), **{_ORDER: ibis.struct(bound)})
     equal = [left[name] == right[name] for name in _keys(spine, part.key_columns)]
     joined = left.asof_join(right, left[_ORDER] >= right[_ORDER], equal, rname="{name}__right")
-    values = {feature: joined[feature] for feature, _ in part.outputs}
-    if view.ttl is not None:
-        young = joined[EVENT] >= joined[TIME] - ibis.interval(microseconds=microseconds(view.ttl))
-        values = {
-            name: young.ifelse(value, ibis.null(value.type())) for name, value in values.items()
-        }
+    counts = joined[TIME].notnull()
+    if view.ttl is not None:  # NULL for a spine row without an instant, so it does not count either
+        counts = joined[EVENT] >= joined[TIME] - ibis.interval(microseconds=microseconds(view.ttl))
+    values = _where(counts, {feature: joined[feature] for feature, _ in part.outputs})
     return joined.select(ROW, **{output: values[feature] for feature, output in part.outputs})
 
 
@@ -82,14 +76,17 @@ def latest_per_key(
 
     A static source has one row per key; of several the greatest hash wins (rule 3).
     """
+    import ibis
+
     view = part.view
-    names = _keys(rows, tuple(view.join_keys))
+    one = {"__key": ibis.literal(1)}  # so that a view without entities is an equality join too
+    names = {**one, **_keys(rows, tuple(view.join_keys))}
     source = rows.select(
         *part_features(part), **names, **{_RANK: _rank(rows, view, capabilities, [])}
     )
     right = source.filter(source[_RANK] == 0)
-    left = spine.select(ROW, **_keys(spine, part.key_columns))
-    equal = [left[name] == right[name] for name in names] or [True]
+    left = spine.select(ROW, **one, **_keys(spine, part.key_columns))
+    equal = [left[name] == right[name] for name in names]
     joined = left.left_join(right, equal, rname="{name}__right")
     return joined.select(ROW, **{output: joined[feature] for feature, output in part.outputs})
 
@@ -111,12 +108,12 @@ def lookup(
         *view.feature_names,
         **_keys(source, names),
         **{EVENT: source[EVENT], "__hash": _row_hash(rows, view, capabilities)},
-        **({"__created": source[view.created_timestamp]} if view.created_timestamp else {}),
+        **({_CREATED: _created(source, view, capabilities)} if view.created_timestamp else {}),
     )
     condition: list[Any] = [left[name] == right[name] for name in _keys(keys, names)]
     order = [ibis.desc("__hash")]
     if view.created_timestamp:
-        order.insert(0, ibis.desc("__created", nulls_first=False))
+        order.insert(0, ibis.desc(_CREATED, nulls_first=False))
     if view.event_timestamp:
         condition.append(right[EVENT] <= left[TIME] - ibis.interval(microseconds=view.lag))
         order.insert(0, ibis.desc(EVENT))
@@ -133,9 +130,9 @@ def as_of(rows: ir.Table, view: ResolvedView, instant: Any, capabilities: Capabi
     import ibis
 
     at = ibis.literal(instant, type="timestamp(6)")
-    source = _with_event(rows, view, capabilities).filter(
-        [rows[key].notnull() for key in view.join_keys]
-    )
+    source = _with_event(rows, view, capabilities)
+    if view.join_keys:
+        source = source.filter([source[key].notnull() for key in view.join_keys])
     order = [ibis.desc(EVENT)] if view.event_timestamp else []
     if view.event_timestamp:
         source = source.filter(source[EVENT] <= at - ibis.interval(microseconds=view.lag))
@@ -144,9 +141,7 @@ def as_of(rows: ir.Table, view: ResolvedView, instant: Any, capabilities: Capabi
     values = {name: winners[name] for name in view.feature_names}
     if view.ttl is not None:
         young = winners[EVENT] >= at - ibis.interval(microseconds=microseconds(view.ttl))
-        values = {
-            name: young.ifelse(value, ibis.null(value.type())) for name, value in values.items()
-        }
+        values = _where(young, values)
     fixed = [*view.join_keys, *filter(None, [view.event_timestamp])]
     return winners.select(*fixed, **{n: v for n, v in values.items() if n not in fixed})
 
@@ -169,6 +164,19 @@ def _with_event(rows: ir.Table, view: ResolvedView, capabilities: Capabilities) 
     return rows.mutate(**{EVENT: event})
 
 
+def _created(rows: ir.Table, view: ResolvedView, capabilities: Capabilities) -> ir.Value:
+    # As an instant, so that every strategy ranks ties alike, whatever the column's precision.
+    return capabilities.instant(rows[view.created_timestamp], view.timezone, "up")
+
+
+def _where(condition: ir.Value, values: dict[str, ir.Value]) -> dict[str, ir.Value]:
+    import ibis
+
+    return {
+        name: condition.ifelse(value, ibis.null(value.type())) for name, value in values.items()
+    }
+
+
 def _row_hash(rows: ir.Table, view: ResolvedView, capabilities: Capabilities) -> ir.Value:
     return capabilities.row_hash([rows[column] for column in view.columns])
 
@@ -179,7 +187,7 @@ def _rank(
     import ibis
 
     if view.created_timestamp:
-        order = [*order, rows[view.created_timestamp].desc(nulls_first=False)]
+        order = [*order, _created(rows, view, capabilities).desc(nulls_first=False)]
     order = [*order, _row_hash(rows, view, capabilities).desc()]
     group = [rows[key] for key in view.join_keys]
     return ibis.row_number().over(group_by=group or None, order_by=order)

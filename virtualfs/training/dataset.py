@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainingDataset"]
 
 BATCH_ROWS = 100_000
+_ANSWER_ROW = "__answer_row"
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,9 @@ class TrainingDataset:
         for part in self.plan.parts:
             rows = connection.sql(part.view.rows_sql, schema=part.view.columns)
             answer = fragment(narrow, rows, part, capabilities)
-            result = result.left_join(answer, latest.ROW, rname="{name}__right")
-            result = result.select(~ibis.selectors.endswith("__right"))
+            answer = answer.rename(**{_ANSWER_ROW: latest.ROW})
+            result = result.left_join(answer, result[latest.ROW] == answer[_ANSWER_ROW])
+            result = result.drop(_ANSWER_ROW)
         ordered = result.order_by(latest.ROW)
         return ordered.select(*self.spine.columns, *self.plan.columns)
 

@@ -78,12 +78,13 @@ class ClientSpine:
         import pyarrow as pa
 
         needed = _needed(plan, timestamp, self.columns)
-        table = self.arrow([*dict.fromkeys([*needed, *keep])])
-        columns: dict[str, Any] = {ROW: pa.array(np.arange(table.num_rows, dtype="int64"))}
+        table = self.arrow(_distinct([*needed, *keep]))
+        count = len(self.original)
+        columns: dict[str, Any] = {ROW: pa.array(np.arange(count, dtype="int64"))}
         columns[TIME] = (
             _instants(table.column(timestamp))
             if plan.needs_time
-            else pa.nulls(table.num_rows, pa.timestamp("us"))
+            else pa.nulls(count, pa.timestamp("us"))
         )
         declared = plan.key_columns
         for name in [*dict.fromkeys([*declared, *keep])]:
@@ -101,7 +102,7 @@ class ClientSpine:
         """Return the spine as an Ibis table."""
         import ibis
 
-        return ibis.memtable(self.arrow(self.columns))
+        return ibis.memtable(self.arrow(_distinct(self.columns)))
 
 
 @dataclass(frozen=True)
@@ -243,10 +244,28 @@ def _needed(plan: FeaturePlan, timestamp: str, columns: Sequence[str]) -> list[s
     return [*dict.fromkeys(needed)]
 
 
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return names once each, refusing those that a warehouse cannot tell apart."""
+    folded: dict[str, str] = {}
+    for name in names:
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
+            raise SpineError(
+                f"the spine's columns {other!r} and {name!r} differ only in case, which the "
+                "warehouse does not tell apart; rename one"
+            )
+    return list(folded.values())
+
+
 def _check_types(plan: FeaturePlan, timestamp: str, dtypes: dict[str, Any]) -> None:
     import ibis
 
-    for name, declared in plan.key_columns.items():
+    pairs = [
+        pair
+        for part in plan.parts
+        for pair in zip(part.key_columns, part.view.join_keys.values(), strict=True)
+    ]
+    for name, declared in pairs:
         found = dtypes[name]
         if not found.is_null() and key_family(found) != key_family(ibis.dtype(declared)):
             raise SpineError(
