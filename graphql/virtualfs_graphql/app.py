@@ -106,8 +106,8 @@ class _Live:
 
     async def _refresh(self) -> None:
         try:
-            state = await asyncio.to_thread(self._store.state)
-            if state.revision != self._served.snapshot.state.revision:
+            revision = await asyncio.to_thread(self._store.registry.newest_revision)
+            if revision != self._served.snapshot.state.revision:
                 self._served = await asyncio.to_thread(_Served.of, self._store)
         except Exception:  # noqa: BLE001 - whatever it is, the old catalog still answers
             # An outage of the registry must not stop what needs no registry; /readyz tells.

@@ -5,7 +5,6 @@ Annotations are read at run time by Strawberry, so this module does not postpone
 """
 
 import asyncio
-import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, cast
@@ -15,19 +14,19 @@ from strawberry.types.info import Info
 
 from virtualfs.compiler.plan import FeaturePlan, ResolvedFeature, ResolvedView, plan_features
 from virtualfs.definitions.duration import format_duration
-from virtualfs.errors import NotFoundError, SpineError
+from virtualfs.errors import NotFoundError
 from virtualfs.registry.repository import StoredObject
 from virtualfs.serving.online import FeatureStatus, answer, lookups
+from virtualfs_graphql.historical import historical_rows
+from virtualfs_graphql.paging import is_tagged, matches, page_of
 from virtualfs_graphql.request import Context, Snapshot, asked_for, checked_keys
-from virtualfs_graphql.scalars import JSON, parse_instant, to_json
+from virtualfs_graphql.scalars import JSON
 
 __all__ = ["FeatureViewMeta", "RequestInfo", "StaticQuery"]
 
 RequestInfo = Info[Context, None]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-MAX_PAGE = 1000
 
 
 def _field(description: str, graphql_type: Any = None) -> Callable[[_F], _F]:
@@ -397,11 +396,11 @@ class StaticQuery:
         found: dict[tuple[str, ...], FeatureView] = {
             (name,): FeatureView(snapshot, stored)
             for name, stored in snapshot.state.of_kind("feature_view").items()
-            if _matches(search, _words(stored))
-            and _is_tagged(tag, stored.definition.get("tags") or {})
+            if matches(search, _words(stored))
+            and is_tagged(tag, stored.definition.get("tags") or {})
             and (owner is None or stored.definition.get("owner") == owner)
         }
-        total, page, more = _page(found, first, after)
+        total, page, more = page_of(found, first, after)
         return FeatureViewConnection(
             total_count=total,
             nodes=[node for _, node in page],
@@ -429,9 +428,9 @@ class StaticQuery:
             (name, feature.name): Feature(snapshot, stored, feature)
             for name, stored in snapshot.state.of_kind("feature_view").items()
             for feature in sorted(snapshot.views[name].features, key=lambda item: item.name)
-            if _matches(search, [f"{name}:{feature.name}", feature.description, *_tags(feature)])
+            if matches(search, [f"{name}:{feature.name}", feature.description, *_tags(feature)])
         }
-        total, page, more = _page(found, first, after)
+        total, page, more = page_of(found, first, after)
         return FeatureConnection(
             total_count=total,
             nodes=[node for _, node in page],
@@ -498,7 +497,7 @@ class StaticQuery:
     ) -> list[JSON]:
         asked = asked_for(service, features)
         rows = await asyncio.to_thread(
-            _historical, info.context.snapshot, asked, spine, timestamp or "event_timestamp"
+            historical_rows, info.context.snapshot, asked, spine, timestamp or "event_timestamp"
         )
         return cast("list[JSON]", rows)
 
@@ -539,50 +538,6 @@ def _by_entity(
     return [[columns[name][row] for name in names] for row in range(rows)]
 
 
-def _historical(
-    snapshot: Snapshot, asked: str | tuple[str, ...], spine: Sequence[Any], timestamp: str
-) -> list[dict[str, Any]]:
-    import ibis
-    import pyarrow as pa
-
-    rows = [row for row in spine if isinstance(row, Mapping)]
-    if len(rows) != len(spine):
-        raise SpineError("every row of the spine must be an object of column names and values")
-    selections = snapshot.selections(asked)
-    names = list(dict.fromkeys(str(name) for row in rows for name in row))
-    if not rows:
-        return []
-    plan = plan_features(selections, names)
-    keys = checked_keys(plan, rows)
-    columns: dict[str, Any] = {}
-    for name in names:
-        # What the features do not need stays here: only its name counts, for naming the output.
-        columns[name] = pa.nulls(len(rows))
-        if name in plan.key_columns:
-            kind = ibis.dtype(plan.key_columns[name]).to_pyarrow()
-            columns[name] = pa.array([row[name] for row in keys], kind)
-        elif name == timestamp and plan.needs_time:
-            columns[name] = pa.array(
-                [_instant(row.get(name), number, name) for number, row in enumerate(rows)],
-                pa.timestamp("us", "UTC"),
-            )
-    features = asked if isinstance(asked, str) else list(asked)
-    dataset = snapshot.store.get_historical_features(
-        pa.table(columns), features, timestamp=timestamp
-    )
-    outputs = dataset.plan.columns
-    found = dataset.to_pyarrow().select(list(outputs)).to_pylist()
-    empty = dict.fromkeys(names)
-    return [{**empty, **row, **to_json(values)} for row, values in zip(rows, found, strict=True)]
-
-
-def _instant(value: Any, row: int, name: str) -> datetime | None:
-    try:
-        return None if value is None else parse_instant(value)
-    except ValueError as error:
-        raise SpineError(f"spine row {row}, column {name!r}: {error}") from None
-
-
 async def _version(snapshot: Snapshot, name: str, version: int | None) -> StoredObject | None:
     stored = snapshot.state.objects.get(("feature_view", name))
     if version is None or (stored is not None and stored.version == version):
@@ -606,46 +561,3 @@ def _words(stored: StoredObject) -> list[str]:
     ]
     said = [str(fields.get("description") or ""), str(fields.get("owner") or "")]
     return [stored.name, *said, *tags, *features]
-
-
-def _matches(search: str | None, texts: Sequence[str]) -> bool:
-    if not search:
-        return True
-    text = "\n".join(texts).casefold()
-    return all(word in text for word in search.casefold().split())
-
-
-def _is_tagged(tag: str | None, tags: Mapping[str, str]) -> bool:
-    if not tag:
-        return True
-    key, separator, value = tag.partition(":")
-    return key in tags and (not separator or tags[key] == value)
-
-
-def _page(
-    found: Mapping[tuple[str, ...], Any], first: int | None, after: str | None
-) -> tuple[int, list[tuple[str, Any]], bool]:
-    """Return the total, one page with cursors, and whether more follows.
-
-    A cursor holds the last item's name, so a page goes on rightly when the catalog has changed.
-    """
-    size = 50 if first is None else first
-    if not 0 <= size <= MAX_PAGE:
-        raise NotFoundError(f"first: {size} is not between 0 and {MAX_PAGE}")
-    names = sorted(found)
-    if after is not None:
-        start = _place(after)
-        names = [name for name in names if name > start]
-    page = [(_cursor(name), found[name]) for name in names[:size]]
-    return len(found), page, len(names) > size
-
-
-def _cursor(name: tuple[str, ...]) -> str:
-    return base64.urlsafe_b64encode("\0".join(name).encode()).decode()
-
-
-def _place(cursor: str) -> tuple[str, ...]:
-    try:
-        return tuple(base64.b64decode(cursor, b"-_", validate=True).decode().split("\0"))
-    except ValueError:
-        raise NotFoundError(f"after: {cursor!r} is not a cursor of this list") from None
