@@ -39,7 +39,7 @@ def test_an_unreadable_registry_leaves_the_old_catalog(ask, store, monkeypatch, 
     def broken(*_):
         raise vfs.RegistryError("gone")
 
-    monkeypatch.setattr(store.registry, "state", broken)
+    monkeypatch.setattr(store.registry, "newest_revision", broken)
     answer = ask('{ airport(origin: "EWR") { airportWeather { temp } } }')
     assert answer["data"]["airport"]["airportWeather"] == {"temp": 41.0}
     assert "gone" in caplog.text
