@@ -67,6 +67,9 @@ def test_init_makes_a_project_that_works(project: Path) -> None:
     )
     assert answer["rows"][0]["avg_daily_trips"] is not None
     assert answer["statuses"]["conv_rate"] == ["PRESENT", "NOT_FOUND"]
+    twice = run("online", "driver_hourly_stats", "driver_id=1001", "driver_id=9", cwd=project)
+    assert "driver_id=1001" in twice.stdout
+    assert "driver_id=9" in twice.stdout
     assert "driver_hourly_stats@1" in run("show", "driver_hourly_stats", cwd=project).stdout
     assert "revision" in run("registry", "current", cwd=project).stdout
     assert "FAILED" not in run("doctor", cwd=project).stdout
@@ -89,7 +92,8 @@ def test_a_training_set_from_the_command_line(project: Path, tmp_path: Path) -> 
     out = tmp_path / "out.parquet"
     arguments = ["historical", "driver_activity", "--spine", str(spine), "-o", str(out)]
     run(*arguments, cwd=project)
-    assert "overwrite" in run(*arguments, cwd=project, code=1).stderr
+    assert "--overwrite" in run(*arguments, cwd=project, code=2).stderr
+    assert "Parquet" in run(*arguments[:-1], "out.csv", cwd=project, code=2).stderr
     assert "ASOF LEFT JOIN" in run(*arguments[:4], "--sql", cwd=project).stdout
 
 

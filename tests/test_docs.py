@@ -82,13 +82,12 @@ def test_the_graphql_example(demo: Path) -> None:
     assert answer["data"]["airport"]["airportWeather"]["_meta"]["status"] == "PRESENT"
 
 
-def test_the_shell_examples(demo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_shell_examples(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 
     from virtualfs.cli import cli
 
-    _make_project(tmp_path)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(demo / "virtualfs-demo")
     found = re.search(r"```sh\n(.*?)```", README, re.DOTALL)
     assert found
     for line in found[1].strip().splitlines():

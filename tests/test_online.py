@@ -169,7 +169,7 @@ def test_every_type_comes_back_from_the_cache_as_from_the_warehouse(
 @pytest.mark.parametrize(
     ("entities", "words"),
     [
-        ([{"orign": "JFK"}], "lacks the join key 'origin'. Did you mean 'orign'"),
+        ([{"orign": "JFK"}], "lacks the join key 'origin'; it has orign"),
         ([{"origin": 5}], "expected string"),
         ({"origin": ["a"], "x": []}, "differ in length"),
         ("JFK", "list of dicts"),

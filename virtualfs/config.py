@@ -119,7 +119,7 @@ def load_config(path: Path | str | None = None) -> Config:
         if found is None:
             raise ConfigError(
                 f"there is no {FILE_NAME} in {Path.cwd()} or above it; "
-                "run `virtualfs init` to make a project, or pass config="
+                "run `virtualfs init` to make a project, or name one (-c PATH; config= in Python)"
             )
         path = found
     file = Path(path)

@@ -224,16 +224,17 @@ class FeatureStore:
                     f"table {table!r} has no column {column!r}. {did_you_mean(column, schema)}"
                 )
         keys = {column: str(schema[column]).lstrip("!") for column in join_keys}
-        known = self.state().project().entities.get(entity)
-        if known is None:
-            known = Entity(entity, keys)
-        elif tuple(known.join_keys) != tuple(join_keys):
+        state = self.state()
+        known = state.project().entities.get(entity)
+        if known is not None and tuple(known.join_keys) != tuple(join_keys):
             raise DefinitionError(
                 f"entity {entity!r} has the join keys {', '.join(known.join_keys)}; "
                 "name those, or choose another entity"
             )
+        # A source of the definition files may have the table's name already; it stays theirs.
+        taken = state.objects.get(("source", view_name))
         source = Source(
-            view_name,
+            view_name if taken is None or taken.origin == "registered" else f"{view_name}_table",
             table=table,
             warehouse=warehouse,
             event_timestamp=event_timestamp,
@@ -242,7 +243,13 @@ class FeatureStore:
         )
         fixed = {*join_keys, event_timestamp, created_timestamp}
         chosen = features if features is not None else [c for c in schema if c not in fixed]
-        view = FeatureView(view_name, source=source, entities=[known], features=chosen, ttl=ttl)
+        view = FeatureView(
+            view_name,
+            source=source,
+            entities=[entity if known is not None else Entity(entity, keys)],
+            features=chosen,
+            ttl=ttl,
+        )
         plan = self.plan([view], origin="registered")
         return Revision(plan.base, plan) if dry_run else self.apply(plan)
 
@@ -278,8 +285,8 @@ class FeatureStore:
         spine
             pandas, polars or pyarrow table, record-batch reader, Ibis table, or SQL text.
         features
-            A service's name, a list of ``"view:feature"`` references, or views; views need not be
-            applied.
+            Name of a service or view, a list of ``"view:feature"`` references, or views; views
+            need not be applied.
         timestamp
             The spine's column of instants; naive ones are UTC.
         full_feature_names
@@ -424,7 +431,7 @@ class FeatureStore:
         scheme, separator, _ = url.partition("://")
         if not separator:
             raise ConfigError(
-                f"warehouses.{name}.url is not a URL; write for example duckdb://data/features.duckdb"
+                f"warehouses.{name}.url is not a URL; for a DuckDB file write duckdb://PATH"
             )
         opened: OpenWarehouse = load_provider(scheme, f"warehouses.{name}.url").open(
             name, settings, url, self.config.folder

@@ -38,8 +38,12 @@ def historical_command(
 ) -> None:
     """Build a point-in-time training set.
 
-    FEATURES is a service, or references such as airport_weather:temp.
+    FEATURES is a service, a view, or references such as airport_weather:temp.
     """
+    if output is not None and output.suffix != ".parquet":
+        raise click.UsageError(f"--output writes Parquet; call the file {output.stem}.parquet")
+    if output is not None and output.exists() and not overwrite:
+        raise click.UsageError(f"{output} exists; choose another file, or add --overwrite")
     store = open_store(ctx)
     dataset = store.get_historical_features(
         _read_spine(spine), _features(features), timestamp=timestamp
@@ -97,8 +101,9 @@ def online_command(
 ) -> None:
     """Read feature values as of now.
 
-    FEATURES is a service, or references, then keys: `virtualfs online airport_weather:temp
-    origin=JFK`. A key's several values, as in origin=JFK,LGA, are several entities.
+    FEATURES is a service, a view, or references, then keys: `virtualfs online
+    airport_weather:temp origin=JFK`. A key's several values, as in origin=JFK,LGA, are several
+    entities.
     """
     store = open_store(ctx)
     names = tuple(item for item in features if "=" not in item)
@@ -149,7 +154,7 @@ def _keys(items: list[str], types: dict[str, str]) -> dict[str, list[Any]]:
     for item in items:
         name, _, values = item.partition("=")
         dtype = types.get(name, "string")
-        keys[name] = [_typed(value, dtype, name) for value in values.split(",")]
+        keys.setdefault(name, []).extend(_typed(value, dtype, name) for value in values.split(","))
     return keys
 
 

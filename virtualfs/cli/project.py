@@ -99,7 +99,9 @@ def register_command(
         return
     click.echo(str(revision.plan))
     if revision.plan and not dry_run:
-        click.echo(f"Applied as revision {revision.number}.")
+        view = name or table.rpartition(".")[2]
+        keys = " ".join(f"{key}=..." for key in join_keys)
+        click.echo(f"Applied as revision {revision.number}. Next: virtualfs online {view} {keys}")
 
 
 @click.command("plan")

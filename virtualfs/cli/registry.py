@@ -97,6 +97,7 @@ def _check_parts(store: FeatureStore, check: object) -> None:
             warehouse = store.warehouse(name)
             warehouse.ping()
             tables = len(warehouse.table_names())
-            check(f"warehouse {name}", f"{warehouse.capabilities.engine}, {tables} tables", None)
+            engine = warehouse.capabilities.engine
+            check(f"warehouse {name}", f"{engine} answers; tables and views: {tables}", None)
         except VirtualFSError as error:
             check(f"warehouse {name}", "", error)

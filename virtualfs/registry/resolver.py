@@ -109,6 +109,8 @@ class Resolver:
     def selections(self, features: Any, state: State) -> list[Selection]:
         """Return what a request's `features` mean: a service, references, views or selections.
 
+        A single name is a service, or else a view with all its features.
+
         Raises
         ------
         NotFoundError
@@ -168,13 +170,15 @@ class Resolver:
             raise NotFoundError(f"{text!r} is not a service's name")
         version = int(match["version"]) if match["version"] else None
         service = match["service"]
-        if ("feature_service", service) not in state.objects and version is None:
-            hint = did_you_mean(service, state.of_kind("feature_service"))
-            if ("feature_view", service) in state.objects:
-                hint = (
-                    f"{service!r} is a feature view; pass ['{service}:feature', ...] or the view."
-                )
-            raise NotFoundError(f"there is no feature service {service!r} in the registry. {hint}")
+        is_service = ("feature_service", service) in state.objects
+        if not is_service and ("feature_view", service) in state.objects:
+            return self._reference(text, state)
+        if not is_service and version is None:
+            known = [*state.of_kind("feature_service"), *state.of_kind("feature_view")]
+            raise NotFoundError(
+                f"there is no feature service or view {service!r} in the registry. "
+                f"{did_you_mean(service, known)}"
+            )
         stored = self._stored("feature_service", service, version, state)
         pins = (stored.resolved or {})["pins"]
         definition = FeatureService(**stored.definition)

@@ -19,7 +19,7 @@ from virtualfs.compiler.plan import FeaturePlan, ResolvedView
 from virtualfs.compiler.program import SPINE, compile_lookup
 from virtualfs.definitions.duration import microseconds
 from virtualfs.dtypes import nullable_pandas
-from virtualfs.errors import SpineError, did_you_mean
+from virtualfs.errors import SpineError
 from virtualfs.provider import OnlineStore, Warehouse
 from virtualfs.serving.codec import Row, decode_row, encode_key, encode_row, from_micros, to_micros
 
@@ -248,7 +248,8 @@ def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
         for name, dtype in plan.key_columns.items():
             if name not in entity:
                 raise SpineError(
-                    f"entity {number} lacks the join key {name!r}. {did_you_mean(name, entity)}"
+                    f"entity {number} lacks the join key {name!r}; "
+                    f"it has {', '.join(map(str, entity)) or 'none'}"
                 )
             keys[name] = _checked_key(entity[name], dtype, f"entity {number}, join key {name!r}")
         checked.append(keys)

@@ -20,7 +20,7 @@ from virtualfs.compiler.latest import ROW, TIME
 from virtualfs.compiler.plan import RESERVED, FeaturePlan
 from virtualfs.compiler.program import SPINE
 from virtualfs.dtypes import key_family
-from virtualfs.errors import SpineError, did_you_mean
+from virtualfs.errors import SpineError
 from virtualfs.provider import Warehouse
 
 if TYPE_CHECKING:
@@ -231,17 +231,20 @@ def _needed(plan: FeaturePlan, timestamp: str, columns: Sequence[str]) -> list[s
     for name in needed:
         if name not in columns:
             raise SpineError(
-                f"the spine lacks the join key {name!r}. {did_you_mean(name, columns)} "
-                "Use view.with_join_keys({...}) where the spine calls it otherwise"
+                f"the spine lacks the join key {name!r}; it has {', '.join(columns) or 'none'}. "
+                "Rename its column, or in Python use view.with_join_keys({...})"
             )
     if plan.needs_time:
         if timestamp not in columns:
             raise SpineError(
-                f"the spine has no timestamp column {timestamp!r}; name it with timestamp=. "
-                f"{did_you_mean(timestamp, columns)}"
+                f"the spine has no timestamp column {timestamp!r}; it has "
+                f"{', '.join(columns) or 'none'}. Name it with timestamp= (--timestamp)"
             )
         needed.append(timestamp)
     return [*dict.fromkeys(needed)]
+
+
+_WHOLE = ". pandas turns integers beside missing values into floats: use .astype('Int64')"
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -271,6 +274,8 @@ def _check_types(plan: FeaturePlan, timestamp: str, dtypes: dict[str, Any]) -> N
             raise SpineError(
                 f"the spine's join key {name!r} is {found}, but the features are keyed by "
                 f"{declared}; convert the column"
+                + _WHOLE
+                * (found.is_floating() and declared.startswith(("int", "uint")))
             )
     if plan.needs_time:
         found = dtypes[timestamp]
