@@ -59,6 +59,9 @@ class Warehouse(Protocol):
     def session(self, *, shared: bool = False) -> AbstractContextManager[Session]:
         """Open a session; a shared one sees what the Ibis connection itself has registered."""
 
+    def can_stream(self, *, shared: bool = False) -> bool:
+        """Tell whether a stream of such a session stays whole while others run statements."""
+
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT without running it."""
 

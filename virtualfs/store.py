@@ -23,6 +23,7 @@ from virtualfs.errors import (
     ConfigError,
     DefinitionError,
     NotFoundError,
+    SpineError,
     UnsupportedByWarehouseError,
     did_you_mean,
 )
@@ -83,7 +84,7 @@ class FeatureStore:
         for name, connection in (connections or {}).items():
             provider = load_provider(connection.name, f"connections[{name!r}]")
             self._warehouses[name] = provider.adopt(name, connection)
-        self._resolver = Resolver(self.registry, self.warehouse)
+        self._resolver = Resolver(self.registry, self.warehouse, self.config.folder)
 
     def __enter__(self) -> Self:
         return self
@@ -150,7 +151,10 @@ class FeatureStore:
         given = Project.of(closed, base=state.project())
         if prune:
             given = _pruned(given, state, handed)
-        views = self._resolver.resolve(given, state, given.views)
+        views = self._resolver.resolve(given, state, _affected(given, handed))
+        for name in given.views:
+            if name not in views:
+                views[name] = state.objects["feature_view", name].view()
         return make_plan(
             self.registry, state, given, views, touched=handed, origin=origin, prune=prune
         )
@@ -305,6 +309,8 @@ class FeatureStore:
         state = self.state()
         selections = self._resolver.selections(features, state)
         names = sorted({selection.view.warehouse for selection in selections})
+        if not names:
+            raise NotFoundError("no features were asked for; name a service, references or views")
         if len(names) > 1:
             raise UnsupportedByWarehouseError(
                 f"the features lie in several warehouses ({', '.join(names)}); "
@@ -452,6 +458,8 @@ class FeatureStore:
 
 
 def _utc(instant: datetime) -> datetime:
+    if not isinstance(instant, datetime):
+        raise SpineError(f"as_of must be a datetime, not {instant!r}")
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
@@ -459,6 +467,17 @@ def _project_name(folder: Path) -> str:
     import re
 
     return re.sub(r"[^\w.\-]", "_", folder.name) or "default"
+
+
+def _affected(project: Project, handed: set[tuple[str, str]]) -> list[str]:
+    """Return the views that are handed in, or stand on a source or entity that is."""
+    return [
+        name
+        for name, view in project.views.items()
+        if ("feature_view", name) in handed
+        or ("source", view.source_name) in handed
+        or any(("entity", entity) in handed for entity in view.entity_names)
+    ]
 
 
 def _pruned(project: Project, state: State, handed: set[tuple[str, str]]) -> Project:

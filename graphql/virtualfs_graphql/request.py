@@ -41,10 +41,11 @@ class Snapshot:
     def __init__(self, store: FeatureStore) -> None:
         self.store = store
         self.state = store.state()
+        self._resolver = Resolver(store.registry, store.warehouse, store.config.folder)
         self.views = {
-            name: stored.view() for name, stored in self.state.of_kind("feature_view").items()
+            name: self._resolver.view(name, self.state)
+            for name in self.state.of_kind("feature_view")
         }
-        self._resolver = Resolver(store.registry, store.warehouse)
         self._resolved: dict[Asked, list[Selection]] = {}
         for service in self.state.of_kind("feature_service"):
             self.selections(service)

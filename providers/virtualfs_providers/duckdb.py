@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -176,7 +176,17 @@ class DuckDBWarehouse:
             try:
                 yield DuckDBSession(cursor)
             finally:
-                cursor.execute(f'DROP TABLE IF EXISTS temp."{SPINE}"')
+                # In a transaction that failed nothing can be dropped, nor is anything left.
+                with suppress(WarehouseError), _readable():
+                    cursor.execute(f'DROP TABLE IF EXISTS temp."{SPINE}"')
+
+    def can_stream(self, *, shared: bool = False) -> bool:
+        """Tell whether a stream of such a session stays whole while others run statements.
+
+        A statement on a connection closes the result that is open on it, so only a cursor of its
+        own can stream.
+        """
+        return self._owned and not shared
 
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT without running it."""
@@ -236,6 +246,7 @@ class DuckDBProvider:
         place = str(folder).replace("'", "''")
         connection.con.execute("SET GLOBAL asof_loop_join_threshold = 0")
         connection.con.execute("SET GLOBAL TimeZone = 'UTC'")
+        connection.con.execute("SET GLOBAL autoinstall_known_extensions = false")
         connection.con.execute(f"SET GLOBAL file_search_path = '{place}'")
         return DuckDBWarehouse(name, connection, owned=True)
 

@@ -14,6 +14,8 @@ from virtualfs.errors import SpineError
 
 __all__ = ["FeaturePlan", "Part", "ResolvedFeature", "ResolvedView", "Selection", "plan_features"]
 
+PROJECT_FOLDER = "${project}"
+"""Stands in stored SQL for the folder that relative paths are meant from, wherever it lies."""
 RESERVED = "__"
 """Column names that start so belong to the compiler."""
 
@@ -55,7 +57,7 @@ class ResolvedView(Model):
     version: int | None = None
 
     def __hash__(self) -> int:
-        return hash((self.fingerprint, self.version))
+        return hash((self.fingerprint, self.version, self.rows_sql))
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -76,6 +78,13 @@ class ResolvedView(Model):
         source's columns and indexes stay as they are.
         """
         return microseconds(self.availability_delay) + (self.boundary == "exclusive")
+
+    def placed(self, folder: str) -> ResolvedView:
+        """Return the view with the project's folder in its paths, ready to run."""
+        if PROJECT_FOLDER not in self.rows_sql:
+            return self
+        rows_sql = self.rows_sql.replace(PROJECT_FOLDER, folder.replace("'", "''"))
+        return self.model_copy(update={"rows_sql": rows_sql})
 
     def rules(self) -> str:
         """Return the view's time rules in words."""

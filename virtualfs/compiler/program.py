@@ -61,7 +61,7 @@ class Program:
         """Return the SELECT of the spine's own columns in order."""
         columns = [exp.column(sql.identifier(name)) for name in self.spine_columns]
         select = exp.select(*columns).from_(exp.to_table(SPINE, dialect=self.dialect))
-        return sql.text(select.order_by(exp.column(sql.identifier(latest.ROW))), self.dialect)
+        return sql.text(select.order_by(_by_row()), self.dialect)
 
     def joined(self, *, ordered: bool = True) -> str:
         """Return the whole result as one SELECT: spine and parts joined on the row id."""
@@ -85,7 +85,7 @@ class Program:
         order = [*self.spine_columns, *self.columns]
         query = query.select(*(columns[name] for name in order))
         if ordered:
-            query = query.order_by(exp.column(row, "spine", quoted=True))
+            query = query.order_by(_by_row("spine"))
         return sql.text(query, self.dialect)
 
     def text(self, *, streamed: bool = False) -> str:
@@ -187,9 +187,7 @@ def _compile_part(
         strategy=strategy_of(part.view, capabilities),
         rules=part.view.rules(),
         select=sql.text(tree, capabilities.dialect),
-        ordered=sql.text(
-            ordered.order_by(exp.column(sql.identifier(latest.ROW))), capabilities.dialect
-        ),
+        ordered=sql.text(ordered.order_by(_by_row()), capabilities.dialect),
         outputs=outputs,
     )
 
@@ -226,6 +224,12 @@ def _bind(expression: ir.Table, view: ResolvedView, capabilities: Capabilities) 
         return node
 
     return sql.render(expression, dialect).transform(bound)
+
+
+def _by_row(table: str | None = None) -> exp.Ordered:
+    # ASC is written out: a connection may have another default order.
+    column = exp.column(sql.identifier(latest.ROW), table, quoted=True)
+    return exp.Ordered(this=column, desc=False)
 
 
 def _subquery(tree: exp.Expr, alias: str) -> exp.Subquery:

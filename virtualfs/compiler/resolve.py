@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import sqlglot
@@ -10,7 +11,12 @@ from sqlglot import exp
 
 from virtualfs.capabilities import Capabilities
 from virtualfs.compiler import sql
-from virtualfs.compiler.plan import RESERVED, ResolvedFeature, ResolvedView
+from virtualfs.compiler.plan import (
+    PROJECT_FOLDER,
+    RESERVED,
+    ResolvedFeature,
+    ResolvedView,
+)
 from virtualfs.definitions.base import fingerprint
 from virtualfs.definitions.duration import format_duration
 from virtualfs.definitions.feature_view import Feature, FeatureView
@@ -49,7 +55,9 @@ def relation(source: Source, capabilities: Capabilities) -> exp.Expr:
                 f"{where}: {capabilities.engine} reads no files; load {source.path!r} as a table, "
                 "or give the source a DuckDB warehouse"
             )
-        tree: Any = sqlglot.parse_one(capabilities.read_files(source.path), dialect=dialect)
+        is_local = "://" not in source.path and not PurePath(source.path).is_absolute()
+        path = f"{PROJECT_FOLDER}/{source.path}" if is_local else source.path
+        tree: Any = sqlglot.parse_one(capabilities.read_files(path), dialect=dialect)
     else:
         tree = sql.parse_select(source.query or "", dialect, where)
     return exp.Subquery(this=tree, alias=exp.TableAlias(this=sql.identifier("source")))
@@ -117,8 +125,18 @@ def resolve_view(
             )
         columns[feature.name] = tree
 
+    folded: dict[str, str] = {}
+    for name in columns:
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
+            raise DefinitionError(
+                f"{where}: {other!r} and {name!r} differ only in case; rename one"
+            )
+
     # 2. The warehouse says what types the expressions have; casts must keep every value.
     found = describe(_select(columns, place, dialect))
+    if list(found) != list(columns):
+        raise DefinitionError(f"{where}: expected the columns {list(columns)}, found {list(found)}")
     for feature in view.features:
         if feature.dtype is None:
             continue

@@ -37,12 +37,14 @@ _FILE_NAME = re.compile(
 _OUTSIDE = re.compile(
     r"^(read_\w+|scan_\w+|\w+_scan|\w+_scan_pushdown|glob|getenv|sniff_csv|parquet_\w+|query|"
     r"query_table|pg_read_\w+|pg_ls_\w+|pg_stat_file|pg_sleep\w*|dblink\w*|lo_\w+|nextval|setval|"
-    r"set_config|load_extension|copy_\w+|http_\w+|shellfs|edit|writefile|readfile|fsdir)$",
+    r"set_config|load_extension|json_execute_\w+|write_log|which_secret|"
+    r"copy_\w+|http_\w+|shellfs|edit|writefile|readfile|fsdir)$",
     re.IGNORECASE,
 )
 _UNSTEADY = re.compile(
     r"^(now|random|rand|randn|uuid|gen_random_uuid|uuidv\d|current_\w+|localtime\w*|today|"
-    r"getdate|getvariable|transaction_timestamp|statement_timestamp|clock_timestamp|"
+    r"getdate|getvariable|age|stats|in_search_path|sleep_ms|"
+    r"transaction_timestamp|statement_timestamp|clock_timestamp|"
     r"get_current_\w+|setseed|txid_current)$",
     re.IGNORECASE,
 )
@@ -77,10 +79,13 @@ def table_reference(name: str, dialect: str) -> exp.Table:
     >>> text(table_reference("sales.orders", "duckdb"), "duckdb")
     '"sales"."orders"'
     """
-    if '"' in name:
-        parts = [part.name for part in exp.to_table(name, dialect=dialect).parts]
-    else:
-        parts = name.split(".")
+    try:
+        quoted = exp.to_table(name, dialect=dialect).parts if '"' in name else ()
+    except sqlglot.errors.SqlglotError:
+        raise DefinitionError(f"{name!r} is not a table: its quotes do not match") from None
+    parts = [part.name for part in quoted] or name.split(".")
+    if _FILE_NAME.search(".".join(parts)):
+        raise DefinitionError(f"table {name!r} names a file; use path= for files")
     if not 1 <= len(parts) <= 3 or not all(parts):
         raise DefinitionError(
             f"{name!r} is not a table; write name, schema.name or catalog.schema.name"
@@ -99,7 +104,7 @@ def parse_select(sql: str, dialect: str, where: str) -> exp.Expr:
     """
     try:
         trees = [tree for tree in sqlglot.parse(sql, dialect=dialect) if tree is not None]
-    except sqlglot.ParseError as error:
+    except sqlglot.errors.SqlglotError as error:
         raise DefinitionError(f"{where}: not SQL: {_first_finding(error)}") from None
     if len(trees) != 1 or not isinstance(trees[0], exp.Query):
         raise DefinitionError(f"{where}: expected exactly one SELECT")
@@ -122,7 +127,7 @@ def parse_expression(sql: str, dialect: str, columns: Mapping[str, str], where: 
     """
     try:
         select = sqlglot.parse_one(f"SELECT {sql}", dialect=dialect)
-    except sqlglot.ParseError as error:
+    except sqlglot.errors.SqlglotError as error:
         raise DefinitionError(f"{where}: not SQL: {_first_finding(error)}") from None
     plain = isinstance(select, exp.Select) and len(select.expressions) == 1
     if not plain or any(value for key, value in select.args.items() if key not in _BARE_SELECT):
@@ -144,16 +149,25 @@ def parse_expression(sql: str, dialect: str, columns: Mapping[str, str], where: 
     lower = {name.lower(): name for name in columns}
 
     def to_source(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Star | exp.Columns | exp.PositionalColumn):
+            raise DefinitionError(f"{where}: {node.sql(dialect)} does not name one column")
         if not isinstance(node, exp.Column):
             return node
         if isinstance(node.this, exp.Star) or node.args.get("db"):
             raise DefinitionError(f"{where}: {node.sql()} is not a column of the source")
-        name = node.name if node.name in columns else lower.get(node.name.lower(), node.name)
+        if node.table:  # a field of a column that is a struct; sources have no other qualifiers
+            return exp.StructExtract(
+                this=source_column(node.table), expression=exp.Literal.string(node.name)
+            )
+        return source_column(node.name)
+
+    def source_column(written: str) -> exp.Column:
+        name = written if written in columns else lower.get(written.lower(), written)
         if name not in columns:
             if _UNSTEADY.match(name):
                 raise DefinitionError(f"{where}: {name} gives another answer on each run")
             raise DefinitionError(
-                f"{where}: the source has no column {node.name!r}. {did_you_mean(name, columns)}"
+                f"{where}: the source has no column {written!r}. {did_you_mean(name, columns)}"
             )
         return exp.column(identifier(columns[name]))
 
@@ -189,6 +203,7 @@ def cast(tree: exp.Expr, dtype: str, dialect: str) -> exp.Expr:
     return exp.Cast(this=tree, to=_ibis_compiler(dialect).type_mapper.from_ibis(ibis.dtype(dtype)))
 
 
+_TABLE_FUNCTIONS = frozenset({"generate_series", "range", "unnest"})
 _BARE_SELECT = {"kind", "expressions"}
 _NOT_ROWWISE: tuple[tuple[type[exp.Expr], str], ...] = (
     (exp.Query, "a subquery"),
@@ -213,12 +228,23 @@ def _refuse_outside(tree: exp.Expr, where: str) -> None:
                 "use path= for files"
             )
         if isinstance(node, exp.Table) and (
-            isinstance(node.this, exp.Literal) or _FILE_NAME.search(node.name)
+            isinstance(node.this, exp.Literal) or _FILE_NAME.search(_dotted(node))
         ):
             raise DefinitionError(f"{where}: {node.name!r} names a file; use path= for files")
+        if isinstance(node, exp.Table) and isinstance(node.this, exp.Func):
+            name = _function_name(node.this).lower()
+            if name not in _TABLE_FUNCTIONS:
+                raise DefinitionError(
+                    f"{where}: {name}() reads outside the warehouse's tables; of functions only "
+                    f"{', '.join(sorted(_TABLE_FUNCTIONS))} may stand in FROM"
+                )
         if isinstance(node, exp.DDL | exp.DML | exp.Command | exp.Into):
             raise DefinitionError(f"{where}: stored SQL may only read; found {node.key.upper()}")
 
 
-def _first_finding(error: sqlglot.ParseError) -> str:
+def _dotted(table: exp.Table) -> str:
+    return ".".join(part.name for part in table.parts)
+
+
+def _first_finding(error: sqlglot.errors.SqlglotError) -> str:
     return re.sub(r"\x1b\[\d+m", "", str(error)).splitlines()[0]

@@ -275,6 +275,11 @@ class Registry:
             pool = {"poolclass": sa.StaticPool} if in_memory else {"pool_pre_ping": True}
             try:
                 self._engine = sa.create_engine(self._url, **pool)
+            except sa.exc.NoSuchModuleError:
+                raise RegistryError(
+                    f"registry {self.location}: {self._url.drivername} is not a database that "
+                    "SQLAlchemy knows; use sqlite:/// or postgresql://"
+                ) from None
             except ModuleNotFoundError as error:
                 extra = {"psycopg": "postgres"}.get(error.name or "")
                 install = f"pip install 'virtualfs[{extra}]'" if extra else f"install {error.name}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from virtualfs.compiler import sql
-from virtualfs.compiler.plan import ResolvedView, Selection
+from virtualfs.compiler.plan import PROJECT_FOLDER, ResolvedView, Selection
 from virtualfs.compiler.resolve import resolve_view
 from virtualfs.definitions.feature_service import FeatureService
 from virtualfs.definitions.feature_view import FeatureSelection, FeatureView
@@ -30,10 +31,15 @@ class Resolver:
     ----------
     warehouse
         Returns the warehouse of a name, opening it when first needed.
+    folder
+        The folder that relative paths are meant from.
     """
 
-    def __init__(self, registry: Registry, warehouse: Callable[[str], Warehouse]) -> None:
+    def __init__(
+        self, registry: Registry, warehouse: Callable[[str], Warehouse], folder: Path
+    ) -> None:
         self._registry = registry
+        self._folder = str(folder.resolve())
         self._warehouse = warehouse
 
     def resolve(
@@ -95,7 +101,9 @@ class Resolver:
                 source,
                 project.join_keys_of(view),
                 warehouse.capabilities,
-                warehouse.describe,
+                lambda select: warehouse.describe(
+                    select.replace(PROJECT_FOLDER, self._folder.replace("'", "''"))
+                ),
                 rendered,
             )
         except WarehouseError as error:
@@ -146,7 +154,7 @@ class Resolver:
             name, _, number = name.partition("@")
             version = int(number) if number.isdigit() else None
         stored = self._stored("feature_view", name, version, state)
-        return stored.view()
+        return stored.view().placed(self._folder)
 
     def _stored(self, kind: str, name: str, version: int | None, state: State) -> StoredObject:
         what = kind.replace("_", " ")
@@ -218,7 +226,7 @@ class Resolver:
                     f"{did_you_mean(feature, view.feature_names)}"
                 )
         return Selection(
-            view=view,
+            view=view.placed(self._folder),
             features=selection.features or view.feature_names,
             name=selection.name or view.name,
             join_keys=selection.join_keys,

@@ -116,7 +116,13 @@ class OnlineReader:
             TIME: pa.array([instant] * len(keys), pa.int64()).cast(pa.timestamp("us")),
         }
         for number, (name, dtype) in enumerate(view.join_keys.items()):
-            columns[name] = pa.array([key[number] for key in keys], ibis.dtype(dtype).to_pyarrow())
+            values = [key[number] for key in keys]
+            if dtype == "uuid":
+                values = [value.bytes for value in values]
+            try:
+                columns[name] = pa.array(values, ibis.dtype(dtype).to_pyarrow())
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                raise SpineError(f"join key {name!r} does not fit {dtype}: {error}") from None
         warehouse = self._warehouse(view.warehouse)
         with warehouse.session() as session:
             session.load_spine(SPINE, pa.table(columns))
@@ -233,6 +239,9 @@ def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
         A join key is missing or mistyped; the message says at which entity.
     """
     if isinstance(entities, Mapping):
+        for name, values in entities.items():
+            if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
+                raise SpineError(f"join key {name!r}: expected a list of values, not {values!r}")
         lengths = {name: len(values) for name, values in entities.items()}
         if len(set(lengths.values())) > 1:
             raise SpineError(f"the lists of join keys differ in length: {lengths}")
@@ -259,7 +268,7 @@ def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
 def _checked_key(value: Any, dtype: str, where: str) -> Any:
     if hasattr(value, "item") and type(value).__module__ == "numpy":
         value = value.item()
-    if value is None:
+    if value is None or value != value:  # NaN and NaT are how pandas writes NULL
         return None
     family = dtype.split("(")[0]
     expected: dict[str, type | tuple[type, ...]] = {

@@ -205,7 +205,8 @@ class TrainingDataset:
         """Run and return the rows as a stream of batches of about `rows` rows."""
         import pyarrow as pa
 
-        if isinstance(self.spine, ClientSpine):
+        shared = getattr(self.spine, "expr", None) is not None
+        if isinstance(self.spine, ClientSpine) or not self.warehouse.can_stream(shared=shared):
             return self.to_pyarrow().to_reader(max_chunksize=rows)
         program = self._program
 
