@@ -84,7 +84,8 @@ def test_the_tables_are_those_that_migrations_make(tmp_path: Path) -> None:
     from virtualfs.registry.tables import metadata
 
     Registry(f"sqlite:///{tmp_path / 'r.db'}", "p").upgrade()
-    made = sa.inspect(sa.create_engine(f"sqlite:///{tmp_path / 'r.db'}"))
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'r.db'}", poolclass=sa.NullPool)
+    made = sa.inspect(engine)
     for table in metadata.tables.values():
         columns = {column["name"]: column["nullable"] for column in made.get_columns(table.name)}
         assert columns == {column.name: column.nullable for column in table.columns}

@@ -272,7 +272,11 @@ class Registry:
     def _open(self) -> sa.Engine:
         if self._engine is None:
             in_memory = self._url.get_backend_name() == "sqlite" and not self._is_file
-            pool = {"poolclass": sa.StaticPool} if in_memory else {"pool_pre_ping": True}
+            pool: dict[str, Any] = {"pool_pre_ping": True}
+            if in_memory:
+                pool = {"poolclass": sa.StaticPool}
+            elif self._is_file:  # opening a file is cheap, and nothing is left open
+                pool = {"poolclass": sa.NullPool}
             try:
                 self._engine = sa.create_engine(self._url, **pool)
             except sa.exc.NoSuchModuleError:

@@ -116,11 +116,12 @@ class OnlineReader:
             TIME: pa.array([instant] * len(keys), pa.int64()).cast(pa.timestamp("us")),
         }
         for number, (name, dtype) in enumerate(view.join_keys.items()):
+            kind = ibis.dtype(dtype).to_pyarrow()
             values = [key[number] for key in keys]
-            if dtype == "uuid":
-                values = [value.bytes for value in values]
+            if dtype == "uuid":  # pyarrow makes no array of UUIDs; the warehouse reads their text
+                kind, values = pa.string(), [str(value) for value in values]
             try:
-                columns[name] = pa.array(values, ibis.dtype(dtype).to_pyarrow())
+                columns[name] = pa.array(values, kind)
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 raise SpineError(f"join key {name!r} does not fit {dtype}: {error}") from None
         warehouse = self._warehouse(view.warehouse)
