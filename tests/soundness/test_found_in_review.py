@@ -11,6 +11,7 @@ from uuid import UUID
 
 import ibis
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import virtualfs as vfs
@@ -117,6 +118,34 @@ def test_a_relative_path_is_meant_from_the_projects_folder(
     stored = store.state().objects["feature_view", "weather"].resolved
     assert stored
     assert str(tmp_path) not in stored["rows_sql"]
+
+
+def test_a_null_in_a_composite_key_matches_no_null(
+    store: vfs.FeatureStore, connection: Any
+) -> None:
+    # DuckDB's ASOF join lets NULL equal NULL when a key's column holds nothing else.
+    connection.raw_sql(
+        "CREATE TABLE pairs AS SELECT * FROM (VALUES "
+        "('1', NULL::BIGINT, TIMESTAMP '2020-01-01', 7), (NULL, NULL, NULL, 1), "
+        "(NULL, NULL, NULL, 2), (NULL, NULL, NULL, 3), (NULL, NULL, NULL, 4)) "
+        "t(place, number, seen, v)"
+    )
+    made = vfs.FeatureView(
+        "pairs",
+        source=vfs.Source("pairs", table="pairs", event_timestamp="seen"),
+        entities=[vfs.Entity("pair", {"place": "string", "number": "int64"})],
+        features=["v"],
+    )
+    spine = pa.table(
+        {
+            "place": ["1"],
+            "number": pa.array([None], pa.int64()),
+            "event_timestamp": [datetime(2020, 1, 1)],
+        }
+    )
+    dataset = store.get_historical_features(spine, [made])
+    assert dataset.to_pyarrow()["v"].to_pylist() == [None]
+    assert dataset.expr.to_pyarrow()["v"].to_pylist() == [None]
 
 
 def test_names_that_differ_only_in_case(store: vfs.FeatureStore) -> None:

@@ -45,7 +45,10 @@ def asof_join(spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabil
     import ibis
 
     view = part.view
-    source = _with_event(rows, view, capabilities).filter(ibis._[EVENT].notnull())
+    # Some engines' ASOF joins let NULL equal NULL, so rows that can never match are left out.
+    source = _with_event(rows, view, capabilities).filter(
+        [ibis._[column].notnull() for column in (EVENT, *view.join_keys)]
+    )
     order = {"event": source[EVENT]}
     bound = {"event": spine[TIME] - ibis.interval(microseconds=view.lag)}
     if view.created_timestamp:
