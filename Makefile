@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test soak lint bench clean
 
 install: $(STAMP)
 
@@ -19,6 +19,11 @@ demo: install
 
 test: install lint
 	$(BIN)/python -m pytest -q -n 2
+
+soak: install
+	for round in 1 2 3 4 5 6 7 8; do \
+		$(BIN)/python -m pytest -q -n 2 tests/test_point_in_time.py --hypothesis-profile soak || exit 1; \
+	done
 
 lint: install
 	$(BIN)/ruff check .

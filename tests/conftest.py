@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from virtualfs import Config, FeatureStore
+
+# The suite tries the same cases each time; `make soak` tries new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("soak", deadline=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture
