@@ -108,7 +108,6 @@ class DuckDBSession:
 
     def __init__(self, cursor: Any) -> None:
         self._cursor = cursor
-        self._spine: str | None = None
 
     def load_spine(self, name: str, table: pa.Table) -> None:
         """Copy an Arrow table into a temporary table.
@@ -124,7 +123,6 @@ class DuckDBSession:
                 )
             finally:
                 self._cursor.unregister(f"{name}_arrow")
-        self._spine = name
 
     def execute(self, statement: str) -> None:
         """Run a statement that returns nothing."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import click
 
 from virtualfs.cli.output import echo_json, echo_table, json_option, open_store
@@ -56,19 +59,23 @@ def doctor_command(ctx: click.Context, as_json: bool) -> int:
     """Check configuration, registry, cache and warehouses; exit 1 when something is wrong."""
     checks: list[dict[str, str]] = []
 
-    def check(what: str, ok: str, fault: VirtualFSError | None) -> None:
-        state = "ok" if fault is None else "FAILED"
-        checks.append(
-            {"check": what, "state": state, "detail": ok if fault is None else str(fault)}
-        )
+    def check(what: str, look: Callable[[], str]) -> None:
+        try:
+            checks.append({"check": what, "state": "ok", "detail": look()})
+        except VirtualFSError as error:
+            checks.append({"check": what, "state": "FAILED", "detail": str(error)})
 
     try:
         store = open_store(ctx)
     except ConfigError as error:
-        check("configuration", "", error)
+        checks.append({"check": "configuration", "state": "FAILED", "detail": str(error)})
     else:
-        check("configuration", str(store.config.folder / "virtualfs.toml"), None)
-        _check_parts(store, check)
+        check("configuration", lambda: str(store.config.folder / "virtualfs.toml"))
+        check("registry", lambda: f"{store.registry.location}, revision {store.state().revision}")
+        check("definitions", lambda: f"{len(store.definitions())} definitions")
+        check("cache", lambda: _cache(store))
+        for name in store.config.warehouses:
+            check(f"warehouse {name}", partial(_warehouse, store, name))
     if as_json:
         echo_json(checks)
     else:
@@ -76,28 +83,13 @@ def doctor_command(ctx: click.Context, as_json: bool) -> int:
     return 0 if all(row["state"] == "ok" for row in checks) else 1
 
 
-def _check_parts(store: FeatureStore, check: object) -> None:
-    assert callable(check)
-    try:
-        revision = store.state().revision
-        check("registry", f"{store.registry.location}, revision {revision}", None)
-    except VirtualFSError as error:
-        check("registry", "", error)
-    try:
-        check("definitions", f"{len(store.definitions())} definitions", None)
-    except VirtualFSError as error:
-        check("definitions", "", error)
-    try:
-        store.online_store().ping()
-        check("cache", "answers", None)
-    except VirtualFSError as error:
-        check("cache", "", error)
-    for name in store.config.warehouses:
-        try:
-            warehouse = store.warehouse(name)
-            warehouse.ping()
-            tables = len(warehouse.table_names())
-            engine = warehouse.capabilities.engine
-            check(f"warehouse {name}", f"{engine} answers; tables and views: {tables}", None)
-        except VirtualFSError as error:
-            check(f"warehouse {name}", "", error)
+def _cache(store: FeatureStore) -> str:
+    store.online_store().ping()
+    return "answers"
+
+
+def _warehouse(store: FeatureStore, name: str) -> str:
+    warehouse = store.warehouse(name)
+    warehouse.ping()
+    tables = len(warehouse.table_names())
+    return f"{warehouse.capabilities.engine} answers; tables and views: {tables}"

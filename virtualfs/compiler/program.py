@@ -63,7 +63,7 @@ class Program:
         select = exp.select(*columns).from_(exp.to_table(SPINE, dialect=self.dialect))
         return sql.text(select.order_by(_by_row()), self.dialect)
 
-    def joined(self, *, ordered: bool = True) -> str:
+    def joined(self) -> str:
         """Return the whole result as one SELECT: spine and parts joined on the row id."""
         row = sql.identifier(latest.ROW)
         spine = exp.to_table(SPINE).as_("spine", quoted=True)
@@ -83,9 +83,7 @@ class Program:
             for name in part.outputs:
                 columns[name] = exp.column(sql.identifier(name), alias, quoted=True)
         order = [*self.spine_columns, *self.columns]
-        query = query.select(*(columns[name] for name in order))
-        if ordered:
-            query = query.order_by(_by_row("spine"))
+        query = query.select(*(columns[name] for name in order)).order_by(_by_row("spine"))
         return sql.text(query, self.dialect)
 
     def text(self, *, streamed: bool = False) -> str:
@@ -192,13 +190,9 @@ def _compile_part(
     )
 
 
+@lru_cache(maxsize=1024)
 def compile_lookup(view: ResolvedView, capabilities: Capabilities) -> str:
     """Return the SELECT that reads the winners of the keys in the spine table (see `lookup`)."""
-    return _compile_lookup(view.model_copy(update={"version": None}), capabilities)
-
-
-@lru_cache(maxsize=1024)
-def _compile_lookup(view: ResolvedView, capabilities: Capabilities) -> str:
     import ibis
 
     keys = ibis.table(

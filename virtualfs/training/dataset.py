@@ -14,11 +14,11 @@ from sqlglot import exp
 
 from virtualfs.compiler import latest, sql
 from virtualfs.compiler.plan import FeaturePlan
-from virtualfs.compiler.program import Program, compile_training, fragment
+from virtualfs.compiler.program import SPINE, Program, compile_training, fragment
 from virtualfs.dtypes import nullable_pandas
 from virtualfs.errors import WarehouseError
 from virtualfs.provider import Session, Warehouse
-from virtualfs.training.spine import ClientSpine, Spine
+from virtualfs.training.spine import ClientSpine, Spine, spine_instant
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -51,9 +51,6 @@ class TrainingDataset:
 
     @cached_property
     def _program(self) -> Program:
-        return self._compile(self.spine.columns)
-
-    def _compile(self, spine_columns: tuple[str, ...]) -> Program:
         capabilities = self.warehouse.capabilities
         if isinstance(self.spine, ClientSpine):
             schema, statement = dict(self.plan.key_columns), None
@@ -62,7 +59,7 @@ class TrainingDataset:
                 name: str(self.spine.schema[name]).lstrip("!") for name in self.plan.key_columns
             }
             statement = self.spine.statement(self.plan, self.timestamp, capabilities)
-        return compile_training(self.plan, schema, capabilities, statement, spine_columns)
+        return compile_training(self.plan, schema, capabilities, statement, self.spine.columns)
 
     def sql(self, *, streamed: bool = False) -> str:
         """Return the SQL that a ``to_*`` method runs, statement by statement.
@@ -106,11 +103,7 @@ class TrainingDataset:
         connection = self.warehouse.connection
         capabilities = self.warehouse.capabilities
         spine = self.spine.expression(connection)
-        at = (
-            capabilities.instant(spine[self.timestamp], "UTC", "down")
-            if self.plan.needs_time
-            else ibis.null("timestamp(6)")
-        )
+        at = spine_instant(spine, self.plan, self.timestamp, capabilities)
         numbered = spine.mutate(**{latest.ROW: ibis.row_number(), latest.TIME: at})
         keys = [*dict.fromkeys(self.plan.key_columns)]
         narrow = numbered.select(latest.ROW, latest.TIME, *keys)
@@ -130,8 +123,6 @@ class TrainingDataset:
         expr = getattr(self.spine, "expr", None)
         with self.warehouse.session(shared=expr is not None) as session:
             if isinstance(self.spine, ClientSpine):
-                from virtualfs.compiler.program import SPINE
-
                 narrow = self.spine.narrow(self.plan, self.timestamp, keep)
                 session.load_spine(SPINE, narrow)
             else:

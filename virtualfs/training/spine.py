@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
     import pyarrow as pa
 
-__all__ = ["ClientSpine", "Spine", "WarehouseSpine", "read_spine"]
+__all__ = ["ClientSpine", "Spine", "WarehouseSpine", "read_spine", "spine_instant"]
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,7 @@ class WarehouseSpine:
 
         dialect = capabilities.dialect
         source = ibis.table(self.schema, name=SPINE)
-        at = (
-            capabilities.instant(source[timestamp], "UTC", "down")
-            if plan.needs_time
-            else ibis.null("timestamp(6)")
-        )
+        at = spine_instant(source, plan, timestamp, capabilities)
         tree = sql.render(
             source.select(ibis.row_number().name(ROW), at.name(TIME), source), dialect
         )
@@ -200,6 +196,17 @@ def read_spine(spine: Any, warehouse: Warehouse) -> Spine:
     if reserved:
         raise SpineError(f"column names that start with '__' are reserved: {', '.join(reserved)}")
     return found
+
+
+def spine_instant(
+    spine: ir.Table, plan: FeaturePlan, timestamp: str, capabilities: Capabilities
+) -> ir.Value:
+    """Return the instants of a spine in the warehouse (rule 9); NULL where no view goes by time."""
+    import ibis
+
+    if not plan.needs_time:
+        return ibis.null("timestamp(6)")
+    return capabilities.instant(spine[timestamp], "UTC", "down")
 
 
 def _describe(text: str, warehouse: Warehouse) -> dict[str, Any]:
