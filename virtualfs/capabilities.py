@@ -1,50 +1,169 @@
-"""What a warehouse can do, as frozen values that its provider hands to the compiler.
+"""What a warehouse can do and what it knows, as frozen values that its provider hands over.
 
 The compiler chooses by these alone; it knows no engine by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    import ibis.expr.datatypes as dt
     import ibis.expr.types as ir
+    from sqlglot import exp
 
-__all__ = ["Capabilities", "Instant", "RowHash"]
+__all__ = ["UNKNOWN", "Capabilities", "Statistics", "round_up", "shift_interval"]
 
-Instant = Callable[["ir.Value", str, Literal["up", "down"]], "ir.Value"]
-"""Turn a time column into a naive UTC timestamp of microseconds.
+Rounding = Literal["up", "down"]
+"""Which way times finer than the instant's own precision go (rule 9)."""
 
-Takes the column, the zone in which naive values are meant, and the way to round finer times.
-"""
 
-RowHash = Callable[["Sequence[ir.Value]"], "ir.Value"]
-"""Hash some columns of a row into an unsigned 64-bit integer, the same on each run."""
+def shift_interval(instant: ir.Value, micros: int) -> ir.Value:
+    """Move an instant that is a timestamp by microseconds, negative ones into the past."""
+    import ibis
+
+    if micros == 0:
+        return instant
+    if micros < 0:
+        return instant - ibis.interval(microseconds=-micros)
+    return instant + ibis.interval(microseconds=micros)
+
+
+def _naive(moment: datetime) -> ir.Value:
+    import ibis
+
+    return ibis.literal(moment, type="timestamp(6)")
+
+
+def _bare(value: ir.Value, timezone: str, bound: ir.Value) -> ir.Value | None:  # noqa: ARG001
+    return None
+
+
+def _same(tree: exp.Expr) -> exp.Expr:
+    return tree
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What one engine can do.
+    """What one engine can do, and how it writes what has no portable form.
+
+    Only the first four have no default: an engine that gives these gets the portable strategies.
 
     Parameters
     ----------
     engine
         Name for messages.
     dialect
-        Name of Ibis's SQL compiler and of sqlglot's dialect.
-    instant, row_hash
-        How the engine writes instants and row hashes.
+        Name of sqlglot's dialect.
+    instant
+        Turns a time column into an instant: takes the column, the zone that naive values are meant
+        in, and the way to round finer times. An instant is a naive UTC timestamp of microseconds,
+        or what `instant_type` says; two of them compare in time.
+    row_hash
+        Turns some columns of a row into one value that can be ordered and is the same on each run.
+    compiler
+        Name of Ibis's SQL compiler, where it is not that of the dialect.
+    instant_type
+        Type of instants.
+    literal_instant
+        Writes a naive UTC datetime as an instant.
+    shift
+        Moves an instant by microseconds.
+    time_zones
+        Whether naive times of other zones than UTC can be read.
     asof_join
-        Whether ``ASOF LEFT JOIN`` exists.
+        Whether ``ASOF LEFT JOIN`` exists, with one inequality.
+    lateral_limit
+        Whether ``LEFT JOIN LATERAL (... ORDER BY ... LIMIT 1)`` exists and can follow an index.
+    seek
+        Writes ``event <= bound`` with the column left bare, so that an index on it serves; None
+        where the column cannot be.
+    temporary_tables
+        Whether a session can make temporary tables. Without, the spine is part of each statement.
+    inline_spine
+        The SELECT that gives the spine without a temporary table, from column names and types; the
+        session binds the columns in that order.
+    materialized
+        Whether ``WITH ... AS MATERIALIZED`` is written, so that a query is run once.
+    replace_table
+        Whether ``CREATE OR REPLACE TABLE`` exists.
     read_files
         How the engine reads a path as one SELECT; None where it reads no files.
+    max_identifier
+        Longest column name in bytes; longer ones are refused when planned.
+    finish
+        Rewrites a finished tree where Ibis writes what the engine cannot take, or takes badly.
     """
 
     engine: str
     dialect: str
-    instant: Instant
-    row_hash: RowHash
+    instant: Callable[[ir.Value, str, Rounding], ir.Value]
+    row_hash: Callable[[Sequence[ir.Value]], ir.Value]
+    compiler: str = ""
+    instant_type: str = "timestamp(6)"
+    literal_instant: Callable[[datetime], ir.Value] = _naive
+    shift: Callable[[ir.Value, int], ir.Value] = shift_interval
+    time_zones: bool = True
     asof_join: bool = False
+    lateral_limit: bool = False
+    seek: Callable[[ir.Value, str, ir.Value], ir.Value | None] = _bare
+    temporary_tables: bool = True
+    inline_spine: Callable[[Mapping[str, dt.DataType]], str] | None = None
+    materialized: bool = False
+    replace_table: bool = False
     read_files: Callable[[str], str] | None = None
+    max_identifier: int | None = None
+    finish: Callable[[exp.Expr], exp.Expr] = _same
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the engine's catalog knows of a view's rows, and of the spine. None is unknown.
+
+    Numbers are rounded up to powers of two, so that the same data gives the same plan tomorrow.
+
+    Parameters
+    ----------
+    rows
+        Source rows.
+    keys
+        Distinct join keys among them.
+    spine_rows
+        Rows of the spine.
+    indexed
+        Whether an index leads with the join keys and then the event timestamp.
+    unique
+        Whether a constraint says that no two rows share join keys and event timestamp.
+    """
+
+    rows: int | None = None
+    keys: int | None = None
+    spine_rows: int | None = None
+    indexed: bool = False
+    unique: bool = False
+
+    def __str__(self) -> str:
+        words = []
+        for name, value in (
+            ("source rows", self.rows), ("keys", self.keys), ("spine rows", self.spine_rows)
+        ):  # fmt: skip
+            words.append(f"{'?' if value is None else f'~{value:,}'} {name}")
+        words += ["indexed"] * self.indexed + ["unique"] * self.unique
+        return ", ".join(words)
+
+
+UNKNOWN = Statistics()
+
+
+def round_up(count: float | None) -> int | None:
+    """Round a count up to a power of two; what is unknown stays so.
+
+    >>> round_up(1000), round_up(0), round_up(None)
+    (1024, 1, None)
+    """
+    if count is None or count < 0:
+        return None
+    return 1 << max(0, int(count) - 1).bit_length()

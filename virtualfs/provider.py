@@ -6,14 +6,16 @@ entry is a :class:`WarehouseProvider` or an :class:`OnlineStoreProvider`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from virtualfs import config
-from virtualfs.capabilities import Capabilities
+from virtualfs.capabilities import Capabilities, Statistics
+from virtualfs.compiler.plan import ResolvedView
 from virtualfs.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -27,14 +29,21 @@ __all__ = [
     "Warehouse",
     "WarehouseProvider",
     "load_provider",
+    "temporary_name",
 ]
 
 
 class Session(Protocol):
-    """One conversation with a warehouse, holding at most one temporary spine table."""
+    """One conversation with a warehouse, holding temporary tables that go when it ends."""
 
-    def load_spine(self, name: str, table: pa.Table) -> None:
-        """Make a temporary table of the client's rows."""
+    def load(self, name: str, table: pa.Table) -> None:
+        """Make a temporary table of the client's rows, or bind them to the next statements."""
+
+    def keep(self, name: str, select: str) -> None:
+        """Evaluate a SELECT once, into a temporary table."""
+
+    def drop(self, name: str) -> None:
+        """Drop a temporary table, if it stands."""
 
     def execute(self, statement: str) -> None:
         """Run a statement that returns nothing."""
@@ -42,28 +51,47 @@ class Session(Protocol):
     def query(self, statement: str) -> pa.Table:
         """Run a SELECT and return all of its rows."""
 
-    def stream(self, statement: str, rows: int) -> pa.RecordBatchReader:
-        """Run a SELECT and return its rows in batches of about `rows`."""
+    def explain(self, statement: str) -> str:
+        """Return the engine's own plan of a SELECT, without running it."""
+
+    def stream(self, statement: str, rows: int) -> Iterator[pa.Table]:
+        """Run a SELECT and return its rows in pieces, the first even if it is empty.
+
+        Called only where there are no temporary tables to cut the work by.
+        """
 
 
 class Warehouse(Protocol):
     """One open warehouse. All failures of the engine are raised as ``WarehouseError``."""
 
     name: str
-    capabilities: Capabilities
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the engine can do, for this role on this server."""
 
     @property
     def connection(self) -> Any:
         """The Ibis connection."""
 
     def session(self, *, shared: bool = False) -> AbstractContextManager[Session]:
-        """Open a session; a shared one sees what the Ibis connection itself has registered."""
+        """Open a session; a shared one sees what the Ibis connection itself has registered.
 
-    def can_stream(self, *, shared: bool = False) -> bool:
-        """Tell whether a stream of such a session stays whole while others run statements."""
+        What a session makes is gone when it ends, however it ends; an interrupt also cancels the
+        statement that runs.
+        """
 
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT without running it."""
+
+    def statistics(self, view: ResolvedView) -> Statistics:
+        """Return what the catalog knows of a view's rows. Never scans a table, never raises."""
+
+    def estimate_rows(self, select: str) -> int | None:
+        """Return how many rows the engine's planner expects of a SELECT; None if it says nothing.
+
+        Never runs the query.
+        """
 
     def table_names(self) -> Sequence[str]:
         """Return the names of the tables and views, for messages."""
@@ -108,6 +136,11 @@ class OnlineStoreProvider(Protocol):
 
     def open_store(self, url: str) -> OnlineStore:
         """Connect to the online store at `url`."""
+
+
+def temporary_name() -> str:
+    """Return a name for a temporary table that no other run has."""
+    return f"virtualfs_spine_{uuid.uuid4().hex[:16]}"
 
 
 def load_provider(scheme: str, setting: str) -> Any:

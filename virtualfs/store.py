@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sqlglot import exp
 
-from virtualfs.compiler import latest, sql
-from virtualfs.compiler.plan import plan_features
+from virtualfs.compiler import sql
+from virtualfs.compiler.instant import as_of as view_as_of
+from virtualfs.compiler.plan import LateData, plan_features
 from virtualfs.config import Config, Warehouse, find_config, load_config
 from virtualfs.definitions.entity import Entity
 from virtualfs.definitions.feature_view import FeatureView
@@ -278,7 +279,7 @@ class FeatureStore:
         self,
         spine: Any,
         features: Any,
-        *,
+        late_data: LateData = "include",
         timestamp: str = "event_timestamp",
         full_feature_names: bool = False,
     ) -> TrainingDataset:
@@ -287,10 +288,15 @@ class FeatureStore:
         Parameters
         ----------
         spine
-            pandas, polars or pyarrow table, record-batch reader, Ibis table, or SQL text.
+            pandas, polars or pyarrow table, record-batch reader, path of a Parquet file, Ibis
+            table, or SQL text.
         features
             Name of a service or view, a list of ``"view:feature"`` references, or views; views
             need not be applied.
+        late_data
+            ``"include"`` goes by event time alone. ``"exclude"`` also needs a row's created
+            timestamp to lie at or before the instant, which is what was truly known then; a
+            source without one is judged by event time alone, and ``explain()`` says so.
         timestamp
             The spine's column of instants; naive ones are UTC.
         full_feature_names
@@ -318,7 +324,11 @@ class FeatureStore:
             )
         warehouse = self.warehouse(names[0])
         read = read_spine(spine, warehouse)
-        plan = plan_features(selections, read.columns, full_names=full_feature_names)
+        if late_data not in ("include", "exclude"):
+            raise SpineError(f"late_data is 'include' or 'exclude', not {late_data!r}")
+        plan = plan_features(
+            selections, read.columns, full_names=full_feature_names, late_data=late_data
+        )
         read.check(plan, timestamp)
         context = {
             "project": self.config.project,
@@ -408,7 +418,7 @@ class FeatureStore:
         if as_of is None:
             return rows
         instant = _utc(as_of).replace(tzinfo=None)
-        return latest.as_of(rows, resolved, instant, warehouse.capabilities)
+        return view_as_of(rows, resolved, instant, warehouse.capabilities)
 
     # -- what it stands on
 

@@ -2,22 +2,31 @@
 
 Files are opened read-only unless ``read_only = false``; temporary tables work there all the same.
 A connection shared by threads gives wrong answers, so every session has a cursor of its own; a
-connection that the caller handed over is used itself, under a lock, because only it sees the
-caller's temporary tables and views.
+connection that the caller handed over is used itself, statement by statement under a lock, because
+only it sees the caller's temporary tables and views.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
+import math
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import sqlglot
+from sqlglot import exp
+
 from virtualfs import config
-from virtualfs.capabilities import Capabilities
+from virtualfs.capabilities import Capabilities, Statistics, round_up
+from virtualfs.compiler import sql
+from virtualfs.compiler.plan import ResolvedView
+from virtualfs.compiler.program import is_plain
 from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
 
 if TYPE_CHECKING:
@@ -82,6 +91,13 @@ def row_hash(values: Sequence[ir.Value]) -> ir.Value:
     return _builtin("hash", types, "uint64")(*values)
 
 
+def _reads_a_table(select: str) -> bool:
+    """Tell whether a SELECT picks columns of one table, so that LIMIT 1 reads next to nothing."""
+    tree = sqlglot.parse_one(select, dialect="duckdb")
+    tables = list(tree.find_all(exp.Table))
+    return len(tables) == 1 and isinstance(tables[0].this, exp.Identifier) and is_plain(tree)
+
+
 def read_files(path: str) -> str:
     """Return the SELECT that reads a Parquet or CSV path or glob."""
     quoted = path.replace("'", "''")
@@ -99,45 +115,67 @@ CAPABILITIES = Capabilities(
     instant=instant,
     row_hash=row_hash,
     asof_join=True,
+    materialized=True,
+    replace_table=True,
     read_files=read_files,
 )
 
 
 class DuckDBSession:
-    """Statements on one cursor."""
+    """Statements on one cursor, each under a lock where others use the cursor too."""
 
-    def __init__(self, cursor: Any) -> None:
+    def __init__(self, cursor: Any, lock: Any) -> None:
         self._cursor = cursor
+        self._lock = lock
+        self._tables: set[str] = set()
 
-    def load_spine(self, name: str, table: pa.Table) -> None:
+    def load(self, name: str, table: pa.Table) -> None:
         """Copy an Arrow table into a temporary table.
 
         A registered Arrow table would be guessed to hold one row, and joins on it planned as
-        nested loops; a copy is counted.
+        nested loops; a copy is counted, unless a transaction is open, which hides its size.
         """
-        with _readable():
+        with self._lock, _readable():
             self._cursor.register(f"{name}_arrow", table)
             try:
-                self._cursor.execute(
-                    f'CREATE OR REPLACE TEMPORARY TABLE "{name}" AS FROM "{name}_arrow"'
-                )
+                self.keep(name, f'FROM "{name}_arrow"')
             finally:
                 self._cursor.unregister(f"{name}_arrow")
 
+    def keep(self, name: str, select: str) -> None:
+        """Evaluate a SELECT once, into a temporary table."""
+        self._tables.add(name)
+        self.execute(f'CREATE TEMPORARY TABLE "{name}" AS {select}')
+
+    def drop(self, name: str) -> None:
+        """Drop a temporary table, if it stands."""
+        self.execute(f'DROP TABLE IF EXISTS temp."{name}"')
+        self._tables.discard(name)
+
+    def drop_all(self) -> None:
+        """Drop what this session made. In a transaction that failed there is nothing left."""
+        with suppress(WarehouseError):
+            for name in tuple(self._tables):
+                self.drop(name)
+
     def execute(self, statement: str) -> None:
         """Run a statement that returns nothing."""
-        with _readable():
+        with self._lock, _readable():
             self._cursor.execute(statement)
 
     def query(self, statement: str) -> pa.Table:
         """Run a SELECT and return all of its rows."""
-        with _readable():
+        with self._lock, _readable():
             return self._cursor.execute(statement).to_arrow_table()
 
-    def stream(self, statement: str, rows: int) -> pa.RecordBatchReader:
-        """Run a SELECT and return its rows in batches."""
-        with _readable():
-            return self._cursor.execute(statement).to_arrow_reader(rows)
+    def stream(self, statement: str, rows: int) -> Iterator[pa.Table]:  # noqa: ARG002
+        """Run a SELECT and return its rows at once: there are always temporary tables here."""
+        yield self.query(statement)
+
+    def explain(self, statement: str) -> str:
+        """Return DuckDB's plan of a SELECT, without running it."""
+        with self._lock, _readable():
+            return str(self._cursor.execute(f"EXPLAIN {statement}").fetchall()[0][1])
 
 
 class DuckDBWarehouse:
@@ -163,28 +201,56 @@ class DuckDBWarehouse:
             with _readable():
                 cursor = self._connection.con.cursor()
             try:
-                yield DuckDBSession(cursor)
+                yield DuckDBSession(cursor, nullcontext())
             finally:
                 cursor.close()
             return
-        from virtualfs.compiler.program import SPINE
+        session = DuckDBSession(self._connection.con, self._lock)
+        try:
+            yield session
+        finally:
+            session.drop_all()
 
-        with self._lock:
-            cursor = self._connection.con
-            try:
-                yield DuckDBSession(cursor)
-            finally:
-                # In a transaction that failed nothing can be dropped, nor is anything left.
-                with suppress(WarehouseError), _readable():
-                    cursor.execute(f'DROP TABLE IF EXISTS temp."{SPINE}"')
+    def statistics(self, view: ResolvedView) -> Statistics:
+        """Return the planner's row count, and distinct keys from the table's own statistics."""
+        rows = self.estimate_rows(view.rows_sql)
+        keys = None
+        if view.join_keys and self._reads_a_table(view.rows_sql):
+            names = [sql.quoted(name, "duckdb") for name in view.join_keys]
+            columns = ", ".join(f"stats({name})" for name in names)
+            found = self._row(f"SELECT {columns} FROM ({view.rows_sql}) AS rows LIMIT 1")
+            counts = [re.search(r"Approx Unique: (\d+)", text) for text in found or ()]
+            if counts and all(counts):
+                keys = math.prod(int(match.group(1)) for match in counts if match)
+        if keys is not None and rows is not None:
+            keys = min(keys, rows)
+        return Statistics(rows=round_up(rows), keys=round_up(keys))
 
-    def can_stream(self, *, shared: bool = False) -> bool:
-        """Tell whether a stream of such a session stays whole while others run statements.
+    def _reads_a_table(self, select: str) -> bool:
+        """Tell whether a SELECT picks columns of one table, so that LIMIT 1 reads next to none."""
+        tree = sqlglot.parse_one(select, dialect="duckdb")
+        tables = list(tree.find_all(exp.Table))
+        if len(tables) != 1 or not isinstance(tables[0].this, exp.Identifier) or not is_plain(tree):
+            return False
+        name = tables[0].name.replace("'", "''")
+        return (
+            self._row(f"SELECT 1 FROM duckdb_tables() WHERE table_name ILIKE '{name}'") is not None
+        )
 
-        A statement on a connection closes the result that is open on it, so only a cursor of its
-        own can stream.
-        """
-        return self._owned and not shared
+    def estimate_rows(self, select: str) -> int | None:
+        """Return how many rows DuckDB's planner expects of a SELECT."""
+        found = self._row(f"EXPLAIN (FORMAT json) {select}")
+        with suppress(ValueError, KeyError, IndexError, TypeError):
+            node = json.loads(found[1])[0]
+            while node["extra_info"].get("Estimated Cardinality", "0") == "0" and node["children"]:
+                node = node["children"][0]
+            return int(node["extra_info"]["Estimated Cardinality"])
+        return None
+
+    def _row(self, statement: str) -> Any:
+        with suppress(WarehouseError), self._lock, _readable():
+            return self._connection.con.execute(statement).fetchone()
+        return None
 
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT without running it."""

@@ -60,7 +60,7 @@ def demo_command(folder: Path, with_server: bool, port: int | None) -> None:
 
         _head("A point-in-time training set: every flight, as known at its scheduled departure")
         dataset = store.get_historical_features(_SPINE, "departure_delay")
-        click.secho(dataset.sql(streamed=True), dim=True)
+        click.secho(dataset.sql(), dim=True)
         target = folder / "training.parquet"
         started = time.perf_counter()
         dataset.to_parquet(target, overwrite=True)

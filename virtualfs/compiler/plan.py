@@ -12,12 +12,22 @@ from virtualfs.definitions.base import Model
 from virtualfs.definitions.duration import Duration, format_duration, microseconds
 from virtualfs.errors import SpineError
 
-__all__ = ["FeaturePlan", "Part", "ResolvedFeature", "ResolvedView", "Selection", "plan_features"]
+__all__ = [
+    "FeaturePlan",
+    "LateData",
+    "Part",
+    "ResolvedFeature",
+    "ResolvedView",
+    "Selection",
+    "plan_features",
+]
 
 PROJECT_FOLDER = "${project}"
 """Stands in stored SQL for the folder that relative paths are meant from, wherever it lies."""
 RESERVED = "__"
 """Column names that start so belong to the compiler."""
+LateData = Literal["include", "exclude"]
+"""Whether rows that arrived after an instant count at it (rule 7)."""
 
 
 class ResolvedFeature(Model):
@@ -47,6 +57,7 @@ class ResolvedView(Model):
     features: tuple[ResolvedFeature, ...]
     event_timestamp: str | None = None
     created_timestamp: str | None = None
+    valid_to: str | None = None
     timezone: str = "UTC"
     availability_delay: Duration = timedelta(0)
     ttl: Duration | None = None
@@ -90,7 +101,10 @@ class ResolvedView(Model):
         """Return the view's time rules in words."""
         if self.event_timestamp is None:
             return "static: one row per key, no point-in-time guarantee"
-        rules = [f"latest by {self.event_timestamp}"]
+        if self.valid_to:
+            rules = [f"valid from {self.event_timestamp} until {self.valid_to}"]
+        else:
+            rules = [f"latest by {self.event_timestamp}"]
         if self.created_timestamp:
             rules.append(f"ties by {self.created_timestamp}")
         if self.availability_delay:
@@ -125,6 +139,26 @@ class Part:
     key_columns: tuple[str, ...]
     outputs: tuple[tuple[str, str], ...]
     """Pairs of feature and output column."""
+    late_data: LateData = "include"
+
+    @property
+    def features(self) -> list[str]:
+        """The features that are read, each once."""
+        return list(dict.fromkeys(feature for feature, _ in self.outputs))
+
+    @property
+    def judges_arrival(self) -> bool:
+        """Whether rows must have been written by an instant to count at it (rule 7)."""
+        return self.late_data == "exclude" and self.view.created_timestamp is not None
+
+    def rules(self) -> str:
+        """Return the time rules in words."""
+        rules = self.view.rules()
+        if self.late_data == "include" or self.view.event_timestamp is None:
+            return rules
+        if self.judges_arrival:
+            return f"{rules}, written by the instant"
+        return f"{rules}, judged by event time alone: its source has no created timestamp"
 
 
 @dataclass(frozen=True)
@@ -159,7 +193,11 @@ class FeaturePlan:
 
 
 def plan_features(
-    selections: Sequence[Selection], taken: Iterable[str], *, full_names: bool = False
+    selections: Sequence[Selection],
+    taken: Iterable[str],
+    *,
+    full_names: bool = False,
+    late_data: LateData = "include",
 ) -> FeaturePlan:
     """Name the output columns and gather the features of each view into one part.
 
@@ -170,6 +208,10 @@ def plan_features(
     ----------
     taken
         Names of the spine's columns.
+    full_names
+        Whether every output column is called ``view__feature``.
+    late_data
+        Whether rows that arrived after an instant count at it.
 
     Raises
     ------
@@ -199,7 +241,7 @@ def plan_features(
         views[place] = selection
     return FeaturePlan(
         parts=tuple(
-            Part(views[place].view, views[place].key_columns, tuple(outputs))
+            Part(views[place].view, views[place].key_columns, tuple(outputs), late_data)
             for place, outputs in parts.items()
         ),
         columns=tuple(columns),

@@ -16,19 +16,33 @@ from typing import TYPE_CHECKING
 import sqlglot
 from sqlglot import exp
 
-from virtualfs.capabilities import Capabilities
-from virtualfs.compiler import latest, sql
+from virtualfs.capabilities import Capabilities, Statistics
+from virtualfs.compiler import instant, seek, sql
 from virtualfs.compiler.plan import FeaturePlan, Part, ResolvedView
-from virtualfs.errors import UnsupportedByWarehouseError
+from virtualfs.compiler.rows import ROW, TIME, outputs_of
+from virtualfs.compiler.sql import SPINE
+from virtualfs.compiler.strategy import Strategy, choose, winners
+from virtualfs.errors import SpineError, UnsupportedByWarehouseError
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["SPINE", "CompiledPart", "Program", "compile_lookup", "compile_training", "fragment"]
+__all__ = [
+    "CompiledPart",
+    "Program",
+    "bind_rows",
+    "compile_lookup",
+    "compile_training",
+    "is_plain",
+    "rows_relation",
+    "spine_relation",
+]
 
-SPINE = "__virtualfs_spine"
-"""The spine's temporary table; one session holds one."""
+# Two names for one relation: what Ibis meets twice under one name it writes as one common table
+# expression, which engines keep in memory whole.
 _ROWS = "__virtualfs_rows"
+_TIMES = "__virtualfs_times"
+_SOURCE = "__virtualfs_source"
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,7 @@ class CompiledPart:
     """The answer of one view: a SELECT of ``__row`` and its output columns."""
 
     view: str
-    strategy: str
+    strategy: Strategy
     rules: str
     select: str
     ordered: str
@@ -48,30 +62,54 @@ class CompiledPart:
 class Program:
     """The statements of one training set, in the dialect of one warehouse.
 
-    ``spine`` fills the temporary table; None when the spine is sent by the client.
+    Parameters
+    ----------
+    spine
+        The SELECT of the spine, evaluated once; None when the client sends it.
+    head
+        What each statement begins with: the spine itself, where there are no temporary tables.
     """
 
     dialect: str
     spine: str | None
+    head: str
     spine_columns: tuple[str, ...]
     parts: tuple[CompiledPart, ...]
     columns: tuple[str, ...]
 
+    def statement(self, select: str, spine: str) -> str:
+        """Return a SELECT ready to run, with the spine's table by its name of this run."""
+        return self.head + select if self.head else select.replace(SPINE, spine)
+
+    @property
+    def is_one_statement(self) -> bool:
+        """Whether the spine is a query that only one statement may hold, to be evaluated once."""
+        return bool(self.head) and self.spine is not None
+
     def ordered_spine(self) -> str:
         """Return the SELECT of the spine's own columns in order."""
         columns = [exp.column(sql.identifier(name)) for name in self.spine_columns]
-        select = exp.select(*columns).from_(exp.to_table(SPINE, dialect=self.dialect))
+        select = exp.select(*columns).from_(_spine_table())
         return sql.text(select.order_by(_by_row()), self.dialect)
+
+    def count(self) -> str:
+        """Return the SELECT of how many rows the spine has."""
+        return sql.text(exp.select(exp.Count(this=exp.Star())).from_(_spine_table()), self.dialect)
+
+    def slice(self, start: int, stop: int) -> str:
+        """Return the SELECT of the spine's rows from `start` up to but not `stop`."""
+        row = exp.column(sql.identifier(ROW))
+        within = exp.and_(row >= start, row < stop)
+        return sql.text(exp.select("*").from_(_spine_table()).where(within), self.dialect)
 
     def joined(self) -> str:
         """Return the whole result as one SELECT: spine and parts joined on the row id."""
-        row = sql.identifier(latest.ROW)
-        spine = exp.to_table(SPINE).as_("spine", quoted=True)
+        row = sql.identifier(ROW)
         columns = {
             name: exp.column(sql.identifier(name), "spine", quoted=True)
             for name in self.spine_columns
         }
-        query = exp.select().from_(spine)
+        query = exp.select().from_(_spine_table().as_("spine", quoted=True))
         for number, part in enumerate(self.parts):
             alias = f"answer_{number}"
             tree = sqlglot.parse_one(part.select, dialect=self.dialect)
@@ -79,36 +117,35 @@ class Program:
                 this=exp.column(row.copy(), "spine", quoted=True),
                 expression=exp.column(row.copy(), alias, quoted=True),
             )
-            query = query.join(_subquery(tree, alias), on=on, join_type="left")
+            query = query.join(sql.subquery(tree, alias), on=on, join_type="left")
             for name in part.outputs:
                 columns[name] = exp.column(sql.identifier(name), alias, quoted=True)
         order = [*self.spine_columns, *self.columns]
         query = query.select(*(columns[name] for name in order)).order_by(_by_row("spine"))
         return sql.text(query, self.dialect)
 
-    def text(self, *, streamed: bool = False) -> str:
-        """Return all statements as they are run, numbered and commented.
-
-        Parameters
-        ----------
-        streamed
-            Whether the parts run as one statement, as for a stream, a file or a table.
-        """
+    def text(self) -> str:
+        """Return all statements as they are run, numbered and commented."""
+        heads = [f"-- {part.view} by {part.strategy}: {part.rules}" for part in self.parts]
         steps = []
-        if self.spine is None:
-            names = ", ".join((latest.ROW, latest.TIME, *self.spine_columns))
+        if self.is_one_statement:
+            return "\n".join([*heads, f"{self.head}{self.joined()};\n"])
+        if self.head:
+            steps.append("-- the spine is bound to each statement, column by column")
+        elif self.spine is None:
+            names = ", ".join((ROW, TIME, *self.spine_columns))
             steps.append(
                 f"-- the spine is sent as Arrow into the temporary table {SPINE} ({names})"
             )
         else:
-            steps.append(f"-- the spine, evaluated once, with a row id\n{self.spine};")
-        heads = [f"-- {part.view} by {part.strategy}: {part.rules}" for part in self.parts]
-        if streamed:
-            steps.append("\n".join([*heads, f"{self.joined()};"]))
-        else:
-            steps += [
-                f"{head}\n{part.ordered};" for head, part in zip(heads, self.parts, strict=True)
-            ]
+            steps.append(
+                f"-- the spine, evaluated once into the temporary table {SPINE}\n{self.spine};"
+            )
+            steps.append(f"-- its own columns\n{self.ordered_spine()};")
+        steps += [
+            f"{head}\n{self.head}{part.ordered};"
+            for head, part in zip(heads, self.parts, strict=True)
+        ]
         return "\n\n".join(f"-- {number}.\n{step}" for number, step in enumerate(steps, 1)) + "\n"
 
 
@@ -116,6 +153,8 @@ def compile_training(
     plan: FeaturePlan,
     spine_schema: Mapping[str, str],
     capabilities: Capabilities,
+    statistics: Mapping[str, Statistics],
+    *,
     spine_sql: str | None,
     spine_columns: Sequence[str],
 ) -> Program:
@@ -125,20 +164,41 @@ def compile_training(
     ----------
     spine_schema
         Types of the spine's key columns as the warehouse holds them.
+    statistics
+        By fingerprint of a view.
     spine_sql
-        The statement that makes the spine table; None when the client sends it.
+        The SELECT that makes the spine table; None when the client sends it.
     spine_columns
         The spine's own columns in the spine table.
+
+    Raises
+    ------
+    SpineError
+        A column's name is longer than the engine's names may be.
     """
+    limit = capabilities.max_identifier
+    for name in (*spine_columns, *plan.columns):
+        if limit is not None and len(name.encode()) > limit:
+            raise SpineError(
+                f"the column {name!r} is longer than {limit} bytes, after which "
+                f"{capabilities.engine} cuts names off; use a shorter name, for a view's prefix "
+                "with_name(...)"
+            )
+    head = ""
+    if not capabilities.temporary_tables:
+        keys = {name: spine_schema[name] for name in plan.key_columns}
+        head = _inline(spine_sql or _bound_spine(keys, capabilities), capabilities)
     return Program(
         dialect=capabilities.dialect,
         spine=spine_sql,
+        head=head,
         spine_columns=tuple(spine_columns),
         parts=tuple(
             _compile_part(
                 part,
                 tuple((column, spine_schema[column]) for column in dict.fromkeys(part.key_columns)),
                 capabilities,
+                statistics[part.view.fingerprint],
             )
             for part in plan.parts
         ),
@@ -146,44 +206,31 @@ def compile_training(
     )
 
 
-def strategy_of(view: ResolvedView, capabilities: Capabilities) -> str:
-    """Name the strategy that answers a view on an engine."""
-    if view.event_timestamp is None:
-        return "latest row per key"
-    if capabilities.asof_join:
-        return "native ASOF join"
-    raise UnsupportedByWarehouseError(
-        f"{capabilities.engine} has no ASOF join, which the point-in-time join of feature view "
-        f"{view.name!r} needs; use a DuckDB warehouse for it"
-    )
-
-
-def fragment(spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabilities) -> ir.Table:
-    """Return one view's answer over any spine and rows relations, as an Ibis expression."""
-    strategy_of(part.view, capabilities)
-    if part.view.event_timestamp is None:
-        return latest.latest_per_key(spine, rows, part, capabilities)
-    return latest.asof_join(spine, rows, part, capabilities)
-
-
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _compile_part(
-    part: Part, key_types: tuple[tuple[str, str], ...], capabilities: Capabilities
+    part: Part,
+    key_types: tuple[tuple[str, str], ...],
+    capabilities: Capabilities,
+    statistics: Statistics,
 ) -> CompiledPart:
-    import ibis
-
-    spine = ibis.table(
-        {latest.ROW: "int64", latest.TIME: "timestamp(6)", **dict(key_types)}, name=SPINE
-    )
-    answer = fragment(spine, _rows(part.view), part, capabilities)
+    spine = spine_relation(dict(key_types), capabilities)
+    source = rows_relation(part.view)
+    strategy = choose(part, source, capabilities, statistics)
+    if strategy.kind == "seek":
+        tree: exp.Expr = seek.compiled(spine, source, part, capabilities, unique=strategy.unique)
+    else:
+        found = winners(
+            spine, source, part, capabilities, strategy, times=rows_relation(part.view, _TIMES)
+        )
+        tree = sql.render(outputs_of(found, part, capabilities), capabilities)
+    tree = bind_rows(tree, part.view, capabilities)
     outputs = tuple(output for _, output in part.outputs)
-    tree = _bind(answer, part.view, capabilities)
     columns = [exp.column(sql.identifier(name)) for name in outputs]
-    ordered = exp.select(*columns).from_(_subquery(tree.copy(), "answer"))
+    ordered = exp.select(*columns).from_(sql.subquery(tree.copy(), "answer"))
     return CompiledPart(
         view=part.view.label,
-        strategy=strategy_of(part.view, capabilities),
-        rules=part.view.rules(),
+        strategy=strategy,
+        rules=part.rules(),
         select=sql.text(tree, capabilities.dialect),
         ordered=sql.text(ordered.order_by(_by_row()), capabilities.dialect),
         outputs=outputs,
@@ -191,40 +238,100 @@ def _compile_part(
 
 
 @lru_cache(maxsize=1024)
-def compile_lookup(view: ResolvedView, capabilities: Capabilities) -> str:
+def compile_lookup(view: ResolvedView, capabilities: Capabilities, statistics: Statistics) -> str:
     """Return the SELECT that reads the winners of the keys in the spine table (see `lookup`)."""
+    keys = spine_relation(view.join_keys, capabilities)
+    rows = rows_relation(view)
+    if statistics.indexed and seek.can_seek(rows, view, capabilities):
+        tree: exp.Expr = seek.compiled(
+            keys, rows, instant.whole_view(view), capabilities, found_only=True
+        )
+    else:
+        tree = sql.render(instant.lookup(keys, rows, view, capabilities), capabilities)
+    select = sql.text(bind_rows(tree, view, capabilities), capabilities.dialect)
+    if capabilities.temporary_tables:
+        return select
+    return _inline(_bound_spine(view.join_keys, capabilities), capabilities) + select
+
+
+def _bound_spine(key_types: Mapping[str, str], capabilities: Capabilities) -> str:
+    if capabilities.inline_spine is None:
+        raise UnsupportedByWarehouseError(
+            f"{capabilities.engine}: without temporary tables a spine from the client cannot get "
+            "in; grant them, or pass the spine as SQL"
+        )
+    schema = spine_relation(key_types, capabilities).schema()
+    return capabilities.inline_spine(dict(schema.items()))
+
+
+def spine_relation(key_types: Mapping[str, str], capabilities: Capabilities) -> ir.Table:
+    """Return the spine as an unbound Ibis table."""
     import ibis
 
-    keys = ibis.table(
-        {latest.ROW: "int64", latest.TIME: "timestamp(6)", **view.join_keys}, name=SPINE
-    )
-    tree = _bind(latest.lookup(keys, _rows(view), view, capabilities), view, capabilities)
-    return sql.text(tree, capabilities.dialect)
+    schema = {ROW: "int64", TIME: capabilities.instant_type, **key_types}
+    return ibis.table(schema, name=SPINE)
 
 
-def _rows(view: ResolvedView) -> ir.Table:
+def rows_relation(view: ResolvedView, name: str = _ROWS) -> ir.Table:
+    """Return a view's rows as an unbound Ibis table, to be bound by :func:`bind_rows`."""
     import ibis
 
-    return ibis.table(view.columns, name=_ROWS)
+    return ibis.table(view.columns, name=name)
 
 
-def _bind(expression: ir.Table, view: ResolvedView, capabilities: Capabilities) -> exp.Expr:
-    """Put the view's rows query in the place of the rows relation."""
+def bind_rows(tree: exp.Expr, view: ResolvedView, capabilities: Capabilities) -> exp.Expr:
+    """Put the view's rows query in the place of the rows relation, and finish for the engine.
+
+    A query that does more than pick columns of a table is run once where the engine can be told.
+    """
     dialect = capabilities.dialect
+    query = sqlglot.parse_one(view.rows_sql, dialect=dialect)
+    places = [
+        node for node in tree.find_all(exp.Table) if node.name in (_ROWS, _TIMES) and not node.db
+    ]
+    shared = capabilities.materialized and len(places) > 1 and not is_plain(query)
+    for node in places:
+        bound: exp.Expr
+        if shared:
+            alias = exp.TableAlias(this=sql.identifier(node.alias))
+            bound = exp.Table(this=sql.identifier(_SOURCE), alias=alias)
+        else:
+            bound = sql.subquery(query.copy(), node.alias)
+        node.replace(bound)
+    if shared:
+        source = exp.CTE(
+            this=query, alias=exp.TableAlias(this=sql.identifier(_SOURCE)), materialized=True
+        )
+        own = tree.args.get("with_")
+        tree.set("with_", exp.With(expressions=[source, *(own.expressions if own else [])]))
+    return capabilities.finish(tree)
 
-    def bound(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Table) and node.name == _ROWS:
-            return _subquery(sqlglot.parse_one(view.rows_sql, dialect=dialect), node.alias)
-        return node
 
-    return sql.render(expression, dialect).transform(bound)
+def is_plain(query: exp.Expr) -> bool:
+    """Tell whether a query only picks columns of one table, so that reading it twice costs little.
+
+    >>> is_plain(sqlglot.parse_one("SELECT a + 1 AS b FROM (SELECT a FROM t WHERE a > 0) AS s"))
+    True
+    >>> is_plain(sqlglot.parse_one("SELECT a, count(*) FROM t GROUP BY a"))
+    False
+    """
+    heavy = (exp.Join, exp.Group, exp.SetOperation, exp.Distinct, exp.Window, exp.AggFunc,
+             exp.Limit, exp.Order, exp.With)  # fmt: skip
+    return query.find(*heavy) is None
+
+
+def _inline(select: str, capabilities: Capabilities) -> str:
+    """Return the head of a statement that holds the spine itself."""
+    name = sql.quoted(SPINE, capabilities.dialect)
+    how = "MATERIALIZED " if capabilities.materialized else ""
+    return f"WITH {name} AS {how}(\n{select}\n)\n"
+
+
+def _spine_table() -> exp.Table:
+    return exp.Table(this=sql.identifier(SPINE))
 
 
 def _by_row(table: str | None = None) -> exp.Ordered:
     # ASC is written out: a connection may have another default order.
-    column = exp.column(sql.identifier(latest.ROW), table, quoted=True)
+    column = exp.column(sql.identifier(ROW), table, quoted=True)
     return exp.Ordered(this=column, desc=False)
-
-
-def _subquery(tree: exp.Expr, alias: str) -> exp.Subquery:
-    return exp.Subquery(this=tree, alias=exp.TableAlias(this=sql.identifier(alias)))

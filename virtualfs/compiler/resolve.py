@@ -60,7 +60,7 @@ def relation(source: Source, capabilities: Capabilities) -> exp.Expr:
         tree: Any = sqlglot.parse_one(capabilities.read_files(path), dialect=dialect)
     else:
         tree = sql.parse_select(source.query or "", dialect, where)
-    return exp.Subquery(this=tree, alias=exp.TableAlias(this=sql.identifier("source")))
+    return sql.subquery(tree, "source")
 
 
 def resolve_view(
@@ -103,20 +103,22 @@ def resolve_view(
 
     for key, dtype in join_keys.items():
         _check_key(_column(key, schema, f"{where}, join key"), dtype, f"{where}, join key {key!r}")
-    for role in ("event_timestamp", "created_timestamp"):
+    for role in ("event_timestamp", "created_timestamp", "valid_from", "valid_to"):
         column = getattr(source, role)
         if column is not None:
-            _check_time(_column(column, schema, f"{where}, {role}"), f"{where}, {role} {column!r}")
+            inside = f"{where}, {role}"
+            _check_time(
+                _column(column, schema, inside), f"{inside} {column!r}", source, capabilities
+            )
 
     # 1. Every column of a row by name: keys and times first, then features.
-    fixed = [*join_keys, *filter(None, (source.event_timestamp, source.created_timestamp))]
+    times = (source.event_time, source.created_timestamp, source.valid_to)
+    fixed = [*dict.fromkeys([*join_keys, *filter(None, times)])]
     columns: dict[str, exp.Expr] = {name: exp.column(sql.identifier(named[name])) for name in fixed}
     texts = {}
     for feature in view.features:
         inside = f"{where}, feature {feature.name!r}"
-        if feature.name.startswith(RESERVED):
-            raise DefinitionError(f"{inside}: names that start with '{RESERVED}' are reserved")
-        text = _feature_sql(feature, schema, dialect, inside, rendered)
+        text = _feature_sql(feature, schema, capabilities, inside, rendered)
         texts[feature.name] = text
         tree = sql.parse_expression(text, dialect, named, inside)
         if feature.name in columns and columns[feature.name] != tree:
@@ -125,6 +127,7 @@ def resolve_view(
             )
         columns[feature.name] = tree
 
+    _check_names([*columns], capabilities, where)
     folded: dict[str, str] = {}
     for name in columns:
         other = folded.setdefault(name.casefold(), name)
@@ -149,7 +152,7 @@ def resolve_view(
                 f"{feature.dtype} could lose something; convert it in expr= where you can say how"
             )
         if feature.name not in fixed and found[feature.name] != wanted:
-            columns[feature.name] = sql.cast(columns[feature.name], feature.dtype, dialect)
+            columns[feature.name] = sql.cast(columns[feature.name], feature.dtype, capabilities)
     rows_sql = _select(columns, place, dialect)
     types = {name: str(dtype).lstrip("!") for name, dtype in describe(rows_sql).items()}
     return ResolvedView(
@@ -170,8 +173,9 @@ def resolve_view(
             )
             for feature in view.features
         ),
-        event_timestamp=source.event_timestamp,
+        event_timestamp=source.event_time,
         created_timestamp=source.created_timestamp,
+        valid_to=source.valid_to,
         timezone=source.timezone,
         availability_delay=source.availability_delay or "0s",
         ttl=view.ttl,
@@ -190,11 +194,15 @@ def _select(columns: Mapping[str, exp.Expr], place: exp.Expr, dialect: str) -> s
 
 
 def _feature_sql(
-    feature: Feature, schema: Schema, dialect: str, where: str, rendered: Mapping[str, str]
+    feature: Feature,
+    schema: Schema,
+    capabilities: Capabilities,
+    where: str,
+    rendered: Mapping[str, str],
 ) -> str:
     if feature.expr is None:
         _column(feature.name, schema, where)
-        return sql.text(sql.identifier(feature.name), dialect)
+        return sql.text(sql.identifier(feature.name), capabilities.dialect)
     if feature.expr.language == "sql":
         return feature.expr.text
     if feature.expr.deferred is None:
@@ -204,10 +212,10 @@ def _feature_sql(
             f"{where}: the Ibis expression {feature.expr.text} is known only as text; "
             "apply it again from the Python file that defines it"
         )
-    return _render_deferred(feature.expr.deferred, schema, dialect, where)
+    return _render_deferred(feature.expr.deferred, schema, capabilities, where)
 
 
-def _render_deferred(deferred: Any, schema: Schema, dialect: str, where: str) -> str:
+def _render_deferred(deferred: Any, schema: Schema, capabilities: Capabilities, where: str) -> str:
     import ibis
     import ibis.expr.operations as ops
     from ibis.common.exceptions import IbisError
@@ -215,7 +223,7 @@ def _render_deferred(deferred: Any, schema: Schema, dialect: str, where: str) ->
     table = ibis.table(dict(schema), name="source")
     try:
         (value,) = table.bind(deferred)
-        text = sql.render_rowwise(value, table, dialect, where)
+        text = sql.render_rowwise(value, table, capabilities, where)
     except AttributeError as error:
         name = getattr(error, "name", None) or str(error).rsplit(" ", 1)[-1].strip("'")
         raise DefinitionError(
@@ -246,7 +254,28 @@ def _check_key(found: dt.DataType, declared: str, where: str) -> None:
         )
 
 
-def _check_time(found: dt.DataType, where: str) -> None:
+def _check_names(names: list[str], capabilities: Capabilities, where: str) -> None:
+    limit = capabilities.max_identifier
+    for name in names:
+        if name.startswith(RESERVED):
+            raise DefinitionError(
+                f"{where}, column {name!r}: names that start with '{RESERVED}' are reserved; "
+                "rename it with columns= of the source"
+            )
+        if limit is not None and len(name.encode()) > limit:
+            raise DefinitionError(
+                f"{where}, column {name!r}: {capabilities.engine} cuts names off after {limit} "
+                "bytes; choose a shorter one"
+            )
+
+
+def _check_time(found: dt.DataType, where: str, source: Source, capabilities: Capabilities) -> None:
+    naive = found.is_date() or (found.is_timestamp() and found.timezone is None)
+    if naive and source.timezone != "UTC" and not capabilities.time_zones:
+        raise UnsupportedByWarehouseError(
+            f"{where}: {capabilities.engine} knows no time zones, so naive times cannot be read in "
+            f"{source.timezone}; store instants in UTC, or with their offset"
+        )
     if not (found.is_timestamp() or found.is_date()):
         raise DefinitionError(
             f"{where}: expected a timestamp or date column, found {found}; "
@@ -275,4 +304,6 @@ def _meaning(
         ],
         "ttl": format_duration(view.ttl) if view.ttl else None,
         "boundary": view.boundary or "inclusive",
+        # Written only where it is said, so that older definitions keep their fingerprints.
+        **({"valid": [source.valid_from, source.valid_to]} if source.valid_from else {}),
     }

@@ -13,22 +13,28 @@ from typing import TYPE_CHECKING, Any
 import sqlglot
 from sqlglot import exp
 
+from virtualfs.capabilities import Capabilities
 from virtualfs.errors import DefinitionError, did_you_mean
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 __all__ = [
+    "SPINE",
     "cast",
     "identifier",
     "parse_expression",
     "parse_select",
+    "quoted",
     "render",
     "render_rowwise",
+    "subquery",
     "table_reference",
     "text",
 ]
 
+SPINE = "__virtualfs_spine"
+"""Stands in compiled SQL for the spine's table, whose name is chosen for each run."""
 _FILE_NAME = re.compile(
     r"(://|/|\\|\*|\.(parquet|csv|tsv|json|jsonl|ndjson|xlsx|db|duckdb)(\.\w+)?$)"
 )
@@ -57,10 +63,16 @@ def _ibis_compiler(dialect: str) -> Any:
     return getattr(compilers, dialect).compiler
 
 
-def render(expression: ir.Table, dialect: str) -> exp.Select:
+def render(expression: ir.Table, capabilities: Capabilities) -> exp.Select:
     """Return the sqlglot tree of an Ibis table expression."""
-    tree: exp.Select = _ibis_compiler(dialect).to_sqlglot(expression)
+    compiler = _ibis_compiler(capabilities.compiler or capabilities.dialect)
+    tree: exp.Select = compiler.to_sqlglot(expression)
     return tree
+
+
+def subquery(tree: exp.Expr, alias: str) -> exp.Subquery:
+    """Return a query as something to select from."""
+    return exp.Subquery(this=tree, alias=exp.TableAlias(this=identifier(alias)))
 
 
 def text(tree: exp.Expr, dialect: str, *, pretty: bool = True) -> str:
@@ -71,6 +83,15 @@ def text(tree: exp.Expr, dialect: str, *, pretty: bool = True) -> str:
 def identifier(name: str) -> exp.Identifier:
     """Return a name as a quoted identifier, so that any name is taken literally."""
     return exp.to_identifier(name, quoted=True)
+
+
+def quoted(name: str, dialect: str) -> str:
+    """Return a name as it is quoted in a dialect's text.
+
+    >>> quoted("order", "duckdb")
+    '"order"'
+    """
+    return text(identifier(name), dialect)
 
 
 def table_reference(name: str, dialect: str) -> exp.Table:
@@ -175,7 +196,7 @@ def parse_expression(sql: str, dialect: str, columns: Mapping[str, str], where: 
     return bound
 
 
-def render_rowwise(value: ir.Value, table: ir.Table, dialect: str, where: str) -> str:
+def render_rowwise(value: ir.Value, table: ir.Table, capabilities: Capabilities, where: str) -> str:
     """Return the SQL of an Ibis value over one table, with its columns unqualified.
 
     Raises
@@ -183,7 +204,7 @@ def render_rowwise(value: ir.Value, table: ir.Table, dialect: str, where: str) -
     DefinitionError
         The value is not row-wise.
     """
-    select = render(table.select(value.name("value")), dialect)
+    select = render(table.select(value.name("value")), capabilities)
     if not isinstance(select.args["from_"].this, exp.Table) or len(select.expressions) != 1:
         raise DefinitionError(f"{where}: the expression is not row-wise")
     tree = select.expressions[0].unalias()
@@ -193,14 +214,15 @@ def render_rowwise(value: ir.Value, table: ir.Table, dialect: str, where: str) -
             return exp.column(identifier(node.name))
         return node
 
-    return text(tree.transform(unqualified), dialect, pretty=False)
+    return text(tree.transform(unqualified), capabilities.dialect, pretty=False)
 
 
-def cast(tree: exp.Expr, dtype: str, dialect: str) -> exp.Expr:
+def cast(tree: exp.Expr, dtype: str, capabilities: Capabilities) -> exp.Expr:
     """Return the tree cast to one of VirtualFS's data types."""
     import ibis
 
-    return exp.Cast(this=tree, to=_ibis_compiler(dialect).type_mapper.from_ibis(ibis.dtype(dtype)))
+    compiler = _ibis_compiler(capabilities.compiler or capabilities.dialect)
+    return exp.Cast(this=tree, to=compiler.type_mapper.from_ibis(ibis.dtype(dtype)))
 
 
 _TABLE_FUNCTIONS = frozenset({"generate_series", "range", "unnest"})

@@ -240,6 +240,11 @@ def check_times(view: FeatureView, source: Source) -> None:
         raise ValueError(
             f"ttl= and boundary= need times, but source {source.name!r} has no event_timestamp="
         )
+    if source.valid_from and (view.ttl or view.boundary):
+        raise ValueError(
+            f"source {source.name!r} says by valid_from= and valid_to= when its rows hold, so ttl= "
+            "and boundary= do not apply; leave them out"
+        )
     delay = source.availability_delay
     if view.ttl and delay and view.ttl <= delay:
         raise ValueError(

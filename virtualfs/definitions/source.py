@@ -45,6 +45,10 @@ class Source(Definition):
         Zone in which naive timestamps and dates of this source are meant.
     availability_delay
         How long after its event timestamp a row can be known.
+    valid_from, valid_to
+        Columns of a slowly changing dimension (SCD2): a row is true from the first instant until
+        just before the second; a NULL `valid_to` is open. They take the place of
+        `event_timestamp`.
 
     Raises
     ------
@@ -66,6 +70,8 @@ class Source(Definition):
     created_timestamp: str | None = None
     timezone: str = "UTC"
     availability_delay: PositiveDuration | None = None
+    valid_from: str | None = None
+    valid_to: str | None = None
     from_expr: bool = Field(default=False, repr=False, exclude=True)
     _expr: Callable[[Any], Any] | None = PrivateAttr(default=None)
 
@@ -83,6 +89,8 @@ class Source(Definition):
         created_timestamp: str | None = None,
         timezone: str = "UTC",
         availability_delay: str | timedelta | None = None,
+        valid_from: str | None = None,
+        valid_to: str | None = None,
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
@@ -102,6 +110,8 @@ class Source(Definition):
             created_timestamp=created_timestamp,
             timezone=timezone,
             availability_delay=availability_delay,
+            valid_from=valid_from,
+            valid_to=valid_to,
             description=description,
             owner=owner,
             tags=tags or {},
@@ -126,9 +136,16 @@ class Source(Definition):
         places += self.from_expr
         if places != 1:
             raise ValueError("give exactly one of table=, query=, expr= and path=")
-        if self.created_timestamp and not self.event_timestamp:
+        if bool(self.valid_from) != bool(self.valid_to):
+            raise ValueError("valid_from= and valid_to= go together; give both columns")
+        if self.valid_from and self.event_timestamp:
+            raise ValueError(
+                "event_timestamp= and valid_from= say two things about time; give "
+                "event_timestamp= for a log of rows, valid_from= and valid_to= for an SCD2 table"
+            )
+        if self.created_timestamp and self.is_static:
             raise ValueError("created_timestamp= orders rows in time, so it needs event_timestamp=")
-        if self.availability_delay and not self.event_timestamp:
+        if self.availability_delay and self.is_static:
             raise ValueError("availability_delay= counts from event_timestamp=, which is missing")
         if len(set(self.columns.values())) != len(self.columns):
             raise ValueError("columns= maps two columns to one name")
@@ -137,7 +154,12 @@ class Source(Definition):
     @property
     def is_static(self) -> bool:
         """Whether rows carry no time, so that no point-in-time guarantee is possible."""
-        return self.event_timestamp is None
+        return self.event_time is None
+
+    @property
+    def event_time(self) -> str | None:
+        """Column of the instant from which a row holds; None for a static source."""
+        return self.event_timestamp or self.valid_from
 
     @property
     def expr(self) -> Callable[[Any], Any] | None:

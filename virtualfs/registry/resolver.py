@@ -75,9 +75,8 @@ class Resolver:
         warehouse = self._warehouse(source.warehouse)
         try:
             table = source.expr(warehouse.connection)  # type: ignore[misc]
-            text = sql.text(
-                sql.render(table, warehouse.capabilities.dialect), warehouse.capabilities.dialect
-            )
+            capabilities = warehouse.capabilities
+            text = sql.text(sql.render(table, capabilities), capabilities.dialect)
         except Exception as error:
             raise DefinitionError(
                 f"source {source.name!r}: expr= failed: {type(error).__name__}: {error}"

@@ -14,13 +14,15 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from virtualfs.compiler.latest import EVENT, ROW, TIME
+from virtualfs.capabilities import UNKNOWN
 from virtualfs.compiler.plan import FeaturePlan, ResolvedView
-from virtualfs.compiler.program import SPINE, compile_lookup
+from virtualfs.compiler.program import compile_lookup
+from virtualfs.compiler.rows import EVENT, ROW, TIME
+from virtualfs.compiler.sql import SPINE
 from virtualfs.definitions.duration import microseconds
 from virtualfs.dtypes import nullable_pandas
 from virtualfs.errors import SpineError
-from virtualfs.provider import OnlineStore, Warehouse
+from virtualfs.provider import OnlineStore, Warehouse, temporary_name
 from virtualfs.serving.codec import Row, decode_row, encode_key, encode_row, from_micros, to_micros
 
 if TYPE_CHECKING:
@@ -125,11 +127,15 @@ class OnlineReader:
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 raise SpineError(f"join key {name!r} does not fit {dtype}: {error}") from None
         warehouse = self._warehouse(view.warehouse)
+        can = warehouse.capabilities
+        known = warehouse.statistics(view) if can.lateral_limit else UNKNOWN
+        select = compile_lookup(view, can, known)
+        name = temporary_name()
         with warehouse.session() as session:
-            session.load_spine(SPINE, pa.table(columns))
-            result = session.query(compile_lookup(view, warehouse.capabilities))
+            session.load(name, pa.table(columns))
+            result = session.query(select.replace(SPINE, name))
         rows = {key: Row(instant, None, False, (None,) * len(view.features)) for key in keys}
-        events = result.column(EVENT).cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
+        events = result.column(EVENT).cast(pa.int64()).to_pylist()
         values = [
             _plain(result.column(item.name).to_pylist(), item.dtype) for item in view.features
         ]

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlglot import exp
-
-from virtualfs.compiler import latest, sql
+from virtualfs.capabilities import Statistics, round_up
+from virtualfs.compiler import sql
 from virtualfs.compiler.plan import FeaturePlan
-from virtualfs.compiler.program import SPINE, Program, compile_training, fragment
+from virtualfs.compiler.program import Program, compile_training
+from virtualfs.compiler.rows import ROW, TIME
+from virtualfs.compiler.strategy import fragment
 from virtualfs.dtypes import nullable_pandas
-from virtualfs.errors import WarehouseError
-from virtualfs.provider import Session, Warehouse
-from virtualfs.training.spine import ClientSpine, Spine, spine_instant
+from virtualfs.errors import UnsupportedByWarehouseError, WarehouseError
+from virtualfs.provider import Session, Warehouse, temporary_name
+from virtualfs.training.progress import Progress
+from virtualfs.training.spine import ClientSpine, Spine, WarehouseSpine, spine_instant
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["TrainingDataset"]
 
 BATCH_ROWS = 100_000
+_CELLS = 30_000_000
+"""Values of features that a stream holds at once: about 250 MB of numbers."""
 _ANSWER_ROW = "__answer_row"
 
 
@@ -50,47 +53,99 @@ class TrainingDataset:
         return f"TrainingDataset({', '.join((*self.spine.columns, *self.plan.columns))})"
 
     @cached_property
+    def _statistics(self) -> dict[str, Statistics]:
+        """What the catalog knows, asked for once, when first needed."""
+        if isinstance(self.spine, WarehouseSpine):
+            rows = self.warehouse.estimate_rows(self.spine.sql)
+        else:
+            rows = self.spine.rows
+        return {
+            part.view.fingerprint: replace(
+                self.warehouse.statistics(part.view), spine_rows=round_up(rows)
+            )
+            for part in self.plan.parts
+        }
+
+    @cached_property
     def _program(self) -> Program:
         capabilities = self.warehouse.capabilities
-        if isinstance(self.spine, ClientSpine):
-            schema, statement = dict(self.plan.key_columns), None
-        else:
-            schema = {
-                name: str(self.spine.schema[name]).lstrip("!") for name in self.plan.key_columns
-            }
-            statement = self.spine.statement(self.plan, self.timestamp, capabilities)
-        return compile_training(self.plan, schema, capabilities, statement, self.spine.columns)
+        schema, select = dict(self.plan.key_columns), None
+        if isinstance(self.spine, WarehouseSpine):
+            schema = {name: str(self.spine.schema[name]).lstrip("!") for name in schema}
+            select = self.spine.select(self.plan, self.timestamp, capabilities)
+        return compile_training(
+            self.plan,
+            schema,
+            capabilities,
+            self._statistics,
+            spine_sql=select,
+            spine_columns=self.spine.columns,
+        )
 
-    def sql(self, *, streamed: bool = False) -> str:
+    def sql(self) -> str:
         """Return the SQL that a ``to_*`` method runs, statement by statement.
+
+        ``__virtualfs_spine`` stands for the spine's temporary table, which has another name on
+        each run. ``to_table`` joins the same parts on the row id, in one statement.
+        """
+        return self._program.text()
+
+    def explain(self, *, engine: bool = True) -> str:
+        """Return, view by view, how the features are found, by which rules, and why so.
 
         Parameters
         ----------
-        streamed
-            False: what ``to_pyarrow``, ``to_pandas`` and ``to_polars`` run, one statement per view
-            whose answers are laid beside each other. True: what ``to_table``, and for a spine in
-            the warehouse ``to_pyarrow_batches`` and ``to_parquet``, run instead: the same parts
-            joined on the row id by one statement.
+        engine
+            Whether the engine's own plan of each statement follows. For that a spine that the
+            client holds is sent to the warehouse; no statement is run.
         """
-        return self._program.text(streamed=streamed)
-
-    def explain(self) -> str:
-        """Return, view by view, how the features are found and by which rules."""
-        lines = [f"Warehouse {self.warehouse.name!r} ({self.warehouse.capabilities.engine})"]
-        where = "sent by the client" if isinstance(self.spine, ClientSpine) else "in the warehouse"
+        capabilities = self.warehouse.capabilities
+        lines = [f"Warehouse {self.warehouse.name!r} ({capabilities.engine})"]
+        where = "in the warehouse"
+        if not isinstance(self.spine, WarehouseSpine):
+            where = "sent by the client"
         lines.append(f"Spine: {where}, instants in {self.timestamp!r}")
         lines += [f"{part.view}: {part.strategy}; {part.rules}" for part in self._program.parts]
+        if engine:
+            for part, plan in zip(self._program.parts, self._engine_plans(), strict=True):
+                lines.append(f"\n-- {part.view}\n{plan}")
         return "\n".join(lines)
+
+    def _engine_plans(self) -> list[str]:
+        program = self._program
+        name = temporary_name()
+        with self._session() as session:
+            if isinstance(self.spine, WarehouseSpine):
+                spine = f"WITH {sql.quoted(name, program.dialect)} AS (\n{program.spine}\n)\n"
+                heads = ["" if program.head else spine] * len(program.parts)
+            else:
+                rows = self.spine.whole() if self.spine.rows is not None else None
+                if rows is None:
+                    return ["the plan of a reader's rows is not asked for"] * len(program.parts)
+                session.load(name, rows.narrow(self.plan, self.timestamp))
+                heads = [""] * len(program.parts)
+            return [
+                session.explain(head + program.statement(part.select, name))
+                for head, part in zip(heads, program.parts, strict=True)
+            ]
 
     @property
     def metadata(self) -> dict[str, Any]:
         """What it takes to reproduce the dataset: names, versions, revision, SQL and its hash."""
         text = self.sql()
+        parts = self.plan.parts
+        blind = [
+            part.view.name
+            for part in parts
+            if part.late_data == "exclude" and not part.judges_arrival
+        ]
         return {
             **self.context,
-            "views": {part.view.name: part.view.version or "draft" for part in self.plan.parts},
+            "views": {part.view.name: part.view.version or "draft" for part in parts},
             "features": list(self.plan.columns),
             "timestamp": self.timestamp,
+            "late_data": parts[0].late_data,
+            "judged_by_event_time_alone": blind,
             "sql": text,
             "sql_sha256": hashlib.sha256(text.encode()).hexdigest(),
         }
@@ -104,46 +159,95 @@ class TrainingDataset:
         capabilities = self.warehouse.capabilities
         spine = self.spine.expression(connection)
         at = spine_instant(spine, self.plan, self.timestamp, capabilities)
-        numbered = spine.mutate(**{latest.ROW: ibis.row_number(), latest.TIME: at})
+        numbered = spine.mutate(**{ROW: ibis.row_number(), TIME: at})
         keys = [*dict.fromkeys(self.plan.key_columns)]
-        narrow = numbered.select(latest.ROW, latest.TIME, *keys)
+        narrow = numbered.select(ROW, TIME, *keys)
         result = numbered
         for part in self.plan.parts:
             rows = connection.sql(part.view.rows_sql, schema=part.view.columns)
             answer = fragment(narrow, rows, part, capabilities)
-            answer = answer.rename(**{_ANSWER_ROW: latest.ROW})
-            result = result.left_join(answer, result[latest.ROW] == answer[_ANSWER_ROW])
+            answer = answer.rename(**{_ANSWER_ROW: ROW})
+            result = result.left_join(answer, result[ROW] == answer[_ANSWER_ROW])
             result = result.drop(_ANSWER_ROW)
-        ordered = result.order_by(latest.ROW)
-        return ordered.select(*self.spine.columns, *self.plan.columns)
+        return result.order_by(ROW).select(*self.spine.columns, *self.plan.columns)
 
-    @contextmanager
-    def _session(self, program: Program, keep: tuple[str, ...] = ()) -> Iterator[Session]:
-        """Open a session in which the spine's table stands."""
+    def _session(self) -> Any:
         expr = getattr(self.spine, "expr", None)
-        with self.warehouse.session(shared=expr is not None) as session:
-            if isinstance(self.spine, ClientSpine):
-                narrow = self.spine.narrow(self.plan, self.timestamp, keep)
-                session.load_spine(SPINE, narrow)
-            else:
-                if expr is not None:
-                    self.warehouse.connection._run_pre_execute_hooks(expr)
-                session.execute(program.spine or "")
-            yield session
+        if expr is not None:  # what Ibis holds for an expression is registered with its connection
+            self.warehouse.connection._run_pre_execute_hooks(expr)
+        return self.warehouse.session(shared=expr is not None)
 
-    def _answers(self, *, with_spine: bool) -> tuple[pa.Table | None, pa.Table]:
-        """Return the spine's own columns, if asked for, and the feature columns, row by row."""
+    def _pieces(self, rows: int | None) -> Iterator[tuple[ClientSpine | None, pa.Table, pa.Table]]:
+        """Run, and yield the result in pieces of at most `rows` spine rows; None is all at once.
+
+        Yields the client's own rows (None for a spine in the warehouse), the spine's columns, and
+        the features' columns, all of one length.
+        """
+        program = self._program
+        with self._session() as session, Progress() as progress:
+            if program.is_one_statement:
+                yield from self._streamed(session, rows)
+                return
+            if isinstance(self.spine, WarehouseSpine):
+                for own, name in self._warehouse_pieces(session, rows):
+                    yield None, own, self._features(session, name, progress)
+                return
+            pieces = [self.spine.whole()] if rows is None else self.spine.pieces(rows)
+            for piece in pieces:
+                name = temporary_name()
+                session.load(name, piece.narrow(self.plan, self.timestamp))
+                features = self._features(session, name, progress)
+                session.drop(name)
+                yield piece, piece.arrow(self.spine.columns), features
+
+    def _warehouse_pieces(
+        self, session: Session, rows: int | None
+    ) -> Iterator[tuple[pa.Table, str]]:
+        """Evaluate the spine once, and yield its columns and the name of a table that has them."""
+        program = self._program
+        name = temporary_name()
+        session.keep(name, program.spine or "")
+        own = program.statement(program.ordered_spine(), name)
+        if rows is not None:
+            count = session.query(program.statement(program.count(), name)).column(0)[0].as_py()
+            if count > rows:
+                for start in range(0, count, rows):
+                    part = temporary_name()
+                    within = program.slice(start, start + rows)
+                    session.keep(part, program.statement(within, name))
+                    yield session.query(program.statement(program.ordered_spine(), part)), part
+                    session.drop(part)
+                return
+        yield session.query(own), name
+
+    def _features(self, session: Session, spine: str, progress: Progress) -> pa.Table:
+        """Answer each view on a spine table and lay the answers beside each other."""
         import pyarrow as pa
 
         program = self._program
-        with self._session(program) as session:
-            spine = session.query(program.ordered_spine()) if with_spine else None
-            tables = [session.query(part.ordered) for part in program.parts]
-        columns = {name: table.column(name) for table in tables for name in table.column_names}
-        lengths = {table.num_rows for table in (*tables, *([spine] if spine is not None else []))}
+        columns: dict[str, Any] = {}
+        lengths = set()
+        for part in progress.over(program.parts):
+            table = session.query(program.statement(part.ordered, spine))
+            lengths.add(table.num_rows)
+            columns |= dict(zip(part.outputs, table.columns, strict=True))
         if len(lengths) != 1:
             raise WarehouseError(f"the parts of one answer have different lengths: {lengths}")
-        return spine, pa.table({name: columns[name] for name in self.plan.columns})
+        return pa.table({name: columns[name] for name in self.plan.columns})
+
+    def _streamed(
+        self, session: Session, rows: int | None
+    ) -> Iterator[tuple[None, pa.Table, pa.Table]]:
+        program = self._program
+        statement = program.statement(program.joined(), "")
+        tables = [session.query(statement)] if rows is None else session.stream(statement, rows)
+        for table in tables:
+            named = table.rename_columns([*self.spine.columns, *self.plan.columns])
+            yield None, named.select(self.spine.columns), named.select(self.plan.columns)
+
+    def _all(self) -> tuple[ClientSpine | None, pa.Table, pa.Table]:
+        (result,) = self._pieces(None)
+        return result
 
     def to_pyarrow(self) -> pa.Table:
         """Run and return an Arrow table: the spine's columns, then the features.
@@ -153,30 +257,23 @@ class TrainingDataset:
         WarehouseError
             The warehouse refuses or cannot be reached.
         """
-        if isinstance(self.spine, ClientSpine):
-            _, result = self._answers(with_spine=False)
-            spine = self.spine.arrow(self.spine.columns)
-        else:
-            spine, result = self._answers(with_spine=True)
-        for name in result.column_names:
-            spine = spine.append_column(result.schema.field(name), result.column(name))
-        return spine
+        _, spine, features = self._all()
+        return _beside(spine, features)
 
     def to_pandas(self) -> pd.DataFrame:
         """Run and return a pandas frame; integers and booleans stay whole beside NULLs.
 
         A pandas spine keeps its own columns and index untouched.
         """
-        if isinstance(self.spine, ClientSpine) and _module(self.spine.original) == "pandas":
-            _, result = self._answers(with_spine=False)
-            features = result.to_pandas(types_mapper=nullable_pandas)
-            features.index = self.spine.original.index
+        client, spine, features = self._all()
+        if client is not None and _module(client.original) == "pandas":
             import pandas as pd
 
-            frame: pd.DataFrame = pd.concat([self.spine.original, features], axis=1)
-        else:
-            frame = self.to_pyarrow().to_pandas(types_mapper=nullable_pandas)
-        return frame
+            found = features.to_pandas(types_mapper=nullable_pandas)
+            found.index = client.original.index
+            frame: pd.DataFrame = pd.concat([client.original, found], axis=1)
+            return frame
+        return _beside(spine, features).to_pandas(types_mapper=nullable_pandas)
 
     def to_polars(self) -> pl.DataFrame:
         """Run and return a polars frame; needs ``virtualfs[polars]``."""
@@ -186,30 +283,33 @@ class TrainingDataset:
             raise ModuleNotFoundError(
                 "to_polars needs polars; pip install 'virtualfs[polars]'"
             ) from None
-        if isinstance(self.spine, ClientSpine) and _module(self.spine.original) == "polars":
-            _, result = self._answers(with_spine=False)
-            frame: pl.DataFrame = self.spine.original.hstack(pl.DataFrame(pl.from_arrow(result)))
+        client, spine, features = self._all()
+        if client is not None and _module(client.original) == "polars":
+            frame: pl.DataFrame = client.original.hstack(pl.DataFrame(pl.from_arrow(features)))
             return frame
-        return pl.DataFrame(pl.from_arrow(self.to_pyarrow()))
+        return pl.DataFrame(pl.from_arrow(_beside(spine, features)))
 
     def to_pyarrow_batches(self, rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
-        """Run and return the rows as a stream of batches of about `rows` rows."""
+        """Run and return the rows as a stream of batches of at most `rows` rows.
+
+        The work is done piece by piece, so a result larger than memory needs little of it; the
+        session stays open until the stream has been read or closed.
+        """
         import pyarrow as pa
 
-        shared = getattr(self.spine, "expr", None) is not None
-        if isinstance(self.spine, ClientSpine) or not self.warehouse.can_stream(shared=shared):
-            return self.to_pyarrow().to_reader(max_chunksize=rows)
-        program = self._program
+        most = max(BATCH_ROWS, _CELLS // max(len(self.plan.columns), 1))
 
         def stream() -> Iterator[Any]:
-            with self._session(program) as session:
-                reader = session.stream(program.joined(), rows)
-                yield reader.schema
-                yield from reader
+            for _, spine, features in self._pieces(most):
+                table = _beside(spine, features)
+                yield table.schema
+                yield from table.to_batches(max_chunksize=rows)
 
         batches = stream()
         schema = next(batches)
-        return pa.RecordBatchReader.from_batches(schema, batches)
+        return pa.RecordBatchReader.from_batches(
+            schema, (item for item in batches if isinstance(item, pa.RecordBatch))
+        )
 
     def to_parquet(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Run and write a Parquet file, whole or not at all; return its path.
@@ -238,23 +338,42 @@ class TrainingDataset:
         return target
 
     def to_table(self, name: str, *, overwrite: bool = False) -> str:
-        """Run and write a table inside the warehouse; return its name.
+        """Run and write a table inside the warehouse, without a round trip; return its name.
 
         Raises
         ------
         WarehouseError
             The table exists and `overwrite` is false, or the warehouse is read-only.
         """
-        dialect = self.warehouse.capabilities.dialect
-        create = exp.Create(
-            this=sql.table_reference(name, dialect),
-            kind="TABLE",
-            replace=overwrite,
-            expression=exp.maybe_parse(self._program.joined(), dialect=dialect),
-        )
-        with self._session(self._program, keep=self.spine.columns) as session:
-            session.execute(sql.text(create, dialect))
+        program = self._program
+        capabilities = self.warehouse.capabilities
+        target = sql.text(sql.table_reference(name, capabilities.dialect), capabilities.dialect)
+        spine = temporary_name()
+        with self._session() as session:
+            if isinstance(self.spine, WarehouseSpine):
+                if not program.head:
+                    session.keep(spine, program.spine or "")
+            elif program.head:
+                raise UnsupportedByWarehouseError(
+                    f"{capabilities.engine}: without temporary tables only a spine in the "
+                    "warehouse can become a table; pass the spine as SQL"
+                )
+            else:
+                whole = self.spine.whole()
+                session.load(spine, whole.narrow(self.plan, self.timestamp, self.spine.columns))
+            create = "CREATE OR REPLACE TABLE" if overwrite else "CREATE TABLE"
+            if overwrite and not capabilities.replace_table:
+                session.execute(f"DROP TABLE IF EXISTS {target}")
+                create = "CREATE TABLE"
+            statement = program.statement(program.joined(), spine)
+            session.execute(f"{create} {target} AS\n{statement}")
         return name
+
+
+def _beside(spine: pa.Table, features: pa.Table) -> pa.Table:
+    for field, column in zip(features.schema, features.columns, strict=True):
+        spine = spine.append_column(field, column)
+    return spine
 
 
 def _module(value: Any) -> str:

@@ -1,14 +1,16 @@
 """Spines: the rows whose features are wanted, wherever they live.
 
-A spine that the client holds (pandas, polars, pyarrow) sends only row ids, instants and keys; its
-own columns never travel, so they come back unchanged. A spine in the warehouse (SQL text, an Ibis
-table) is never downloaded to be sent back: it is evaluated once, into a temporary table.
+A spine that the client holds (pandas, polars, pyarrow, a Parquet file, a record-batch reader) sends
+only row ids, instants and keys; its own columns never travel, so they come back unchanged. A spine
+in the warehouse (SQL text, an Ibis table) is never downloaded to be sent back: it is evaluated
+once, into a temporary table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlglot
@@ -16,9 +18,8 @@ from sqlglot import exp
 
 from virtualfs.capabilities import Capabilities
 from virtualfs.compiler import sql
-from virtualfs.compiler.latest import ROW, TIME
 from virtualfs.compiler.plan import RESERVED, FeaturePlan
-from virtualfs.compiler.program import SPINE
+from virtualfs.compiler.rows import ROW, TIME
 from virtualfs.dtypes import key_family
 from virtualfs.errors import SpineError
 from virtualfs.provider import Warehouse
@@ -27,7 +28,14 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
     import pyarrow as pa
 
-__all__ = ["ClientSpine", "Spine", "WarehouseSpine", "read_spine", "spine_instant"]
+__all__ = [
+    "ClientSpine",
+    "Spine",
+    "StreamedSpine",
+    "WarehouseSpine",
+    "read_spine",
+    "spine_instant",
+]
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,11 @@ class ClientSpine:
 
     original: Any
     columns: tuple[str, ...]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.original)
 
     def arrow(self, columns: Sequence[str]) -> pa.Table:
         """Return some of the columns as Arrow."""
@@ -56,21 +69,23 @@ class ClientSpine:
             return self.original.select(list(columns)).to_arrow()
         return self.original.select(list(columns))
 
+    def whole(self) -> ClientSpine:
+        """Return the rows as they are."""
+        return self
+
+    def pieces(self, rows: int) -> Iterator[ClientSpine]:
+        """Yield the rows in pieces of at most `rows`, one empty piece where there are none."""
+        module = type(self.original).__module__.partition(".")[0]
+        for start in range(0, max(self.rows, 1), rows):
+            if module == "pandas":
+                yield ClientSpine(self.original.iloc[start : start + rows], self.columns)
+            else:
+                yield ClientSpine(self.original.slice(start, rows), self.columns)
+
     def check(self, plan: FeaturePlan, timestamp: str) -> None:
         """Raise SpineError unless the columns that the plan needs exist and fit."""
-        import ibis
-
         needed = _needed(plan, timestamp, self.columns)
-        schema = self.arrow(needed).schema
-        dtypes = {}
-        for name in needed:
-            kind = schema.field(name).type
-            kind = getattr(kind, "value_type", kind) if str(kind).startswith("dict") else kind
-            try:
-                dtypes[name] = ibis.dtype(kind)
-            except Exception:  # noqa: BLE001 - Ibis raises several kinds for types it lacks
-                raise SpineError(f"the spine's column {name!r} has type {kind}") from None
-        _check_types(plan, timestamp, dtypes)
+        _check_arrow(plan, timestamp, self.arrow(needed).schema)
 
     def narrow(self, plan: FeaturePlan, timestamp: str, keep: Sequence[str] = ()) -> pa.Table:
         """Return row ids, instants, keys, and the columns in `keep`, as Arrow."""
@@ -79,12 +94,11 @@ class ClientSpine:
 
         needed = _needed(plan, timestamp, self.columns)
         table = self.arrow(_distinct([*needed, *keep]))
-        count = len(self.original)
-        columns: dict[str, Any] = {ROW: pa.array(np.arange(count, dtype="int64"))}
+        columns: dict[str, Any] = {ROW: pa.array(np.arange(self.rows, dtype="int64"))}
         columns[TIME] = (
             _instants(table.column(timestamp))
             if plan.needs_time
-            else pa.nulls(count, pa.timestamp("us"))
+            else pa.nulls(self.rows, pa.timestamp("us"))
         )
         declared = plan.key_columns
         for name in [*dict.fromkeys([*declared, *keep])]:
@@ -105,6 +119,86 @@ class ClientSpine:
         return ibis.memtable(self.arrow(_distinct(self.columns)))
 
 
+class StreamedSpine:
+    """Rows that come in batches and may be more than memory holds: a Parquet file, a reader.
+
+    Parameters
+    ----------
+    open_reader
+        Returns a reader of all rows.
+    schema
+        Their Arrow schema.
+    rows
+        How many there are; None when that is not known before they have been read.
+    once
+        Whether they can be read only once, as those of a reader can.
+    """
+
+    def __init__(
+        self,
+        open_reader: Callable[[], pa.RecordBatchReader],
+        schema: pa.Schema,
+        rows: int | None,
+        *,
+        once: bool,
+    ) -> None:
+        self._open = open_reader
+        self._schema = schema
+        self._once = once
+        self._read = False
+        self._kept: ClientSpine | None = None
+        self.rows = rows
+        self.columns = tuple(schema.names)
+
+    def _reader(self) -> pa.RecordBatchReader:
+        if self._once and self._read:
+            raise SpineError(
+                "the spine is a record-batch reader, which can be streamed only once, and it has "
+                "been; keep the first result, or pass a table or a Parquet path"
+            )
+        self._read = True
+        return self._open()
+
+    def whole(self) -> ClientSpine:
+        """Read all rows into memory; a reader's are kept, so that they can be used again."""
+        if self._kept is not None:
+            return self._kept
+        whole = ClientSpine(self._reader().read_all(), self.columns)
+        if self._once:
+            self._kept = whole
+        return whole
+
+    def pieces(self, rows: int) -> Iterator[ClientSpine]:
+        """Yield the rows in pieces of about `rows`, one empty piece where there are none."""
+        import pyarrow as pa
+
+        if self._kept is not None:
+            yield from self._kept.pieces(rows)
+            return
+        waiting: list[pa.RecordBatch] = []
+        count, nothing = 0, True
+        with self._reader() as reader:
+            for batch in reader:
+                for start in range(0, batch.num_rows, rows):
+                    waiting.append(batch.slice(start, rows))
+                    count += waiting[-1].num_rows
+                    if count >= rows:
+                        nothing = False
+                        yield ClientSpine(pa.Table.from_batches(waiting), self.columns)
+                        waiting, count = [], 0
+        if waiting or nothing:
+            yield ClientSpine(pa.Table.from_batches(waiting, self._schema), self.columns)
+
+    def check(self, plan: FeaturePlan, timestamp: str) -> None:
+        """Raise SpineError unless the columns that the plan needs exist and fit."""
+        _needed(plan, timestamp, self.columns)
+        _check_arrow(plan, timestamp, self._schema)
+
+    def expression(self, connection: Any) -> ir.Table:
+        """Return the spine as an Ibis table."""
+        return self.whole().expression(connection)
+
+
 @dataclass(frozen=True)
 class WarehouseSpine:
     """Rows that live in the warehouse, as SQL text or an Ibis table."""
@@ -123,69 +217,42 @@ class WarehouseSpine:
         needed = _needed(plan, timestamp, self.columns)
         _check_types(plan, timestamp, {name: self.schema[name] for name in needed})
 
-    def statement(self, plan: FeaturePlan, timestamp: str, capabilities: Capabilities) -> str:
-        """Return the statement that evaluates the spine into its temporary table."""
+    def select(self, plan: FeaturePlan, timestamp: str, capabilities: Capabilities) -> str:
+        """Return the SELECT of the spine with row ids and instants."""
         import ibis
 
         dialect = capabilities.dialect
-        source = ibis.table(self.schema, name=SPINE)
+        source = ibis.table(self.schema, name=sql.SPINE)
         at = spine_instant(source, plan, timestamp, capabilities)
         tree = sql.render(
-            source.select(ibis.row_number().name(ROW), at.name(TIME), source), dialect
+            source.select(ibis.row_number().name(ROW), at.name(TIME), source), capabilities
         )
         query = sqlglot.parse_one(self.sql, dialect=dialect)
-
-        def bound(node: exp.Expr) -> exp.Expr:
-            if isinstance(node, exp.Table) and node.name == SPINE:
-                alias = exp.TableAlias(this=sql.identifier(node.alias))
-                return exp.Subquery(this=query, alias=alias)
-            return node
-
-        create = exp.Create(
-            this=exp.to_table(SPINE),
-            kind="TABLE",
-            replace=True,
-            properties=exp.Properties(expressions=[exp.TemporaryProperty()]),
-            expression=tree.transform(bound),
-        )
-        return sql.text(create, dialect)
+        for node in tree.find_all(exp.Table):
+            if node.name == sql.SPINE:
+                node.replace(sql.subquery(query, node.alias))
+        return sql.text(capabilities.finish(tree), dialect)
 
     def expression(self, connection: Any) -> ir.Table:
         """Return the spine as an Ibis table."""
         return self.expr if self.expr is not None else connection.sql(self.sql, schema=self.schema)
 
 
-Spine = ClientSpine | WarehouseSpine
+Spine = ClientSpine | StreamedSpine | WarehouseSpine
 
 
 def read_spine(spine: Any, warehouse: Warehouse) -> Spine:
-    """Recognise a spine: pandas, polars, pyarrow, a record-batch reader, Ibis, or SQL text.
+    """Recognise a spine and describe it; nothing is run.
+
+    It is a pandas, polars or pyarrow table, a record-batch reader, the path of a Parquet file, an
+    Ibis table, or SQL text.
 
     Raises
     ------
     SpineError
         It is none of these, has a column twice or under a reserved name, or lives elsewhere.
     """
-    found: Spine
-    if isinstance(spine, str):
-        found = WarehouseSpine(spine, _describe(spine, warehouse))
-    else:
-        module = type(spine).__module__.partition(".")[0]
-        if module == "ibis":
-            found = _ibis_spine(spine, warehouse)
-        elif module == "pandas" and type(spine).__name__ == "DataFrame":
-            found = ClientSpine(spine, tuple(spine.columns))
-        elif module == "polars" and type(spine).__name__ in ("DataFrame", "LazyFrame"):
-            frame = spine.collect() if type(spine).__name__ == "LazyFrame" else spine
-            found = ClientSpine(frame, tuple(frame.columns))
-        elif module == "pyarrow":
-            table = spine.read_all() if hasattr(spine, "read_all") else spine
-            found = ClientSpine(table, tuple(table.schema.names))
-        else:
-            raise SpineError(
-                f"a spine is a pandas, polars or pyarrow table, an Ibis table or SQL text, "
-                f"not {type(spine).__name__}"
-            )
+    found = _recognised(spine, warehouse)
     names = found.columns
     if not all(isinstance(name, str) for name in names):
         raise SpineError("the spine's column names must be text")
@@ -198,6 +265,55 @@ def read_spine(spine: Any, warehouse: Warehouse) -> Spine:
     return found
 
 
+def _recognised(spine: Any, warehouse: Warehouse) -> Spine:
+    if isinstance(spine, Path) or (isinstance(spine, str) and spine.endswith(".parquet")):
+        return _parquet_spine(Path(spine))
+    if isinstance(spine, str):
+        return WarehouseSpine(spine, _describe(spine, warehouse))
+    module, kind = type(spine).__module__.partition(".")[0], type(spine).__name__
+    if module == "ibis":
+        return _ibis_spine(spine, warehouse)
+    if module == "pandas" and kind == "DataFrame":
+        return ClientSpine(spine, tuple(spine.columns))
+    if module == "polars" and kind in ("DataFrame", "LazyFrame"):
+        frame = spine.collect() if kind == "LazyFrame" else spine
+        return ClientSpine(frame, tuple(frame.columns))
+    if module == "pyarrow" and hasattr(spine, "read_next_batch"):
+        return StreamedSpine(lambda: spine, spine.schema, None, once=True)
+    if module == "pyarrow" and kind in ("Table", "RecordBatch"):
+        import pyarrow as pa
+
+        table = spine if kind == "Table" else pa.Table.from_batches([spine])
+        return ClientSpine(table, tuple(table.schema.names))
+    raise SpineError(
+        "a spine is a pandas, polars or pyarrow table, a record-batch reader, the path of a "
+        f"Parquet file, an Ibis table or SQL text, not {kind}"
+    )
+
+
+def _parquet_spine(path: Path) -> StreamedSpine:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            schema, rows = file.schema_arrow.remove_metadata(), file.metadata.num_rows
+    except FileNotFoundError:
+        raise SpineError(f"the spine's file {path} does not exist") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SpineError(f"the spine's file {path} cannot be read as Parquet: {error}") from None
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield batch.replace_schema_metadata(None)
+
+    def reader() -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
+    return StreamedSpine(reader, schema, rows, once=False)
+
+
 def spine_instant(
     spine: ir.Table, plan: FeaturePlan, timestamp: str, capabilities: Capabilities
 ) -> ir.Value:
@@ -205,7 +321,7 @@ def spine_instant(
     import ibis
 
     if not plan.needs_time:
-        return ibis.null("timestamp(6)")
+        return ibis.null(capabilities.instant_type)
     return capabilities.instant(spine[timestamp], "UTC", "down")
 
 
@@ -265,6 +381,20 @@ def _distinct(names: Sequence[str]) -> list[str]:
                 "warehouse does not tell apart; rename one"
             )
     return list(folded.values())
+
+
+def _check_arrow(plan: FeaturePlan, timestamp: str, schema: pa.Schema) -> None:
+    import ibis
+
+    dtypes = {}
+    for name in _needed(plan, timestamp, schema.names):
+        kind = schema.field(name).type
+        kind = getattr(kind, "value_type", kind) if str(kind).startswith("dict") else kind
+        try:
+            dtypes[name] = ibis.dtype(kind)
+        except Exception:  # noqa: BLE001 - Ibis raises several kinds for types it lacks
+            raise SpineError(f"the spine's column {name!r} has type {kind}") from None
+    _check_types(plan, timestamp, dtypes)
 
 
 def _check_types(plan: FeaturePlan, timestamp: str, dtypes: dict[str, Any]) -> None:

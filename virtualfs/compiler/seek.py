@@ -1,0 +1,122 @@
+"""Latest values by one look into an index per spine row, with LATERAL.
+
+Ibis has no lateral join, so the inner query is written with functions in the place of the spine's
+columns, which are exchanged in the tree that it renders to.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from sqlglot import exp
+
+from virtualfs.capabilities import Capabilities
+from virtualfs.compiler import sql
+from virtualfs.compiler.plan import Part, ResolvedView
+from virtualfs.compiler.rows import (
+    EVENT,
+    ROW,
+    TIME,
+    created_of,
+    event_of,
+    newest_first,
+    outputs_of,
+)
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+__all__ = ["can_seek", "compiled"]
+
+_OUTER = "__outer_"
+_SPINE = "spine"
+_ANSWER = "answer"
+
+
+@cache
+def _outer(name: str, dtype: str) -> Any:
+    import ibis
+
+    def function() -> None: ...
+
+    made = ibis.udf.scalar.builtin(
+        function, name=f"{_OUTER}{name}", signature=((), ibis.dtype(dtype))
+    )
+    return made()
+
+
+def can_seek(rows: ir.Table, view: ResolvedView, capabilities: Capabilities) -> bool:
+    """Tell whether an index on keys and event timestamp can serve this view on this engine."""
+    if not capabilities.lateral_limit or view.event_timestamp is None or view.valid_to:
+        return False
+    time = _outer(TIME, capabilities.instant_type)
+    return capabilities.seek(rows[view.event_timestamp], view.timezone, time) is not None
+
+
+def compiled(
+    spine: ir.Table,
+    rows: ir.Table,
+    part: Part,
+    capabilities: Capabilities,
+    *,
+    unique: bool = False,
+    found_only: bool = False,
+) -> exp.Select:
+    """Return the SELECT of ``__row`` and the output columns over the spine's own name.
+
+    The spine is read in the order of the index, so that neighbours in it read neighbours there.
+
+    Parameters
+    ----------
+    unique
+        Whether no two rows share keys and event timestamp.
+    found_only
+        False gives every spine row its output columns. True gives ``__row``, ``__event`` and all
+        features, whatever their age, of those that have a winner.
+    """
+    view = part.view
+    dialect = capabilities.dialect
+    time = _outer(TIME, capabilities.instant_type)
+    column = rows[view.event_timestamp]
+    conditions = [
+        rows[key] == _outer(spine_column, str(spine[spine_column].type()).lstrip("!"))
+        for key, spine_column in zip(view.join_keys, part.key_columns, strict=True)
+    ]
+    bound = capabilities.shift(time, -view.lag)
+    conditions.append(capabilities.seek(column, view.timezone, bound))
+    if part.judges_arrival:
+        conditions.append(created_of(rows, view, capabilities) <= time)
+    order = newest_first(rows, view, capabilities, event=column)
+    first = rows.filter(conditions).order_by(order[:1] if unique else order).limit(1)
+    winner = first.mutate(**{EVENT: event_of(first, view, capabilities), TIME: time, ROW: 0})
+    if found_only:
+        names = [EVENT, *view.feature_names]
+        inner = winner.select(names)
+    else:
+        names = [output for _, output in part.outputs]
+        inner = outputs_of(winner, part, capabilities).select(names)
+
+    def outer_column(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Anonymous) and node.name.startswith(_OUTER):
+            name = sql.identifier(node.name.removeprefix(_OUTER))
+            return exp.column(name, _SPINE, quoted=True)
+        return node
+
+    tree = sql.render(inner, capabilities).transform(outer_column)
+    # Ibis writes DESC NULLS LAST, which no index serves; the event is never NULL here.
+    newest = next(node for node in tree.find_all(exp.Order)).expressions[0]
+    newest.set("nulls_first", True)
+    place = [exp.column(sql.identifier(name)) for name in (*part.key_columns, TIME)]
+    table = exp.to_table(sql.SPINE, dialect=dialect)
+    sorted_spine = exp.select("*").from_(table).order_by(*place)
+    select = exp.select(exp.column(sql.identifier(ROW), _SPINE, quoted=True)).from_(
+        sql.subquery(sorted_spine, _SPINE)
+    )
+    for name in names:
+        select = select.select(exp.column(sql.identifier(name), _ANSWER, quoted=True))
+    alias = exp.TableAlias(this=sql.identifier(_ANSWER))
+    side = exp.Lateral(this=exp.Subquery(this=tree), alias=alias)
+    if found_only:
+        return select.join(side, join_type="cross")
+    return select.join(side, join_type="left", on=exp.true())

@@ -1,0 +1,125 @@
+"""Which strategy answers a view: chosen by what the engine can do, and by cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics
+from virtualfs.compiler import asof, rows, static, sweep
+from virtualfs.compiler.plan import Part
+from virtualfs.compiler.seek import can_seek
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+__all__ = ["Strategy", "choose", "fragment", "winners"]
+
+# One look into an index costs about as much as sweeping this many source rows (docs/benchmarks.md).
+_SWEPT_PER_SEEK = 6
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How one view is answered, and why so."""
+
+    kind: Literal["static", "interval", "asof", "seek", "sweep"]
+    why: str
+    reduce: bool = False
+    """Whether source rows of keys that the spine lacks are left out before they are sorted."""
+    unique: bool = False
+    """Whether the catalog says that there is nothing to rank."""
+
+    def __str__(self) -> str:
+        return f"{_NAMES[self.kind]} ({self.why})"
+
+
+_NAMES = {
+    "static": "latest row per key",
+    "interval": "interval join",
+    "asof": "native ASOF join of times, then the rows by equality",
+    "seek": "index look-up per spine row",
+    "sweep": "sweep over times, then the rows by equality",
+}
+
+
+def choose(
+    part: Part, source: ir.Table, capabilities: Capabilities, statistics: Statistics
+) -> Strategy:
+    """Choose the strategy for one view on one engine.
+
+    * Keys of the spine alone are sorted when the spine has fewer rows than the source has keys.
+    * An index is worth its look-ups while the spine is small against the source; a sweep reads
+      everything once, whatever the spine.
+    """
+    view = part.view
+    if view.event_timestamp is None:
+        return Strategy("static", "no event timestamp", unique=statistics.unique)
+    if view.valid_to:
+        return Strategy("interval", f"rows hold from {view.event_timestamp} until {view.valid_to}")
+    seeks = statistics.indexed and can_seek(source, view, capabilities)
+    if seeks and _few_seeks(statistics):
+        return Strategy("seek", f"an index serves; {statistics}", unique=statistics.unique)
+    if capabilities.asof_join:
+        reduce = _few_keys(statistics)
+        why = f"{'keys of the spine only; ' if reduce else ''}{statistics}"
+        return Strategy("asof", why, reduce=reduce, unique=statistics.unique)
+    return Strategy("sweep", str(statistics), unique=statistics.unique)
+
+
+def _few_seeks(statistics: Statistics) -> bool:
+    if statistics.rows is None or statistics.spine_rows is None:
+        return True
+    return statistics.spine_rows * _SWEPT_PER_SEEK <= statistics.rows
+
+
+def _few_keys(statistics: Statistics) -> bool:
+    if statistics.spine_rows is None:
+        return False
+    if statistics.keys is not None:
+        return statistics.spine_rows < statistics.keys
+    return statistics.rows is not None and statistics.spine_rows * 16 <= statistics.rows
+
+
+def winners(
+    spine: ir.Table,
+    source: ir.Table,
+    part: Part,
+    capabilities: Capabilities,
+    strategy: Strategy | None = None,
+    *,
+    times: ir.Table | None = None,
+) -> ir.Table:
+    """Return the winner of each spine row, as an Ibis expression over any spine and rows.
+
+    Index look-ups cannot be written in Ibis; where they were chosen this is the sweep, which has
+    the same meaning.
+
+    Parameters
+    ----------
+    times
+        The source again, under another name, where a strategy reads its times first.
+    """
+    seen = source if times is None else times
+    chosen = strategy or choose(part, source, capabilities, UNKNOWN)
+    if chosen.kind == "static":
+        return static.winners(spine, source, part, capabilities, unique=chosen.unique)
+    if chosen.kind == "interval":
+        return rows.valid_rows(spine, source, part, capabilities)
+    if chosen.kind == "asof":
+        matched = asof.matched(spine, seen, part, capabilities, reduce=chosen.reduce)
+    else:
+        matched = sweep.matched(spine, seen, part, capabilities)
+    return rows.pick(matched, source, part, capabilities, unique=chosen.unique)
+
+
+def fragment(
+    spine: ir.Table,
+    source: ir.Table,
+    part: Part,
+    capabilities: Capabilities,
+    strategy: Strategy | None = None,
+) -> ir.Table:
+    """Return ``__row`` and the output columns of a view, as an Ibis expression."""
+    found = winners(spine, source, part, capabilities, strategy)
+    return rows.outputs_of(found, part, capabilities)
