@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
     from sqlglot import exp
 
-__all__ = ["UNKNOWN", "Capabilities", "Statistics", "round_up", "shift_interval"]
+__all__ = [
+    "UNKNOWN",
+    "Capabilities",
+    "Statistics",
+    "literal_micros",
+    "round_up",
+    "shift_interval",
+    "shift_micros",
+]
 
 Rounding = Literal["up", "down"]
 """Which way times finer than the instant's own precision go (rule 9)."""
@@ -32,6 +40,18 @@ def shift_interval(instant: ir.Value, micros: int) -> ir.Value:
     return instant + ibis.interval(microseconds=micros)
 
 
+def shift_micros(instant: ir.Value, micros: int) -> ir.Value:
+    """Move an instant that is an integer of microseconds since 1970."""
+    return instant + micros if micros else instant
+
+
+def literal_micros(moment: datetime) -> ir.Value:
+    """Write a naive UTC datetime as an integer of microseconds since 1970."""
+    import ibis
+
+    return ibis.literal((moment - datetime(1970, 1, 1)) // timedelta(microseconds=1), type="int64")
+
+
 def _naive(moment: datetime) -> ir.Value:
     import ibis
 
@@ -40,6 +60,12 @@ def _naive(moment: datetime) -> ir.Value:
 
 def _bare(value: ir.Value, timezone: str, bound: ir.Value) -> ir.Value | None:  # noqa: ARG001
     return None
+
+
+def _row_number() -> ir.Value:
+    import ibis
+
+    return ibis.row_number()
 
 
 def _same(tree: exp.Expr) -> exp.Expr:
@@ -72,6 +98,8 @@ class Capabilities:
         Writes a naive UTC datetime as an instant.
     shift
         Moves an instant by microseconds.
+    row_number
+        Numbers the rows of an ordered query in its order, from 0 without gaps.
     time_zones
         Whether naive times of other zones than UTC can be read.
     asof_join
@@ -106,6 +134,7 @@ class Capabilities:
     instant_type: str = "timestamp(6)"
     literal_instant: Callable[[datetime], ir.Value] = _naive
     shift: Callable[[ir.Value, int], ir.Value] = shift_interval
+    row_number: Callable[[], ir.Value] = _row_number
     time_zones: bool = True
     asof_join: bool = False
     lateral_limit: bool = False

@@ -27,6 +27,7 @@ class Warehouse(_Section):
 
     url: SecretStr
     read_only: bool = True
+    statement_timeout: str | None = Field(default=None, pattern=r"^\d+(ms|s|min|h)$")
 
 
 class Cache(_Section):
@@ -81,16 +82,19 @@ class Config(_Section):
         return [(self.folder / name).resolve() for name in self.definitions]
 
     def registry_url(self) -> str:
-        """Return the registry's URL with a relative SQLite path made absolute."""
-        return self.absolute_url(self.registry.get_secret_value())
+        """Return the registry's SQLAlchemy URL with a relative SQLite path made absolute."""
+        return self._absolute(self.registry.get_secret_value(), "sqlite:///")
 
     def absolute_url(self, url: str) -> str:
-        """Return a file URL of the form ``scheme://relative/path`` with its path made absolute."""
-        match = re.fullmatch(r"(sqlite:///|duckdb://)(?!/|:memory:)([^?]+)(\?.*)?", url)
+        """Return a warehouse's URL with a relative file path made absolute."""
+        return self._absolute(url, "(?:duckdb|sqlite)://")
+
+    def _absolute(self, url: str, scheme: str) -> str:
+        match = re.fullmatch(rf"({scheme})(?!/|:memory:)([^?]+)(\?.*)?", url)
         if match is None:
             return url
-        scheme, path, query = match.groups(default="")
-        return f"{scheme}{(self.folder / path).resolve()}{query}"
+        prefix, path, query = match.groups(default="")
+        return f"{prefix}{(self.folder / path).resolve()}{query}"
 
     def display(self) -> dict[str, Any]:
         """Return the configuration as plain data with every secret masked."""

@@ -48,13 +48,19 @@ class Session(Protocol):
     def execute(self, statement: str) -> None:
         """Run a statement that returns nothing."""
 
-    def query(self, statement: str) -> pa.Table:
-        """Run a SELECT and return all of its rows."""
+    def query(self, statement: str, schema: Mapping[str, str]) -> pa.Table:
+        """Run a SELECT and return all of its rows.
+
+        `schema` names the columns and types that the compiler expects, in order, for engines whose
+        answers carry none; an engine that says types itself goes by its own.
+        """
 
     def explain(self, statement: str) -> str:
         """Return the engine's own plan of a SELECT, without running it."""
 
-    def stream(self, statement: str, rows: int) -> Iterator[pa.Table]:
+    def stream(
+        self, statement: str, schema: Mapping[str, str], rows: int
+    ) -> Iterator[pa.Table]:
         """Run a SELECT and return its rows in pieces, the first even if it is empty.
 
         Called only where there are no temporary tables to cut the work by.
@@ -92,6 +98,9 @@ class Warehouse(Protocol):
 
         Never runs the query.
         """
+
+    def advice(self, view: ResolvedView) -> Sequence[str]:
+        """Return statements that would make the warehouse answer this view faster."""
 
     def table_names(self) -> Sequence[str]:
         """Return the names of the tables and views, for messages."""

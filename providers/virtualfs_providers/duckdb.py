@@ -8,14 +8,12 @@ only it sees the caller's temporary tables and views.
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,21 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["CAPABILITIES", "PROVIDER"]
 
 
-@cache
-def _builtin(name: str, arguments: tuple[str, ...], result: str) -> Any:
-    import ibis
-
-    def function() -> None: ...
-
-    parameters = [
-        inspect.Parameter(f"argument_{number}", inspect.Parameter.POSITIONAL_ONLY)
-        for number in range(len(arguments))
-    ]
-    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    types = tuple(ibis.dtype(argument) for argument in arguments)
-    return ibis.udf.scalar.builtin(function, name=name, signature=(types, ibis.dtype(result)))
-
-
 def instant(value: ir.Value, timezone: str, rounding: Literal["up", "down"]) -> ir.Value:
     """Write a time column as a naive UTC TIMESTAMP (rule 9); a plain one stays as it is."""
     kind = value.type()
@@ -61,34 +44,30 @@ def instant(value: ir.Value, timezone: str, rounding: Literal["up", "down"]) -> 
         return _without_zone(value)
     elif kind.scale is not None and kind.scale > 6:
         # Euclidean remainder by hand: DuckDB's % takes the sign of the dividend.
-        nanos = _builtin("epoch_ns", (_name(value),), "int64")(value)
+        nanos = sql.builtin("epoch_ns", (sql.type_text(value),), "int64")(value)
         rest = ((nanos % 1000) + 1000) % 1000
         micros = (nanos - rest).cast("int64") // 1000
         if rounding == "up":
             micros = micros + (rest > 0).cast("int64")
-        value = _builtin("make_timestamp", ("int64",), "timestamp(6)")(micros.cast("int64"))
+        value = sql.builtin("make_timestamp", ("int64",), "timestamp(6)")(micros.cast("int64"))
     elif kind.scale not in (None, 6):
         value = value.cast("timestamp(6)")
     if timezone == "UTC":
         return value
-    zoned = _builtin("timezone", ("string", "timestamp(6)"), "timestamp('UTC', 6)")(timezone, value)
+    zoned = sql.builtin("timezone", ("string", "timestamp(6)"), "timestamp('UTC', 6)")(timezone, value)
     return _without_zone(zoned)
 
 
 def _without_zone(value: ir.Value) -> ir.Value:
     # Twenty times faster than timezone('UTC', ...), which asks the ICU library for each row.
-    micros = _builtin("epoch_us", (_name(value),), "int64")(value)
-    return _builtin("make_timestamp", ("int64",), "timestamp(6)")(micros)
-
-
-def _name(value: ir.Value) -> str:
-    return str(value.type()).lstrip("!")
+    micros = sql.builtin("epoch_us", (sql.type_text(value),), "int64")(value)
+    return sql.builtin("make_timestamp", ("int64",), "timestamp(6)")(micros)
 
 
 def row_hash(values: Sequence[ir.Value]) -> ir.Value:
     """Hash columns with DuckDB's own hash, an unsigned 64-bit integer."""
-    types = tuple(_name(value) for value in values)
-    return _builtin("hash", types, "uint64")(*values)
+    types = tuple(sql.type_text(value) for value in values)
+    return sql.builtin("hash", types, "uint64")(*values)
 
 
 def _reads_a_table(select: str) -> bool:
@@ -163,12 +142,14 @@ class DuckDBSession:
         with self._lock, _readable():
             self._cursor.execute(statement)
 
-    def query(self, statement: str) -> pa.Table:
+    def query(self, statement: str, schema: Mapping[str, str] | None = None) -> pa.Table:  # noqa: ARG002
         """Run a SELECT and return all of its rows."""
         with self._lock, _readable():
             return self._cursor.execute(statement).to_arrow_table()
 
-    def stream(self, statement: str, rows: int) -> Iterator[pa.Table]:  # noqa: ARG002
+    def stream(
+        self, statement: str, schema: Mapping[str, str], rows: int  # noqa: ARG002
+    ) -> Iterator[pa.Table]:  # fmt: skip
         """Run a SELECT and return its rows at once: there are always temporary tables here."""
         yield self.query(statement)
 

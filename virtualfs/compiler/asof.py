@@ -29,6 +29,8 @@ def matched(
     reduce
         Whether source rows of keys that the spine does not have are left out first.
     """
+    import ibis
+
     left = spine.select(ROW, TIME, **spine_keys(spine, part))
     left = left.mutate(**{_BOUND: bound(left[TIME], part, capabilities)})
     right = visible_at(rows, part, capabilities)
@@ -37,4 +39,7 @@ def matched(
     equal = same_keys(left, right, part.view)
     joined = left.asof_join(right, left[_BOUND] >= right[AT], equal, rname="{name}__right")
     keys = [f"__key_{number}" for number in range(len(part.view.join_keys))]
-    return joined.select(ROW, TIME, *keys, AT)
+    found = joined.select(ROW, TIME, _BOUND, *keys, AT)
+    # Some engines let a NULL instant match the newest row.
+    at = found[_BOUND].notnull().ifelse(found[AT], ibis.null(found[AT].type()))
+    return found.select(ROW, TIME, *keys, **{AT: at})

@@ -5,6 +5,7 @@ Ibis's compilers are used without their backends, so that no driver is needed to
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SPINE",
+    "builtin",
     "cast",
     "identifier",
     "parse_expression",
@@ -31,6 +33,7 @@ __all__ = [
     "subquery",
     "table_reference",
     "text",
+    "type_text",
 ]
 
 SPINE = "__virtualfs_spine"
@@ -68,6 +71,27 @@ def render(expression: ir.Table, capabilities: Capabilities) -> exp.Select:
     compiler = _ibis_compiler(capabilities.compiler or capabilities.dialect)
     tree: exp.Select = compiler.to_sqlglot(expression)
     return tree
+
+
+@cache
+def builtin(name: str, arguments: tuple[str, ...], result: str) -> Any:
+    """Return a function of the engine that Ibis does not know, by argument and result types."""
+    import ibis
+
+    def function() -> None: ...
+
+    parameters = [
+        inspect.Parameter(f"argument_{number}", inspect.Parameter.POSITIONAL_ONLY)
+        for number in range(len(arguments))
+    ]
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    types = tuple(ibis.dtype(argument) for argument in arguments)
+    return ibis.udf.scalar.builtin(function, name=name, signature=(types, ibis.dtype(result)))
+
+
+def type_text(value: ir.Value) -> str:
+    """Return a value's data type as text that reads back."""
+    return str(value.type()).lstrip("!")
 
 
 def subquery(tree: exp.Expr, alias: str) -> exp.Subquery:

@@ -130,10 +130,14 @@ class OnlineReader:
         can = warehouse.capabilities
         known = warehouse.statistics(view) if can.lateral_limit else UNKNOWN
         select = compile_lookup(view, can, known)
+        if can.instant_type == "int64":
+            columns[TIME] = columns[TIME].cast(pa.int64())
+        schema = {ROW: "int64", EVENT: can.instant_type}
+        schema |= {feature.name: feature.dtype for feature in view.features}
         name = temporary_name()
         with warehouse.session() as session:
             session.load(name, pa.table(columns))
-            result = session.query(select.replace(SPINE, name))
+            result = session.query(select.replace(SPINE, name), schema)
         rows = {key: Row(instant, None, False, (None,) * len(view.features)) for key in keys}
         events = result.column(EVENT).cast(pa.int64()).to_pylist()
         values = [

@@ -63,6 +63,8 @@ def latest(
     join_keys: Mapping[str, str],
     event: str | None,
     created: str | None = None,
+    valid_to: str | None = None,
+    late_data: Literal["include", "exclude"] = "include",
     timestamp: str = "event_timestamp",
     ttl: timedelta | None = None,
     boundary: Literal["inclusive", "exclusive"] = "inclusive",
@@ -79,6 +81,10 @@ def latest(
         The view's keys, mapped to the spine columns that hold them; empty for no entity.
     event, created
         Columns of the source; None for a static source, or one that knows no created timestamp.
+    valid_to
+        Column of the end of an SCD2 row, `event` being its beginning.
+    late_data
+        Whether rows count that were written after the spine row's instant.
     timestamp
         The spine's column of instants; not read for a static source.
     ttl, boundary, delay, timezone
@@ -119,8 +125,15 @@ def latest(
                 known = at + delay // _MICROSECOND
                 if known > t or (known == t and boundary == "exclusive"):
                     continue
-                # Rule 3: the created timestamp decides ties, NULL lowest.
+                # Rule 10.
+                end = instant(row[valid_to], timezone, "up") if valid_to else None
+                if end is not None and t >= end + delay // _MICROSECOND:
+                    continue
+                # Rule 7: written by t, whatever the boundary; NULL is unknown, so not by t.
                 written = instant(row[created], timezone, "up") if created else None
+                if late_data == "exclude" and created and (written is None or written > t):
+                    continue
+                # Rule 3: the created timestamp decides ties, NULL lowest.
                 rank = (at, float("-inf") if written is None else written)
             if best is None or rank > best:
                 best, winners = rank, [row]

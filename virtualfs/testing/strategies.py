@@ -1,4 +1,4 @@
-"""Hypothesis strategies that make small, nasty cases of point-in-time joins.
+"""Small, nasty cases of point-in-time joins: drawn by Hypothesis, or by the hundred from a seed.
 
 Domains are tiny on purpose, so that ties, duplicates and edges are the rule: event and created
 timestamps repeat, times lie on a boundary, a TTL or a delay give or take one microsecond, keys
@@ -7,9 +7,11 @@ look alike when joined as text, and anything may be NULL.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
@@ -22,15 +24,33 @@ from virtualfs.testing import oracle
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Case", "TimeKind", "cases"]
+__all__ = ["ALL_KINDS", "Case", "Domain", "TimeKind", "batch", "cases"]
 
 TimeKind = Literal["naive", "zoned", "date", "nanoseconds"]
+ALL_KINDS: tuple[TimeKind, ...] = ("naive", "zoned", "date", "nanoseconds")
 
 _BASE = datetime(2024, 3, 10, 6, tzinfo=UTC)  # one hour before clocks change in New York
-_ANCHORS = [timedelta(0), timedelta(hours=1), timedelta(hours=2), timedelta(days=1)]
+_ANCHORS = (timedelta(0), timedelta(hours=1), timedelta(hours=2), timedelta(days=1))
 _KEYS: dict[str, list[Any]] = {"place": ["1", "12"], "number": [23, 3]}
-_TYPES = {"place": "string", "number": "int64"}
+_TYPES = {"place": "string", "number": "int64", "group": "int64"}
 _FEATURES = ("id", "amount", "word")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a warehouse can hold, and so what cases may ask of it.
+
+    Parameters
+    ----------
+    kinds
+        Types of time columns of sources.
+    zones
+        Zones in which naive times may be meant.
+    """
+
+    kinds: tuple[TimeKind, ...] = ALL_KINDS
+    zones: tuple[str, ...] = ("UTC", "America/New_York", "Asia/Kolkata")
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,10 @@ class Case:
         How time columns are typed: naive, with a zone, as dates, or naive nanoseconds.
     ttl, boundary, delay, timezone
         Settings of view and source.
+    valid_to
+        The source's column of ends, if it is an SCD2 table; of the kind of `event`.
+    late_data
+        What the training set asks for.
     """
 
     spine_rows: tuple[dict[str, Any], ...]
@@ -65,9 +89,10 @@ class Case:
     boundary: Literal["inclusive", "exclusive"] | None
     delay: timedelta
     timezone: str
-
-    timestamp = "t"
-    features = _FEATURES
+    valid_to: str | None = None
+    late_data: Literal["include", "exclude"] = "include"
+    timestamp: str = field(default="t", init=False)
+    features: tuple[str, ...] = field(default=_FEATURES, init=False)
 
     def expected(self) -> list[list[tuple[Any, ...]]]:
         """Return, per spine row, the acceptable feature values, each row whole."""
@@ -77,15 +102,36 @@ class Case:
         ]
 
     def winners(
-        self, spine_rows: tuple[dict[str, Any], ...], *, use_ttl: bool = True
+        self, spine_rows: Sequence[dict[str, Any]], *, use_ttl: bool = True
     ) -> list[list[oracle.Row | None]]:
         """Return the oracle's answer for some spine rows, perhaps as if there were no TTL."""
+        if "group" not in self.join_keys:
+            return self._winners(spine_rows, self.source_rows, use_ttl=use_ttl)
+        # Groups are cases of their own; the oracle's loops are spared what cannot match.
+        rows: dict[int, list[dict[str, Any]]] = {}
+        for row in self.source_rows:
+            rows.setdefault(row["group"], []).append(row)
+        return [
+            answer
+            for row in spine_rows
+            for answer in self._winners([row], rows.get(row["group"], []), use_ttl=use_ttl)
+        ]
+
+    def _winners(
+        self,
+        spine_rows: Sequence[dict[str, Any]],
+        source_rows: Sequence[dict[str, Any]],
+        *,
+        use_ttl: bool,
+    ) -> list[list[oracle.Row | None]]:
         return oracle.latest(
             spine_rows,
-            self.source_rows,
+            source_rows,
             join_keys=self.join_keys,
             event=self.event,
             created=self.created,
+            valid_to=self.valid_to,
+            late_data=self.late_data,
             timestamp=self.timestamp,
             ttl=self.ttl if use_ttl else None,
             boundary=self.boundary or "inclusive",
@@ -98,8 +144,10 @@ class Case:
         source = Source(
             "case_source",
             table=table,
-            event_timestamp=self.event,
+            event_timestamp=None if self.valid_to else self.event,
             created_timestamp=self.created,
+            valid_from=self.event if self.valid_to else None,
+            valid_to=self.valid_to,
             timezone=self.timezone,
             availability_delay=self.delay or None,
         )
@@ -124,6 +172,8 @@ class Case:
         schema = {key: _arrow(_TYPES[key]) for key in self.join_keys}
         if self.event:
             schema[self.event] = _time_type(self.event_kind, "UTC")
+        if self.valid_to:
+            schema[self.valid_to] = _time_type(self.event_kind, "UTC")
         if self.created:
             schema[self.created] = _time_type(self.created_kind, "UTC")
         schema |= {"id": pa.int64(), "amount": pa.float64(), "word": pa.string()}
@@ -147,92 +197,177 @@ class Case:
             {name: pa.array([row[name] for row in self.spine_rows], kinds[name]) for name in order}
         )
 
+    def shifted(self, by: timedelta) -> Case:
+        """Return the case with every time moved; its answer is the same."""
+
+        def moved(row: dict[str, Any], names: Sequence[str | None]) -> dict[str, Any]:
+            return {
+                name: _moved(value, by) if name in names else value for name, value in row.items()
+            }
+
+        times = (self.event, self.created, self.valid_to)
+        return replace(
+            self,
+            source_rows=tuple(moved(row, times) for row in self.source_rows),
+            spine_rows=tuple(moved(row, [self.timestamp]) for row in self.spine_rows),
+        )
+
+
+def _moved(value: Any, by: timedelta) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, int):
+        return value + by // timedelta(microseconds=1) * 1000
+    return value + by
+
+
+class _Choice(Protocol):
+    """Where a case's accidents come from."""
+
+    def of(self, values: Sequence[_T]) -> _T:
+        """Return one of some values."""
+
+    def below(self, stop: int) -> int:
+        """Return an integer from 0 up to but not `stop`."""
+
+
+class _Drawn:
+    def __init__(self, draw: st.DrawFn) -> None:
+        self._draw = draw
+
+    def of(self, values: Sequence[_T]) -> _T:
+        return self._draw(st.sampled_from(values))
+
+    def below(self, stop: int) -> int:
+        return self._draw(st.integers(0, stop - 1))
+
+
+class _Seeded:
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - cases, not secrets
+
+    def of(self, values: Sequence[_T]) -> _T:
+        return self._random.choice(values)
+
+    def below(self, stop: int) -> int:
+        return self._random.randrange(stop)
+
 
 @st.composite
-def cases(draw: st.DrawFn, *, static: bool | None = None) -> Case:
-    """Draw a case.
+def cases(draw: st.DrawFn, *, static: bool | None = None, domain: Domain | None = None) -> Case:
+    """Draw a case of up to 8 source rows and 6 spine rows.
 
     Parameters
     ----------
     static
         Whether the source has no times; either, when None.
-
-    Returns
-    -------
-    SearchStrategy of Case
-        Up to 8 source rows and 6 spine rows.
+    domain
+        What the warehouse can hold; everything, when None.
     """
-    is_static = draw(st.integers(0, 9)) == 0 if static is None else static
-    kinds: st.SearchStrategy[TimeKind] = st.sampled_from(
-        ("naive", "naive", "zoned", "date", "nanoseconds")
-    )
-    zones = st.sampled_from(("UTC", "UTC", "America/New_York", "Asia/Kolkata"))
-    timezone = "UTC" if is_static else draw(zones)
-    hours = st.sampled_from((None, timedelta(hours=1), timedelta(hours=2), timedelta(days=1)))
-    delay = (None if is_static else draw(hours)) or timedelta(0)
-    ttl = None if is_static else draw(hours)
-    if ttl is not None and ttl <= delay:
-        ttl = delay + draw(st.sampled_from((timedelta(microseconds=1), timedelta(hours=1))))
-    boundaries: st.SearchStrategy[Literal["inclusive", "exclusive"] | None] = st.sampled_from(
-        (None, "inclusive", "exclusive")
-    )
-    boundary = None if is_static else draw(boundaries)
-    created = None if is_static else draw(st.sampled_from((None, "written", "written")))
-    names = draw(st.sampled_from((("place",), ("place", "number"), ("number",), ())))
-    renamed = draw(st.booleans())
-    join_keys = {name: f"spine_{name}" if renamed else name for name in names}
-    spine_kind, event_kind, created_kind = draw(kinds), draw(kinds), draw(kinds)
+    choice = _Drawn(draw)
+    case = _settings(choice, domain or Domain(), static=static)
+    source_rows, spine_rows = _rows(choice, case)
+    return replace(case, source_rows=source_rows, spine_rows=spine_rows)
 
-    # Edges: a row's event lies on the spine's instant, or a delay or a TTL before it.
-    steps = sorted({timedelta(0), delay, ttl or timedelta(0)})
-    ticks = st.sampled_from((-1000, -1, 0, 0, 0, 1, 1000))
 
-    def time(kind: TimeKind, zone: str, *back: timedelta) -> Any:
-        if draw(st.integers(0, 9)) == 0:
-            return None
-        anchors = _ANCHORS[:2] if back else _ANCHORS
-        moment = _BASE + draw(st.sampled_from(anchors))
-        moment -= draw(st.sampled_from([timedelta(0), *back]))
-        return _typed(moment, draw(ticks), kind, zone)
+def batch(seed: int, groups: int, domain: Domain | None = None) -> Case:
+    """Return many cases with the same settings as one, told apart by one more join key.
 
-    def keys() -> dict[str, Any]:
-        return {name: draw(st.sampled_from((None, *_KEYS[name] * 4))) for name in names}
-
-    def nullable(values: list[Any]) -> Any:
-        return draw(st.sampled_from([None, *values]))
-
-    source_rows = []
-    for number in range(draw(st.integers(0, 8))):
-        row = keys()
-        if not is_static:
-            row["happened"] = time(event_kind, timezone, *steps)
-        if created:
-            row["written"] = time(created_kind, timezone)
-        row |= {"id": 2**53 + 1 + number, "amount": nullable([0.0, 0.1])}
-        row["word"] = nullable(["", "x"])
-        source_rows.append(row)
+    One query then answers them all. Equal arguments give equal cases.
+    """
+    choice = _Seeded(seed)
+    case = _settings(choice, domain or Domain(), static=None)
+    source_rows: list[dict[str, Any]] = []
     spine_rows: list[dict[str, Any]] = []
-    for number in range(draw(st.integers(0, 6))):
-        if spine_rows and draw(st.integers(0, 4)) == 0:
-            spine_rows.append(dict(draw(st.sampled_from(spine_rows))))
-            continue
-        columns = {join_keys[name]: value for name, value in keys().items()}
-        columns |= {"label": number % 3, "weight": nullable([0.5])}
-        spine_rows.append({**columns, "t": time(spine_kind, "UTC")})
-    return Case(
-        spine_rows=tuple(spine_rows),
+    for group in range(groups):
+        of_source, of_spine = _rows(choice, case)
+        source_rows += [{**row, "group": group} for row in of_source]
+        spine_rows += [{**row, "group": group} for row in of_spine]
+    return replace(
+        case,
         source_rows=tuple(source_rows),
-        join_keys=join_keys,
+        spine_rows=tuple(spine_rows),
+        join_keys={**case.join_keys, "group": "group"},
+    )
+
+
+def _settings(choice: _Choice, domain: Domain, *, static: bool | None) -> Case:
+    """Return a case without rows."""
+    is_static = choice.below(10) == 0 if static is None else static
+    is_scd2 = not is_static and choice.below(6) == 0
+    kinds: tuple[TimeKind, ...] = ("naive", *ALL_KINDS)
+    own = ("naive", *domain.kinds)
+    timezone = "UTC" if is_static else choice.of(("UTC", *domain.zones))
+    hours = (None, timedelta(hours=1), timedelta(hours=2), timedelta(days=1))
+    delay = (None if is_static else choice.of(hours)) or timedelta(0)
+    ttl = None if is_static or is_scd2 else choice.of(hours)
+    if ttl is not None and ttl <= delay:
+        ttl = delay + choice.of((timedelta(microseconds=1), timedelta(hours=1)))
+    boundaries: tuple[Literal["inclusive", "exclusive"] | None, ...] = (
+        None,
+        "inclusive",
+        "exclusive",
+    )
+    late: tuple[Literal["include", "exclude"], ...] = ("include", "include", "exclude")
+    names = choice.of((("place",), ("place", "number"), ("number",), ()))
+    renamed = choice.of((False, True))
+    return Case(
+        spine_rows=(),
+        source_rows=(),
+        join_keys={name: f"spine_{name}" if renamed else name for name in names},
         event=None if is_static else "happened",
-        created=created,
-        spine_kind=spine_kind,
-        event_kind=event_kind,
-        created_kind=created_kind,
+        created=None if is_static else choice.of((None, "written", "written")),
+        spine_kind=choice.of(kinds),
+        event_kind=choice.of(own),
+        created_kind=choice.of(own),
         ttl=ttl,
-        boundary=boundary,
+        boundary=None if is_static or is_scd2 else choice.of(boundaries),
         delay=delay,
         timezone=timezone,
+        valid_to="ended" if is_scd2 else None,
+        late_data=choice.of(late),
     )
+
+
+def _rows(
+    choice: _Choice, case: Case
+) -> tuple[tuple[dict[str, Any], ...], tuple[dict[str, Any], ...]]:
+    """Return source rows and spine rows for a case's settings."""
+    # Edges: a row's event lies on the spine's instant, or a delay or a TTL before it.
+    steps = sorted({timedelta(0), case.delay, case.ttl or timedelta(0)})
+    ticks = (-1000, -1, 0, 0, 0, 1, 1000)
+
+    def time(kind: TimeKind, zone: str, *back: timedelta) -> Any:
+        if choice.below(10) == 0:
+            return None
+        moment = _BASE + choice.of(_ANCHORS[:2] if back else _ANCHORS)
+        moment -= choice.of([timedelta(0), *back])
+        return _typed(moment, choice.of(ticks), kind, zone)
+
+    def keys() -> dict[str, Any]:
+        return {name: choice.of((None, *_KEYS[name] * 4)) for name in case.join_keys}
+
+    source_rows = []
+    for number in range(choice.below(9)):
+        row = keys()
+        if case.event:
+            row[case.event] = time(case.event_kind, case.timezone, *steps)
+        if case.valid_to:
+            row[case.valid_to] = time(case.event_kind, case.timezone)
+        if case.created:
+            row[case.created] = time(case.created_kind, case.timezone)
+        row |= {"id": 2**53 + 1 + number, "amount": choice.of([None, 0.0, 0.1])}
+        row["word"] = choice.of([None, "", "x"])
+        source_rows.append(row)
+    spine_rows: list[dict[str, Any]] = []
+    for number in range(choice.below(7)):
+        if spine_rows and choice.below(5) == 0:
+            spine_rows.append(dict(choice.of(spine_rows)))
+            continue
+        columns = {case.join_keys[name]: value for name, value in keys().items()}
+        columns |= {"label": number % 3, "weight": choice.of([None, 0.5])}
+        spine_rows.append({**columns, case.timestamp: time(case.spine_kind, "UTC")})
+    return tuple(source_rows), tuple(spine_rows)
 
 
 def _typed(moment: datetime, tick: int, kind: TimeKind, zone: str) -> Any:

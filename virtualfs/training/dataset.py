@@ -113,6 +113,7 @@ class TrainingDataset:
 
     def _engine_plans(self) -> list[str]:
         program = self._program
+        capabilities = self.warehouse.capabilities
         name = temporary_name()
         with self._session() as session:
             if isinstance(self.spine, WarehouseSpine):
@@ -122,7 +123,8 @@ class TrainingDataset:
                 rows = self.spine.whole() if self.spine.rows is not None else None
                 if rows is None:
                     return ["the plan of a reader's rows is not asked for"] * len(program.parts)
-                session.load(name, rows.narrow(self.plan, self.timestamp))
+                narrow = rows.narrow(self.plan, self.timestamp, capabilities.instant_type)
+                session.load(name, narrow)
                 heads = [""] * len(program.parts)
             return [
                 session.explain(head + program.statement(part.select, name))
@@ -159,7 +161,7 @@ class TrainingDataset:
         capabilities = self.warehouse.capabilities
         spine = self.spine.expression(connection)
         at = spine_instant(spine, self.plan, self.timestamp, capabilities)
-        numbered = spine.mutate(**{ROW: ibis.row_number(), TIME: at})
+        numbered = spine.mutate(**{ROW: capabilities.row_number(), TIME: at})
         keys = [*dict.fromkeys(self.plan.key_columns)]
         narrow = numbered.select(ROW, TIME, *keys)
         result = numbered
@@ -192,10 +194,11 @@ class TrainingDataset:
                 for own, name in self._warehouse_pieces(session, rows):
                     yield None, own, self._features(session, name, progress)
                 return
+            instants = self.warehouse.capabilities.instant_type
             pieces = [self.spine.whole()] if rows is None else self.spine.pieces(rows)
             for piece in pieces:
                 name = temporary_name()
-                session.load(name, piece.narrow(self.plan, self.timestamp))
+                session.load(name, piece.narrow(self.plan, self.timestamp, instants))
                 features = self._features(session, name, progress)
                 session.drop(name)
                 yield piece, piece.arrow(self.spine.columns), features
@@ -207,18 +210,22 @@ class TrainingDataset:
         program = self._program
         name = temporary_name()
         session.keep(name, program.spine or "")
-        own = program.statement(program.ordered_spine(), name)
         if rows is not None:
-            count = session.query(program.statement(program.count(), name)).column(0)[0].as_py()
+            counted = session.query(program.statement(program.count(), name), {"n": "int64"})
+            count = counted.column(0)[0].as_py()
             if count > rows:
                 for start in range(0, count, rows):
                     part = temporary_name()
                     within = program.slice(start, start + rows)
                     session.keep(part, program.statement(within, name))
-                    yield session.query(program.statement(program.ordered_spine(), part)), part
+                    yield self._own_columns(session, part), part
                     session.drop(part)
                 return
-        yield session.query(own), name
+        yield self._own_columns(session, name), name
+
+    def _own_columns(self, session: Session, name: str) -> pa.Table:
+        statement = self._program.statement(self._program.ordered_spine(), name)
+        return session.query(statement, self._spine_types).rename_columns([*self.spine.columns])
 
     def _features(self, session: Session, spine: str, progress: Progress) -> pa.Table:
         """Answer each view on a spine table and lay the answers beside each other."""
@@ -227,8 +234,10 @@ class TrainingDataset:
         program = self._program
         columns: dict[str, Any] = {}
         lengths = set()
+        dtypes = self.plan.dtypes()
         for part in progress.over(program.parts):
-            table = session.query(program.statement(part.ordered, spine))
+            types = {name: dtypes[name] for name in part.outputs}
+            table = session.query(program.statement(part.ordered, spine), types)
             lengths.add(table.num_rows)
             columns |= dict(zip(part.outputs, table.columns, strict=True))
         if len(lengths) != 1:
@@ -244,6 +253,11 @@ class TrainingDataset:
         for table in tables:
             named = table.rename_columns([*self.spine.columns, *self.plan.columns])
             yield None, named.select(self.spine.columns), named.select(self.plan.columns)
+
+    @property
+    def _spine_types(self) -> dict[str, str]:
+        assert isinstance(self.spine, WarehouseSpine)
+        return {name: str(dtype).lstrip("!") for name, dtype in self.spine.schema.items()}
 
     def _all(self) -> tuple[ClientSpine | None, pa.Table, pa.Table]:
         (result,) = self._pieces(None)
@@ -360,7 +374,12 @@ class TrainingDataset:
                 )
             else:
                 whole = self.spine.whole()
-                session.load(spine, whole.narrow(self.plan, self.timestamp, self.spine.columns))
+                session.load(
+                    spine,
+                    whole.narrow(
+                        self.plan, self.timestamp, capabilities.instant_type, self.spine.columns
+                    ),
+                )
             create = "CREATE OR REPLACE TABLE" if overwrite else "CREATE TABLE"
             if overwrite and not capabilities.replace_table:
                 session.execute(f"DROP TABLE IF EXISTS {target}")

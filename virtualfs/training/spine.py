@@ -87,7 +87,9 @@ class ClientSpine:
         needed = _needed(plan, timestamp, self.columns)
         _check_arrow(plan, timestamp, self.arrow(needed).schema)
 
-    def narrow(self, plan: FeaturePlan, timestamp: str, keep: Sequence[str] = ()) -> pa.Table:
+    def narrow(
+        self, plan: FeaturePlan, timestamp: str, instant_type: str, keep: Sequence[str] = ()
+    ) -> pa.Table:
         """Return row ids, instants, keys, and the columns in `keep`, as Arrow."""
         import numpy as np
         import pyarrow as pa
@@ -100,6 +102,8 @@ class ClientSpine:
             if plan.needs_time
             else pa.nulls(self.rows, pa.timestamp("us"))
         )
+        if instant_type == "int64":
+            columns[TIME] = columns[TIME].cast(pa.int64())
         declared = plan.key_columns
         for name in [*dict.fromkeys([*declared, *keep])]:
             column = table.column(name)
@@ -225,7 +229,7 @@ class WarehouseSpine:
         source = ibis.table(self.schema, name=sql.SPINE)
         at = spine_instant(source, plan, timestamp, capabilities)
         tree = sql.render(
-            source.select(ibis.row_number().name(ROW), at.name(TIME), source), capabilities
+            source.select(capabilities.row_number().name(ROW), at.name(TIME), source), capabilities
         )
         query = sqlglot.parse_one(self.sql, dialect=dialect)
         for node in tree.find_all(exp.Table):

@@ -1,0 +1,693 @@
+"""PostgreSQL 14 and later.
+
+Every session is one transaction (REPEATABLE READ) that keeps no state on the server behind it, so a
+pooler in transaction mode may stand between. A role that may make temporary tables gets its spine
+by COPY; a role that may only read, or a replica, gets it as arrays bound to each statement.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import sqlglot
+from sqlglot import exp
+
+from virtualfs import config
+from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics, round_up
+from virtualfs.compiler import sql
+from virtualfs.compiler.plan import ResolvedView
+from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
+
+if TYPE_CHECKING:
+    import ibis.expr.datatypes as dt
+    import ibis.expr.types as ir
+    import pyarrow as pa
+
+__all__ = ["CAPABILITIES", "PROVIDER"]
+
+_REMEMBERED = 60.0
+"""Seconds for which what the catalog said is believed."""
+_CONNECTIONS = 8
+
+
+_NAIVE, _ZONED = "timestamp(6)", "timestamp('UTC', 6)"
+
+
+def instant(value: ir.Value, timezone: str, rounding: Literal["up", "down"]) -> ir.Value:  # noqa: ARG001
+    """Write a time column as a naive UTC timestamp; PostgreSQL has nothing below microseconds.
+
+    A wall time that occurs twice is read as the later one, a skipped one likewise.
+    """
+    kind = value.type()
+    if kind.is_timestamp() and kind.timezone is not None:
+        return sql.builtin("timezone", ("string", sql.type_text(value)), _NAIVE)("UTC", value)
+    if kind.is_date():
+        value = value.cast(_NAIVE)
+    if timezone == "UTC":
+        return value
+    zoned = sql.builtin("timezone", ("string", _NAIVE), _ZONED)(timezone, value)
+    return sql.builtin("timezone", ("string", _ZONED), _NAIVE)("UTC", zoned)
+
+
+def seek(value: ir.Value, timezone: str, bound: ir.Value) -> ir.Value | None:
+    """Write ``value <= bound`` with the column left bare, for the sake of an index on it."""
+    kind = value.type()
+    if kind.is_timestamp() and kind.timezone is not None:
+        return value <= sql.builtin("timezone", ("string", _NAIVE), _ZONED)("UTC", bound)
+    if timezone != "UTC":
+        return None
+    return value <= (bound.cast("date") if kind.is_date() else bound)
+
+
+def row_hash(values: Sequence[ir.Value]) -> ir.Value:
+    """Hash columns with PostgreSQL's own hash of a record."""
+    hashable = [value.cast("string") if _has_no_hash(value.type()) else value for value in values]
+    types = tuple(sql.type_text(value) for value in hashable)
+    record = sql.builtin("row", types, "string")(*hashable)
+    return sql.builtin("hash_record_extended", ("string", "int8"), "int64")(record, 0)
+
+
+def _has_no_hash(kind: dt.DataType) -> bool:
+    return bool(kind.is_json() or kind.is_geospatial())
+
+
+def inline_spine(columns: Mapping[str, dt.DataType]) -> str:
+    """Return the SELECT that turns bound arrays into the spine."""
+    names = ", ".join(sql.quoted(name, "postgres") for name in columns)
+    arrays = ", ".join(
+        f"${number}::{_type_name(dtype)}[]" for number, dtype in enumerate(columns.values(), 1)
+    )
+    return f"SELECT * FROM unnest({arrays}) AS spine({names})"
+
+
+def _type_name(dtype: dt.DataType) -> str:
+    from ibis.backends.sql.datatypes import PostgresType
+
+    if dtype.is_unsigned_integer():
+        name = {"uint8": "int16", "uint16": "int32", "uint32": "int64"}.get(dtype.name.lower())
+        return _type_name(_ibis_type(name or "decimal(20, 0)"))
+    if dtype.is_timestamp():
+        return "timestamp" if dtype.timezone is None else "timestamptz"
+    return str(PostgresType.from_ibis(dtype).sql("postgres"))
+
+
+def _ibis_type(name: str) -> dt.DataType:
+    import ibis
+
+    return ibis.dtype(name)
+
+
+CAPABILITIES = Capabilities(
+    engine="PostgreSQL",
+    dialect="postgres",
+    instant=instant,
+    row_hash=row_hash,
+    lateral_limit=True,
+    seek=seek,
+    inline_spine=inline_spine,
+    materialized=True,
+    max_identifier=63,
+)
+
+
+class PostgresSession:
+    """Statements in one transaction; of an adopted connection, each statement by itself."""
+
+    def __init__(self, warehouse: PostgresWarehouse, connection: Any, *, adopted: bool) -> None:
+        self._warehouse = warehouse
+        self._connection = connection
+        self._adopted = adopted
+        self._arrays: list[list[Any]] = []
+        self._tables: set[str] = set()
+
+    @contextmanager
+    def _turn(self) -> Iterator[Any]:
+        """Give a cursor whose statement sees the settings that results are read by."""
+        import psycopg
+
+        connection = self._connection
+        with _readable(), self._warehouse.lock if self._adopted else _free():
+            if not self._adopted:
+                yield psycopg.RawCursor(connection)
+                return
+            before = {
+                name: connection.info.parameter_status(name) for name in ("TimeZone", "DateStyle")
+            }
+            with connection.transaction():
+                cursor = psycopg.RawCursor(connection)
+                cursor.execute(_SETTINGS)
+                yield cursor
+                for name, value in before.items():  # in a transaction of the caller they would stay
+                    cursor.execute("SELECT set_config($1, $2, true)", [name, value])
+
+    def load(self, name: str, table: pa.Table) -> None:
+        """Copy Arrow rows into a temporary table, or keep them to be bound as arrays."""
+        if not self._warehouse.capabilities.temporary_tables:
+            self._arrays = [column.to_pylist() for column in table.columns]
+            return
+        import ibis
+
+        schema = ibis.Schema.from_pyarrow(table.schema)
+        columns = ", ".join(
+            f"{sql.quoted(column, 'postgres')} {_type_name(dtype)}"
+            for column, dtype in schema.items()
+        )
+        quoted = sql.quoted(name, "postgres")
+        self._tables.add(name)
+        with self._turn() as cursor:
+            cursor.execute(f"CREATE TEMPORARY TABLE {quoted} ({columns})")
+            _copy_in(cursor, quoted, table)
+            cursor.execute(f"ANALYZE {quoted}")
+
+    def keep(self, name: str, select: str) -> None:
+        """Evaluate a SELECT once, into a temporary table, and count it for the planner."""
+        quoted = sql.quoted(name, "postgres")
+        self._tables.add(name)
+        with self._turn() as cursor:
+            cursor.execute(f"CREATE TEMPORARY TABLE {quoted} AS {select}")
+            cursor.execute(f"ANALYZE {quoted}")
+
+    def drop(self, name: str) -> None:
+        """Drop a temporary table, if it stands."""
+        if name in self._tables:
+            with self._turn() as cursor:
+                cursor.execute(f"DROP TABLE IF EXISTS pg_temp.{sql.quoted(name, 'postgres')}")
+            self._tables.discard(name)
+
+    def drop_all(self) -> None:
+        """Drop what this session made. In a transaction that failed there is nothing left."""
+        with suppress(WarehouseError):
+            for name in tuple(self._tables):
+                self.drop(name)
+
+    def execute(self, statement: str) -> None:
+        """Run a statement that returns nothing."""
+        with self._turn() as cursor:
+            cursor.execute(statement)
+
+    def query(self, statement: str, schema: Mapping[str, str]) -> pa.Table:  # noqa: ARG002
+        """Run a SELECT and return all of its rows: as CSV where that says all, else row by row."""
+        with self._turn() as cursor:
+            types = self._warehouse.types_of(cursor, statement)
+            if not self._arrays and all(_is_plain(dtype) for _, dtype in types):
+                return _copy_out(cursor, statement, types)
+            cursor.format = _BINARY
+            cursor.execute(statement, self._arrays or None)
+            return _rows_to_arrow(cursor.fetchall(), types)
+
+    def stream(
+        self, statement: str, schema: Mapping[str, str], rows: int  # noqa: ARG002
+    ) -> Iterator[pa.Table]:  # fmt: skip
+        """Run a SELECT and return its rows in pieces, through a cursor on the server."""
+        import psycopg
+
+        with _readable():
+            with psycopg.RawCursor(self._connection) as probe:
+                types = self._warehouse.types_of(probe, statement)
+            with psycopg.RawServerCursor(self._connection, "virtualfs_stream") as cursor:
+                cursor.format = _BINARY
+                cursor.execute(statement, self._arrays or None)
+                first = True
+                while (found := cursor.fetchmany(rows)) or first:
+                    first = False
+                    yield _rows_to_arrow(found, types)
+
+    def explain(self, statement: str) -> str:
+        """Return PostgreSQL's plan of a SELECT, without running it."""
+        with self._turn() as cursor:
+            cursor.execute(f"EXPLAIN {statement}", self._arrays or None)
+            return "\n".join(line for (line,) in cursor.fetchall())
+
+
+_BINARY = 1
+_SETTINGS = "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'"
+
+
+@contextmanager
+def _free() -> Iterator[None]:
+    yield
+
+
+class PostgresWarehouse:
+    """One PostgreSQL database, through a pool of connections or through the caller's own."""
+
+    def __init__(
+        self, name: str, capabilities: Capabilities, *, pool: Any = None, connection: Any = None,
+        url: str = "", settings: str = _SETTINGS,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.capabilities = capabilities
+        self.lock = threading.RLock()
+        self._pool = pool
+        self._ibis = connection
+        self._url = url
+        self._settings = settings
+        self._types: dict[tuple[int, int], dt.DataType] = {}
+        self._known: dict[str, tuple[float, Statistics]] = {}
+
+    @property
+    def connection(self) -> Any:
+        """The Ibis connection, opened when first needed."""
+        with self.lock:
+            if self._ibis is None:
+                import ibis
+
+                with _readable():
+                    self._ibis = ibis.connect(self._url)
+            return self._ibis
+
+    @contextmanager
+    def session(self, *, shared: bool = False) -> Iterator[PostgresSession]:
+        """Open a session: a transaction on a connection of the pool, or the caller's connection."""
+        if self._pool is None or shared:
+            session = PostgresSession(self, self.connection.con, adopted=True)
+            try:
+                yield session
+            finally:
+                session.drop_all()
+            return
+        with _readable(), self._pool.connection() as connection:
+            session = PostgresSession(self, connection, adopted=False)
+            session.execute(self._settings)
+            yield session
+            # With what was made in it, but for tables that were asked for.
+            session.drop_all()
+
+    def describe(self, select: str) -> Mapping[str, dt.DataType]:
+        """Return the columns and types of a SELECT, which is parsed and neither planned nor run."""
+        with self._reading() as cursor:
+            try:
+                return dict(self.types_of(cursor, select))
+            except WarehouseError as error:
+                raise self._with_near_names(error) from None
+
+    def types_of(self, cursor: Any, statement: str) -> list[tuple[str, dt.DataType]]:
+        """Return names and types of a statement's columns, from the server's parser."""
+        from ibis.backends.sql.datatypes import PostgresType
+
+        connection = cursor.connection
+        pq = connection.pgconn
+        encoding = connection.info.encoding
+        for result in (
+            pq.prepare(b"", statement.encode(encoding)),
+            pq.describe_prepared(b""),
+        ):
+            if result.error_field(_PRIMARY) is not None:
+                raise WarehouseError(f"PostgreSQL: {_server_message(result, encoding)}")
+        found = [
+            (result.fname(n).decode(encoding), (result.ftype(n), result.fmod(n)))
+            for n in range(result.nfields)
+        ]
+        unknown = sorted({key for _, key in found if key not in self._types})
+        if unknown:
+            oids, mods = zip(*unknown, strict=True)
+            cursor.execute(
+                "SELECT format_type(o, m) FROM unnest($1::oid[], $2::int4[]) "
+                "WITH ORDINALITY AS t(o, m, n) ORDER BY n",
+                [list(oids), list(mods)],
+            )
+            for key, (text,) in zip(unknown, cursor.fetchall(), strict=True):
+                self._types[key] = PostgresType.from_string(text, nullable=True)
+        return [(name, self._types[key]) for name, key in found]
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        """Give a cursor for a short look at the catalog."""
+        with self.session() as session, session._turn() as cursor:
+            yield cursor
+
+    def statistics(self, view: ResolvedView) -> Statistics:
+        """Return what planner and catalog know: rows, distinct keys, indexes, constraints."""
+        kept = self._known.get(view.fingerprint)
+        if kept is not None and time.monotonic() - kept[0] < _REMEMBERED:
+            return kept[1]
+        found = UNKNOWN
+        with suppress(WarehouseError):
+            found = self._look_up(view)
+        self._known[view.fingerprint] = (time.monotonic(), found)
+        return found
+
+    def _look_up(self, view: ResolvedView) -> Statistics:
+        rows = self.estimate_rows(view.rows_sql)
+        place = _table_of(view)
+        if place is None:
+            return Statistics(rows=round_up(rows))
+        table, columns = place
+        keys = [columns.get(key) for key in view.join_keys]
+        event = columns.get(view.event_timestamp or "")
+        with self._reading() as cursor:
+            cursor.execute(_DISTINCT, [table])
+            distinct = dict(cursor.fetchall())
+            cursor.execute(_INDEXES, [table])
+            indexes = cursor.fetchall()
+        counts = [distinct.get(key) for key in keys]
+        known = None
+        if rows is not None and counts and all(count is not None for count in counts):
+            each = [count if count > 0 else -count * rows for count in counts]  # type: ignore[operator]
+            known = min(math.prod(each), rows)
+        return Statistics(
+            rows=round_up(rows),
+            keys=round_up(known),
+            indexed=event is not None
+            and any(
+                set(names[: len(keys)]) == set(keys) and names[len(keys) : len(keys) + 1] == [event]
+                for names, _ in indexes
+            ),
+            unique=any(unique and set(names) <= {*keys, event} for names, unique in indexes),
+        )
+
+    def advice(self, view: ResolvedView) -> list[str]:
+        """Return the statement that makes the index which look-ups of this view would use."""
+        place = _table_of(view)
+        if place is None or view.event_timestamp is None or self._look_up(view).indexed:
+            return []
+        table, columns = place
+        wanted = [*view.join_keys, view.event_timestamp, *filter(None, [view.created_timestamp])]
+        if not all(name in columns for name in wanted):
+            return []
+        names = ", ".join(sql.quoted(columns[name], "postgres") for name in wanted)
+        return [f"CREATE INDEX CONCURRENTLY ON {table} ({names});"]
+
+    def estimate_rows(self, select: str) -> int | None:
+        """Return how many rows PostgreSQL's planner expects of a SELECT."""
+        with suppress(WarehouseError, KeyError, IndexError), self._reading() as cursor:
+            cursor.execute(f"EXPLAIN (FORMAT JSON) {select}")
+            found = cursor.fetchone()[0]
+            plan = json.loads(found) if isinstance(found, str) else found
+            return int(plan[0]["Plan"]["Plan Rows"])
+        return None
+
+    def table_names(self) -> Sequence[str]:
+        """Return the names of the tables and views, for messages."""
+        with self._reading() as cursor:
+            cursor.execute(_TABLES)
+            return [name for (name,) in cursor.fetchall()]
+
+    def _with_near_names(self, error: WarehouseError) -> WarehouseError:
+        text = str(error)
+        if "relation" not in text or "does not exist" not in text:
+            return error
+        wanted = text.split('"')[1]
+        hint = did_you_mean(wanted, self.table_names())
+        return WarehouseError(f"PostgreSQL: there is no table {wanted!r}. {hint}")
+
+    def ping(self) -> None:
+        """Raise WarehouseError unless the database answers."""
+        with self._reading() as cursor:
+            cursor.execute("SELECT 1")
+
+    def close(self) -> None:
+        """Close what this object opened."""
+        if self._pool is not None:
+            self._pool.close()
+            if self._ibis is not None:
+                self._ibis.disconnect()
+
+
+_PRIMARY = ord("M")
+_DISTINCT = """
+SELECT a.attname, s.n_distinct FROM pg_attribute a
+JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname
+WHERE c.oid = to_regclass($1)
+"""
+_INDEXES = """
+SELECT array_agg(a.attname::text ORDER BY k.place), bool_and(i.indisunique)
+FROM pg_index i CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k(number, place)
+LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+WHERE i.indrelid = to_regclass($1) AND i.indisvalid AND i.indpred IS NULL
+  AND k.place <= i.indnkeyatts
+GROUP BY i.indexrelid
+"""
+_TABLES = """
+SELECT CASE WHEN pg_table_is_visible(c.oid) THEN c.relname
+            ELSE n.nspname || '.' || c.relname END
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p')
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%'
+"""
+
+
+def _table_of(view: ResolvedView) -> tuple[str, dict[str, str]] | None:
+    """Return the one table that a view's rows are picked from, and its columns by view column."""
+    tree = sqlglot.parse_one(view.rows_sql, dialect="postgres")
+    source = tree.args.get("from_")
+    if source is None or not isinstance(source.this, exp.Table) or tree.args.get("joins"):
+        return None
+    columns = {
+        item.alias_or_name: item.unalias().name
+        for item in tree.selects
+        if isinstance(item.unalias(), exp.Column)
+    }
+    table = source.this.copy()
+    table.set("alias", None)
+    return table.sql("postgres"), columns
+
+
+def _is_plain(dtype: dt.DataType) -> bool:
+    """Tell whether CSV says all that a value of this type holds."""
+    return bool(
+        dtype.is_integer()
+        or dtype.is_floating()
+        or dtype.is_boolean()
+        or dtype.is_string()
+        or dtype.is_date()
+        or dtype.is_timestamp()
+    )
+
+
+def _copy_in(cursor: Any, quoted: str, table: pa.Table) -> None:
+    """Send Arrow rows by COPY: packed by numpy where that can be, as CSV where it says all."""
+    import ibis
+    import pyarrow.csv as csv
+
+    if table.num_rows == 0:
+        return
+    packed = _packed(table)
+    if packed is not None:
+        with cursor.copy(f"COPY {quoted} FROM STDIN (FORMAT binary)") as copy:
+            copy.write(packed)
+        return
+    schema = ibis.Schema.from_pyarrow(table.schema)
+    if all(_is_plain(dtype) or dtype.is_decimal() for dtype in schema.values()):
+        with cursor.copy(f"COPY {quoted} FROM STDIN (FORMAT csv)") as copy:
+            csv.write_csv(
+                table, _Sink(copy), csv.WriteOptions(include_header=False, quoting_style="all_valid")
+            )
+        return
+    with cursor.copy(f"COPY {quoted} FROM STDIN") as copy:
+        for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            copy.write_row(row)
+
+
+class _Sink(io.RawIOBase):
+    """What pyarrow writes CSV to."""
+
+    def __init__(self, copy: Any) -> None:
+        self._copy = copy
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._copy.write(bytes(data))
+        return len(data)
+
+
+def _packed(table: pa.Table) -> bytes | None:
+    """Return rows in PostgreSQL's binary COPY format; None if a column is not of fixed width."""
+    import numpy as np
+    import pyarrow as pa
+
+    kinds = {pa.int16(): ">i2", pa.int32(): ">i4", pa.int64(): ">i8", pa.float64(): ">f8"}
+    naive = pa.timestamp("us")
+    fields: list[tuple[str, str]] = [("count", ">i2")]
+    for number, column in enumerate(table.columns):
+        kind = ">i8" if column.type == naive else kinds.get(column.type)
+        if kind is None or column.null_count:
+            return None
+        fields += [(f"size_{number}", ">i4"), (f"value_{number}", kind)]
+    rows = np.empty(table.num_rows, dtype=fields)
+    rows["count"] = table.num_columns
+    for number, column in enumerate(table.columns):
+        if column.type == naive:
+            # PostgreSQL counts from 2000 on.
+            column = column.cast(pa.int64())
+            rows[f"value_{number}"] = column.to_numpy() - 946_684_800_000_000
+        else:
+            rows[f"value_{number}"] = column.to_numpy()
+        rows[f"size_{number}"] = rows.dtype[f"value_{number}"].itemsize
+    return b"PGCOPY\n\xff\r\n\0" + bytes(8) + rows.tobytes() + b"\xff\xff"
+
+
+def _copy_out(cursor: Any, statement: str, types: list[tuple[str, dt.DataType]]) -> pa.Table:
+    """Run a SELECT by COPY and read its CSV; NULL is what stands without quotes."""
+    import pyarrow as pa
+    import pyarrow.csv as csv
+
+    buffer = pa.BufferOutputStream()
+    with cursor.copy(f"COPY ({statement}) TO STDOUT (FORMAT csv, FORCE_QUOTE *)") as copy:
+        for data in copy:
+            buffer.write(data)
+    arrow = {name: dtype.to_pyarrow() for name, dtype in types}
+    if not buffer.tell():
+        return pa.table({name: pa.array([], kind) for name, kind in arrow.items()})
+    try:
+        return csv.read_csv(
+            pa.BufferReader(buffer.getvalue()),
+            csv.ReadOptions(column_names=list(arrow)),
+            csv.ParseOptions(newlines_in_values=True),
+            csv.ConvertOptions(
+                column_types=arrow,
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+                true_values=["t"],
+                false_values=["f"],
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise WarehouseError(f"PostgreSQL sent a value that cannot be read: {error}") from None
+
+
+def _rows_to_arrow(rows: list[tuple[Any, ...]], types: list[tuple[str, dt.DataType]]) -> pa.Table:
+    import pyarrow as pa
+
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(types)
+    arrays = {}
+    for (name, dtype), values in zip(types, columns, strict=True):
+        kind = dtype.to_pyarrow()
+        if dtype.is_uuid() or dtype.is_json():
+            kind, values = pa.string(), [_as_text(value) for value in values]
+        try:
+            arrays[name] = pa.array(values, kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise WarehouseError(
+                f"PostgreSQL: column {name!r} holds a value that does not fit {dtype}: {error}; "
+                "cast it, for example to numeric(38, 9)"
+            ) from None
+    return pa.table(arrays)
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, dict | list | bool | float | int) else str(value)
+
+
+class PostgresProvider:
+    """Opens ``postgresql://user:password@host/database`` URLs."""
+
+    def open(
+        self, name: str, settings: config.Warehouse, url: str, folder: Path  # noqa: ARG002
+    ) -> PostgresWarehouse:  # fmt: skip
+        """Connect, and find out what the role may do.
+
+        Raises
+        ------
+        ConfigError
+            The driver is not installed.
+        WarehouseError
+            The server refuses or cannot be reached.
+        """
+        psycopg, pool = _drivers()
+        options = {"application_name": "virtualfs", "connect_timeout": 10}
+        given = psycopg.conninfo.conninfo_to_dict(url)
+        options = {key: value for key, value in options.items() if key not in given}
+        statements = [_SETTINGS]
+        if settings.statement_timeout is not None:
+            statements.append(f"SET LOCAL statement_timeout = '{settings.statement_timeout}'")
+        with _readable(), psycopg.connect(url, **options) as connection:
+            may_write = _may_make_tables(connection)
+
+        def configure(connection: Any) -> None:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.prepare_threshold = None  # a pooler may answer from another server process
+            connection.read_only = None if may_write else True
+
+        opened = pool.ConnectionPool(
+            url, kwargs=options, min_size=0, max_size=_CONNECTIONS, timeout=30,
+            configure=configure, check=pool.ConnectionPool.check_connection, open=True,
+            name=f"virtualfs {name}",
+        )  # fmt: skip
+        return PostgresWarehouse(
+            name,
+            replace(CAPABILITIES, temporary_tables=may_write),
+            pool=opened,
+            url=url,
+            settings="; ".join(statements),
+        )
+
+    def adopt(self, name: str, connection: Any) -> PostgresWarehouse:
+        """Use the caller's Ibis connection as it is."""
+        with _readable():
+            may_write = _may_make_tables(connection.con)
+        capabilities = replace(CAPABILITIES, temporary_tables=may_write)
+        return PostgresWarehouse(name, capabilities, connection=connection)
+
+
+def _may_make_tables(connection: Any) -> bool:
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT has_database_privilege(current_database(), 'TEMP') "
+            "AND NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'"
+        )
+        return bool(cursor.fetchone()[0])
+
+
+def _drivers() -> tuple[Any, Any]:
+    try:
+        import psycopg
+        import psycopg_pool
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "PostgreSQL needs psycopg; pip install 'virtualfs[postgres]'"
+        ) from None
+    return psycopg, psycopg_pool
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turn psycopg's errors into ours, with what to do next."""
+    import psycopg
+    import psycopg_pool
+
+    try:
+        yield
+    except psycopg.errors.QueryCanceled as error:
+        raise WarehouseError(
+            f"PostgreSQL: {_first_line(error)}. A longer statement_timeout in the warehouse's "
+            "section, or a smaller spine, lets it finish"
+        ) from None
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        raise WarehouseError(
+            f"PostgreSQL: {_first_line(error)}; this role, session or replica may only read"
+        ) from None
+    except psycopg_pool.PoolTimeout as error:
+        raise WarehouseError(
+            f"PostgreSQL: no connection came free in time, or none could be made: {error}"
+        ) from None
+    except psycopg.Error as error:
+        raise WarehouseError(f"PostgreSQL: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return without_secrets(lines[0] if lines else type(error).__name__)
+
+
+def _server_message(result: Any, encoding: str) -> str:
+    parts = [result.error_field(ord(code)) for code in "MDH"]
+    return without_secrets(". ".join(part.decode(encoding) for part in parts if part))
+
+
+PROVIDER = PostgresProvider()

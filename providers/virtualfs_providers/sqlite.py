@@ -1,0 +1,325 @@
+"""SQLite, in a file or in memory.
+
+SQLite keeps times as text, in several spellings that do not compare, so instants are integers of
+microseconds here, read from the text whatever its spelling. It knows no time zones but offsets.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from virtualfs import config
+from virtualfs.capabilities import (
+    UNKNOWN,
+    Capabilities,
+    Statistics,
+    literal_micros,
+    shift_micros,
+)
+from virtualfs.compiler import sql
+from virtualfs.compiler.plan import ResolvedView
+from virtualfs.errors import WarehouseError, did_you_mean, without_secrets
+
+if TYPE_CHECKING:
+    import ibis.expr.datatypes as dt
+    import ibis.expr.types as ir
+    import pyarrow as pa
+
+__all__ = ["CAPABILITIES", "PROVIDER"]
+
+
+def instant(value: ir.Value, timezone: str, rounding: Literal["up", "down"]) -> ir.Value:  # noqa: ARG001
+    """Read a time, kept as text, as microseconds since 1970 in UTC.
+
+    The text is a date, or a date and a time behind a space or T, perhaps with a fraction, perhaps
+    with an offset. SQLite's own functions round to milliseconds, so the fraction is read apart.
+    """
+    import ibis
+
+    substr = sql.builtin("substr", ("string", "int64", "int64"), "string")
+    tail = sql.builtin("substr", ("string", "int64"), "string")
+    seconds_of = sql.builtin("strftime", ("string", "string"), "string")
+    text = sql.builtin("trim", (sql.type_text(value),), "string")(value)
+    has_offset = (substr(text, -3, 1) == ":") & substr(text, -6, 1).isin(["+", "-"])
+    offset = ibis.cases((has_offset, tail(text, -6)), (tail(text, -1) == "Z", "Z"), else_="")
+    whole = seconds_of("%s", substr(text, 1, 19) + offset).cast("int64")
+    fraction = ("0" + tail(text, 20)).cast("float64") * 1_000_000
+    nearly = 0.9999 if rounding == "up" else 0.0001
+    micros = (substr(text, 20, 1) == ".").ifelse((fraction + nearly).cast("int64"), 0)
+    return whole * 1_000_000 + micros
+
+
+def row_hash(values: Sequence[ir.Value]) -> ir.Value:
+    """Write the row as one text; SQLite has no hash, and text orders as well."""
+    written = [
+        sql.builtin("quote", (sql.type_text(value),), "string")(value) for value in values
+    ]
+    row = written[0]
+    for value in written[1:]:
+        row = row + "," + value
+    return row
+
+
+CAPABILITIES = Capabilities(
+    engine="SQLite",
+    dialect="sqlite",
+    instant=instant,
+    row_hash=row_hash,
+    instant_type="int64",
+    literal_instant=literal_micros,
+    shift=shift_micros,
+    time_zones=False,
+    materialized=True,
+)
+
+
+class SQLiteSession:
+    """Statements on the one connection, each under its lock."""
+
+    def __init__(self, connection: Any, lock: threading.RLock) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._tables: set[str] = set()
+
+    def load(self, name: str, table: pa.Table) -> None:
+        """Copy Arrow rows into a temporary table, in one prepared statement."""
+        import ibis
+        from ibis.backends.sql.datatypes import SQLiteType
+
+        schema = ibis.Schema.from_pyarrow(table.schema)
+        columns = ", ".join(
+            f"{sql.quoted(column, 'sqlite')} {SQLiteType.from_ibis(dtype).sql('sqlite')}"
+            for column, dtype in schema.items()
+        )
+        quoted = sql.quoted(name, "sqlite")
+        marks = ", ".join("?" * table.num_columns)
+        values = [_written(column.to_pylist()) for column in table.columns]
+        self._tables.add(name)
+        with self._lock, _readable():
+            self._connection.execute(f"CREATE TEMPORARY TABLE {quoted} ({columns})")
+            self._connection.executemany(
+                f"INSERT INTO temp.{quoted} VALUES ({marks})", zip(*values, strict=True)
+            )
+
+    def keep(self, name: str, select: str) -> None:
+        """Evaluate a SELECT once, into a temporary table."""
+        self._tables.add(name)
+        self.execute(f"CREATE TEMPORARY TABLE {sql.quoted(name, 'sqlite')} AS {select}")
+
+    def drop(self, name: str) -> None:
+        """Drop a temporary table, if it stands."""
+        self.execute(f"DROP TABLE IF EXISTS temp.{sql.quoted(name, 'sqlite')}")
+        self._tables.discard(name)
+
+    def drop_all(self) -> None:
+        """Drop what this session made."""
+        with suppress(WarehouseError):
+            for name in tuple(self._tables):
+                self.drop(name)
+
+    def execute(self, statement: str) -> None:
+        """Run a statement that returns nothing."""
+        with self._lock, _readable():
+            self._connection.execute(statement)
+
+    def query(self, statement: str, schema: Mapping[str, str]) -> pa.Table:
+        """Run a SELECT and return all of its rows, typed as the compiler expects."""
+        with self._lock, _readable():
+            rows = self._connection.execute(statement).fetchall()
+        return _to_arrow(rows, schema)
+
+    def stream(
+        self, statement: str, schema: Mapping[str, str], rows: int  # noqa: ARG002
+    ) -> Iterator[pa.Table]:  # fmt: skip
+        """Run a SELECT and return its rows at once: there are always temporary tables here."""
+        yield self.query(statement, schema)
+
+    def explain(self, statement: str) -> str:
+        """Return SQLite's plan of a SELECT, without running it."""
+        with self._lock, _readable():
+            rows = self._connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+        return "\n".join(str(row[3]) for row in rows)
+
+
+class SQLiteWarehouse:
+    """One open SQLite database."""
+
+    capabilities = CAPABILITIES
+
+    def __init__(self, name: str, connection: Any, *, owned: bool) -> None:
+        self.name = name
+        self._connection = connection
+        self._owned = owned
+        self._lock = threading.RLock()
+        # A handler in Python is where Ctrl-C is noticed while a statement runs.
+        connection.con.set_progress_handler(lambda: 0, 100_000)
+
+    @property
+    def connection(self) -> Any:
+        """The Ibis connection."""
+        return self._connection
+
+    @contextmanager
+    def session(self, *, shared: bool = False) -> Iterator[SQLiteSession]:  # noqa: ARG002
+        """Open a session; every session shares the connection, and its tables have own names."""
+        session = SQLiteSession(self._connection.con, self._lock)
+        try:
+            yield session
+        finally:
+            session.drop_all()
+
+    def describe(self, select: str) -> Mapping[str, dt.DataType]:
+        """Return the columns and types of a SELECT: as declared, else as its first row's."""
+        from ibis.common.exceptions import IbisError
+
+        try:
+            with self._lock, _readable(self.table_names):
+                schema = self._connection._get_schema_using_query(select)
+        except IbisError as error:
+            raise WarehouseError(
+                f"SQLite: {error}; SQLite does not say the type of an expression over an empty "
+                "table: load a row, or write CAST(... AS ...)"
+            ) from None
+        return {name: dtype.copy(nullable=True) for name, dtype in schema.items()}
+
+    def statistics(self, view: ResolvedView) -> Statistics:  # noqa: ARG002
+        """Return nothing: the sweep is chosen whatever SQLite knows."""
+        return UNKNOWN
+
+    def estimate_rows(self, select: str) -> int | None:  # noqa: ARG002
+        """Return None: SQLite's planner says no numbers."""
+        return None
+
+    def advice(self, view: ResolvedView) -> list[str]:  # noqa: ARG002
+        """Return nothing: a sweep uses no index."""
+        return []
+
+    def table_names(self) -> Sequence[str]:
+        """Return the names of the tables and views, for messages."""
+        with self._lock:
+            rows = self._connection.con.execute(
+                "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+            ).fetchall()
+        return [name for (name,) in rows]
+
+    def ping(self) -> None:
+        """Raise WarehouseError unless the database answers."""
+        with self.session() as session:
+            session.query("SELECT 1 AS one", {"one": "int64"})
+
+    def close(self) -> None:
+        """Close the database if this object opened it."""
+        if self._owned:
+            self._connection.disconnect()
+
+
+def _written(values: list[Any]) -> list[Any]:
+    """Return values as SQLite keeps them: times as text, decimals as text."""
+    return [
+        value.isoformat(" ")
+        if isinstance(value, datetime)
+        else str(value)
+        if isinstance(value, date | Decimal | timedelta)
+        else value
+        for value in values
+    ]
+
+
+def _to_arrow(rows: list[tuple[Any, ...]], schema: Mapping[str, str]) -> pa.Table:
+    import ibis
+    import pyarrow as pa
+
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+    arrays = []
+    for (name, text), values in zip(schema.items(), columns, strict=True):
+        dtype = ibis.dtype(text)
+        read = _reader(dtype)
+        try:
+            read_values = [None if value is None else read(value) for value in values]
+            arrays.append(pa.array(read_values, dtype.to_pyarrow()))
+        except (ValueError, TypeError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise WarehouseError(
+                f"SQLite: column {name!r} holds a value that is no {text}: {error}. SQLite keeps "
+                "any value in any column; cast it in the feature's expr="
+            ) from None
+    return pa.table(arrays, names=list(schema))
+
+
+def _reader(dtype: dt.DataType) -> Any:
+    if dtype.is_boolean():
+        return bool
+    if dtype.is_timestamp():
+        return datetime.fromisoformat
+    if dtype.is_date():
+        return lambda value: date.fromisoformat(value[:10])
+    if dtype.is_decimal():
+        return lambda value: Decimal(str(value))
+    if dtype.is_floating():
+        return float
+    return lambda value: value
+
+
+class SQLiteProvider:
+    """Opens ``sqlite://path`` URLs; ``sqlite://`` alone is a database in memory."""
+
+    def open(
+        self, name: str, settings: config.Warehouse, url: str, folder: Path  # noqa: ARG002
+    ) -> SQLiteWarehouse:  # fmt: skip
+        """Open a database file (read-only unless the settings say otherwise) or one in memory.
+
+        Raises
+        ------
+        WarehouseError
+            The file does not exist or is no database.
+        """
+        import sqlite3
+
+        import ibis
+
+        path = url.removeprefix("sqlite://").split("?")[0]
+        in_memory = path in ("", "/", ":memory:")
+        if not in_memory and settings.read_only and not Path(path).exists():
+            raise WarehouseError(
+                f"warehouse {name!r}: there is no SQLite file {path}; check url in virtualfs.toml"
+            )
+        place = ":memory:"
+        if not in_memory:
+            mode = "ro" if settings.read_only else "rwc"
+            place = f"{Path(path).resolve().as_uri()}?mode={mode}"
+        with _readable():
+            opened = sqlite3.connect(
+                place, uri=True, check_same_thread=False, isolation_level=None
+            )
+            opened.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+            connection = ibis.sqlite.from_connection(opened)
+        return SQLiteWarehouse(name, connection, owned=True)
+
+    def adopt(self, name: str, connection: Any) -> SQLiteWarehouse:
+        """Use the caller's Ibis connection as it is."""
+        return SQLiteWarehouse(name, connection, owned=False)
+
+
+@contextmanager
+def _readable(table_names: Any = None) -> Iterator[None]:
+    """Turn SQLite's errors into ours, with what to do next."""
+    import sqlite3
+
+    try:
+        yield
+    except sqlite3.Error as error:
+        text = without_secrets(str(error))
+        if text == "interrupted":
+            raise KeyboardInterrupt from None
+        if table_names is not None and text.startswith("no such table: "):
+            wanted = text.removeprefix("no such table: ")
+            text = f"there is no table {wanted!r}. {did_you_mean(wanted, table_names())}"
+        raise WarehouseError(f"SQLite: {text}") from error
+
+
+PROVIDER = SQLiteProvider()
