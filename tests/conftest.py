@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from virtualfs import Config, FeatureStore
+pytest.register_assert_rewrite("virtualfs.testing")  # before anything imports it
+
+from virtualfs import Config, FeatureStore  # noqa: E402
 
 # The suite tries the same cases each time; `make soak` tries new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

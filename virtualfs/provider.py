@@ -58,9 +58,7 @@ class Session(Protocol):
     def explain(self, statement: str) -> str:
         """Return the engine's own plan of a SELECT, without running it."""
 
-    def stream(
-        self, statement: str, schema: Mapping[str, str], rows: int
-    ) -> Iterator[pa.Table]:
+    def stream(self, statement: str, schema: Mapping[str, str], rows: int) -> Iterator[pa.Table]:
         """Run a SELECT and return its rows in pieces, the first even if it is empty.
 
         Called only where there are no temporary tables to cut the work by.

@@ -545,7 +545,7 @@ def _copy_out(cursor: Any, statement: str, types: list[tuple[str, dt.DataType]])
         return csv.read_csv(
             pa.BufferReader(buffer.getvalue()),
             csv.ReadOptions(column_names=list(arrow)),
-            csv.ParseOptions(newlines_in_values=True),
+            csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
             csv.ConvertOptions(
                 column_types=arrow,
                 null_values=[""],

@@ -98,6 +98,10 @@ def _repeated(timezone: str) -> timedelta | None:
 
 def row_hash(values: Sequence[ir.Value]) -> ir.Value:
     """Hash columns with Spark's 64-bit hash."""
+    import ibis
+
+    with suppress(ImportError):
+        ibis.pyspark  # noqa: B018 - its compiler reads options that loading the backend makes
     types = tuple(sql.type_text(value) for value in values)
     return sql.builtin("xxhash64", types, "int64")(*values)
 

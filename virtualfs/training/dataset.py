@@ -306,8 +306,9 @@ class TrainingDataset:
     def to_pyarrow_batches(self, rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
         """Run and return the rows as a stream of batches of at most `rows` rows.
 
-        The work is done piece by piece, so a result larger than memory needs little of it; the
-        session stays open until the stream has been read or closed.
+        The work is done piece by piece, so a result larger than memory needs little of it. The
+        session in the warehouse stays open until the reader is read to its end or let go of
+        (``del``; closing a reader does not reach Python).
         """
         import pyarrow as pa
 

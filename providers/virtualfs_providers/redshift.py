@@ -1,0 +1,43 @@
+"""Amazon Redshift: PostgreSQL's times, functions of its own. Compiled in the suite; not run there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from virtualfs_providers import postgres
+from virtualfs_providers.cloud import CloudProvider
+
+from virtualfs.capabilities import Capabilities
+from virtualfs.compiler import sql
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+__all__ = ["CAPABILITIES", "PROVIDER"]
+
+
+def row_hash(values: Sequence[ir.Value]) -> ir.Value:
+    """Hash columns one after the other with FNV, each seeded by the one before; NULL gives 0."""
+    first, *rest = values
+    hashed = sql.builtin("fnv_hash", (sql.type_text(first),), "int64")(first)
+    for value in rest:
+        hashed = sql.builtin("fnv_hash", (sql.type_text(value), "int64"), "int64")(value, hashed)
+    return hashed
+
+
+def _connect(url: str) -> Any:
+    import ibis
+
+    return ibis.connect(url.replace("redshift://", "postgresql://", 1))
+
+
+CAPABILITIES = Capabilities(
+    engine="Redshift",
+    dialect="redshift",
+    compiler="postgres",
+    instant=postgres.instant,
+    row_hash=row_hash,
+    max_identifier=127,
+)
+PROVIDER = CloudProvider("postgres", "redshift", CAPABILITIES, connect=_connect)

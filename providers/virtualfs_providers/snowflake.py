@@ -1,0 +1,53 @@
+"""Snowflake. Compiled and parsed in the suite, and run there on an emulator; not run on Snowflake."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from virtualfs_providers.cloud import CloudProvider
+
+from virtualfs.capabilities import Capabilities, literal_micros, shift_micros
+from virtualfs.compiler import sql
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+__all__ = ["CAPABILITIES", "PROVIDER"]
+
+
+def instant(value: ir.Value, timezone: str, rounding: Literal["up", "down"]) -> ir.Value:
+    """Write a time column as microseconds since 1970 in UTC; Snowflake keeps nanoseconds."""
+    kind = value.type()
+    if kind.is_date():
+        value = value.cast("timestamp(6)")
+    if timezone != "UTC" and not (kind.is_timestamp() and kind.timezone is not None):
+        convert = sql.builtin(
+            "convert_timezone", ("string", "string", sql.type_text(value)), "timestamp(9)"
+        )
+        value = convert(timezone, "UTC", value)
+    nanos = sql.builtin("date_part", ("string", sql.type_text(value)), "int64")(
+        "epoch_nanosecond", value
+    )
+    micros = nanos / 1000
+    return (micros.ceil() if rounding == "up" else micros.floor()).cast("int64")
+
+
+def row_hash(values: Sequence[ir.Value]) -> ir.Value:
+    """Hash columns with Snowflake's 64-bit hash."""
+    types = tuple(sql.type_text(value) for value in values)
+    return sql.builtin("hash", types, "int64")(*values)
+
+
+CAPABILITIES = Capabilities(
+    engine="Snowflake",
+    dialect="snowflake",
+    instant=instant,
+    row_hash=row_hash,
+    instant_type="int64",
+    literal_instant=literal_micros,
+    shift=shift_micros,
+    replace_table=True,
+    max_identifier=255,
+)
+PROVIDER = CloudProvider("snowflake", "snowflake", CAPABILITIES)

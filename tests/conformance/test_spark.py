@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import shutil
+from typing import ClassVar
+
+import pytest
+
+from virtualfs.testing.conformance import WarehouseConformance
+
+pytestmark = [
+    pytest.mark.skipif(
+        shutil.which("java") is None, reason="Spark needs Java 17, and this machine has none"
+    ),
+    # PySpark leaves the sockets that it reads results from to the garbage collector.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
+
+
+class TestSpark(WarehouseConformance):
+    seeds: ClassVar[range] = range(4)
+
+    @pytest.fixture
+    def house(self, spark_house):
+        return spark_house
