@@ -164,7 +164,6 @@ def feast_run(folder: Path, size: Size, spine: Any) -> Callable[[], Any]:
 
 
 def measure(side: str, folder: Path, size: Size, *, parquet: bool) -> dict[str, Any]:
-    import duckdb
     import pandas as pd
     import pyarrow.compute as pc
 
@@ -173,7 +172,6 @@ def measure(side: str, folder: Path, size: Size, *, parquet: bool) -> dict[str, 
         run = feast_run(folder, size, spine)
     else:
         run = virtualfs_run(folder, size, spine, parquet=parquet)
-    before = peak_megabytes()
     times = []
     for _ in range(size.rounds + (size.rounds > 1)):
         table = None  # the last answer is not kept beside the next
@@ -183,9 +181,7 @@ def measure(side: str, folder: Path, size: Size, *, parquet: bool) -> dict[str, 
     peak = peak_megabytes()
     values = [table[name] for name in table.column_names if "__f" in name]
     return {
-        "duckdb": duckdb.__version__,
         "seconds": statistics.median(times[-size.rounds :]),
-        "before": before,
         "megabytes": peak,
         "rows": table.num_rows,
         "columns": len(values),
@@ -198,6 +194,11 @@ def peak_megabytes() -> float:
     """Return this process's peak resident set, which counts in bytes on macOS alone."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def cores() -> int:
+    """Return how many cores this process may use, and so its children."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def offer_to_end_first() -> None:
@@ -239,9 +240,17 @@ def ask(python: Path | str, side: str, folder: Path, size: Size, *options: str) 
         name = signal.Signals(-done.returncode).name
         return {"failed": f"ended by {name}" + " (out of memory?)" * (name == "SIGKILL")}
     if done.returncode:
-        return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1][:200]}
+        return {"failed": f"exit code {done.returncode}: {done.stderr.strip()[-200:]}"}
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer
+
+
+def versions(python: Path | str, package: str) -> str:
+    """Return a side's version and its DuckDB's."""
+    code = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+    command = [python, "-c", code, package, "duckdb"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return f"{found[0]} with DuckDB {found[1]}"
 
 
 def compare(size: Size, python: Path, options: list[str]) -> list[str]:
@@ -294,11 +303,15 @@ def arguments() -> argparse.Namespace:
 def be_side(given: argparse.Namespace) -> None:
     offer_to_end_first()
     folder, size = Path(given.folder), Size(*map(int, given.size.split(",")))
-    if given.side == "data":
-        make_data(folder, size)
-        print("{}")
-    else:
-        print(json.dumps(measure(given.side, folder, size, parquet=given.parquet)))
+    answer: dict[str, Any] = {}
+    try:
+        if given.side == "data":
+            make_data(folder, size)
+        else:
+            answer = measure(given.side, folder, size, parquet=given.parquet)
+    except Exception as error:  # noqa: BLE001 - the table says why a side failed, and goes on
+        answer["failed"] = f"{type(error).__name__}: {error}".partition("\n")[0]
+    print(json.dumps(answer))
 
 
 def main() -> None:
@@ -309,7 +322,8 @@ def main() -> None:
     python = feast_python(given.env)
     large = given.large if given.large is not None else not given.quick
     sizes = SMALL + MIDDLE * (not given.quick) + LARGE * large
-    print("seconds and peak MB; ratios are Feast / VirtualFS")
+    print(f"VirtualFS {versions(sys.executable, 'virtualfs')}; Feast {versions(python, 'feast')}")
+    print(f"{cores()} cores; ratios are Feast / VirtualFS")
     heads = ["spine", "rows", "views", "VirtualFS s", "Feast s", "ratio"]
     print(line([*heads, "VirtualFS MB", "Feast MB", "ratio"]))
     for size in sizes:

@@ -14,10 +14,16 @@ pytest.register_assert_rewrite("virtualfs.testing")  # before anything imports i
 
 from virtualfs import Config, FeatureStore  # noqa: E402
 
+pytest_plugins = ["tests.warehouses"]
+
 # The suite tries the same cases each time; `make soak` tries new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("soak", deadline=None)
 settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-snapshots", action="store_true", help="Write tests/snapshots anew.")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from virtualfs.compiler import sql
 from virtualfs.compiler.instant import as_of as view_as_of
-from virtualfs.compiler.plan import LateData, plan_features
+from virtualfs.compiler.plan import LateData, ResolvedView, plan_features
 from virtualfs.config import Config, Warehouse, find_config, load_config
 from virtualfs.definitions.entity import Entity
 from virtualfs.definitions.feature_view import FeatureView
@@ -28,6 +28,7 @@ from virtualfs.errors import (
     UnsupportedByWarehouseError,
     did_you_mean,
 )
+from virtualfs.monitoring.check import CheckReport, check_views
 from virtualfs.provider import OnlineStore, load_provider
 from virtualfs.provider import Warehouse as OpenWarehouse
 from virtualfs.registry.diff import Plan, Revision, make_plan
@@ -407,18 +408,43 @@ class FeatureStore:
             None gives every source row: keys, times, features. An instant gives one row per key,
             as the features were then.
         """
-        state = self.state()
-        if isinstance(view, str):
-            resolved = self._resolver.view(view, state)
-        else:
-            (selection,) = self._resolver.selections([view], state)
-            resolved = selection.view
+        resolved = self._view(view, self.state())
         warehouse = self.warehouse(resolved.warehouse)
         rows = warehouse.connection.sql(resolved.rows_sql, schema=resolved.columns)
         if as_of is None:
             return rows
         instant = _utc(as_of).replace(tzinfo=None)
         return view_as_of(rows, resolved, instant, warehouse.capabilities)
+
+    # -- what is watched
+
+    def check(self, views: Sequence[Any] | None = None) -> CheckReport:
+        """Look for data that breaks what views assume of it, inside the warehouse.
+
+        Parameters
+        ----------
+        views
+            Names of applied views, or views; all applied ones when None.
+
+        Returns
+        -------
+        CheckReport
+            True when something was found: NULL keys or times, times after now, rows that nothing
+            tells apart, SCD2 rows that overlap; with counts and samples, and missing indexes.
+        """
+        state = self.state()
+        if views is None:
+            views = list(state.of_kind("feature_view"))
+        resolved = [self._view(view, state) for view in views]
+        return check_views(
+            [(view, self.warehouse(view.warehouse)) for view in resolved], self.now()
+        )
+
+    def _view(self, view: Any, state: State) -> ResolvedView:
+        if isinstance(view, str):
+            return self._resolver.view(view, state)
+        (selection,) = self._resolver.selections([view], state)
+        return selection.view
 
     # -- what it stands on
 

@@ -91,7 +91,7 @@ def _some_key(snapshot: Snapshot, view: ResolvedView) -> tuple[Any, ...] | None:
     for column in columns:
         query = query.where(exp.Not(this=exp.Is(this=column.copy(), expression=exp.Null())))
     with warehouse.session() as session:
-        found = session.query(query.sql(dialect=dialect)).to_pylist()
+        found = session.query(query.sql(dialect=dialect), view.join_keys).to_pylist()
     return tuple(found[0].values()) if found else None
 
 

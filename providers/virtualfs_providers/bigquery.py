@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from virtualfs_providers.cloud import CloudProvider
-
 from virtualfs.capabilities import Capabilities, literal_micros, shift_micros
 from virtualfs.compiler import sql
+from virtualfs_providers.cloud import CloudProvider
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

@@ -54,7 +54,9 @@ def instant(value: ir.Value, timezone: str, rounding: Literal["up", "down"]) -> 
         value = value.cast("timestamp(6)")
     if timezone == "UTC":
         return value
-    zoned = sql.builtin("timezone", ("string", "timestamp(6)"), "timestamp('UTC', 6)")(timezone, value)
+    zoned = sql.builtin("timezone", ("string", "timestamp(6)"), "timestamp('UTC', 6)")(
+        timezone, value
+    )
     return _without_zone(zoned)
 
 
@@ -232,6 +234,10 @@ class DuckDBWarehouse:
         with suppress(WarehouseError), self._lock, _readable():
             return self._connection.con.execute(statement).fetchone()
         return None
+
+    def advice(self, view: ResolvedView) -> list[str]:  # noqa: ARG002
+        """Return nothing: DuckDB's joins use no indexes."""
+        return []
 
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT without running it."""

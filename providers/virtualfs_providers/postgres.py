@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -210,9 +210,8 @@ class PostgresSession:
         """Run a SELECT and return its rows in pieces, through a cursor on the server."""
         import psycopg
 
-        with _readable():
-            with psycopg.RawCursor(self._connection) as probe:
-                types = self._warehouse.types_of(probe, statement)
+        with self._turn() as probe:
+            types = self._warehouse.types_of(probe, statement)
             with psycopg.RawServerCursor(self._connection, "virtualfs_stream") as cursor:
                 cursor.format = _BINARY
                 cursor.execute(statement, self._arrays or None)
@@ -228,7 +227,7 @@ class PostgresSession:
             return "\n".join(line for (line,) in cursor.fetchall())
 
 
-_BINARY = 1
+_BINARY: Any = 1
 _SETTINGS = "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'"
 
 
@@ -349,10 +348,10 @@ class PostgresWarehouse:
             distinct = dict(cursor.fetchall())
             cursor.execute(_INDEXES, [table])
             indexes = cursor.fetchall()
-        counts = [distinct.get(key) for key in keys]
+        counts: list[float] = [distinct[key] for key in keys if key in distinct]
         known = None
-        if rows is not None and counts and all(count is not None for count in counts):
-            each = [count if count > 0 else -count * rows for count in counts]  # type: ignore[operator]
+        if rows is not None and counts and len(counts) == len(keys):
+            each = [count if count > 0 else -count * rows for count in counts]
             known = min(math.prod(each), rows)
         return Statistics(
             rows=round_up(rows),
@@ -439,7 +438,7 @@ WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p')
 
 def _table_of(view: ResolvedView) -> tuple[str, dict[str, str]] | None:
     """Return the one table that a view's rows are picked from, and its columns by view column."""
-    tree = sqlglot.parse_one(view.rows_sql, dialect="postgres")
+    tree: Any = sqlglot.parse_one(view.rows_sql, dialect="postgres")
     source = tree.args.get("from_")
     if source is None or not isinstance(source.this, exp.Table) or tree.args.get("joins"):
         return None
@@ -481,7 +480,9 @@ def _copy_in(cursor: Any, quoted: str, table: pa.Table) -> None:
     if all(_is_plain(dtype) or dtype.is_decimal() for dtype in schema.values()):
         with cursor.copy(f"COPY {quoted} FROM STDIN (FORMAT csv)") as copy:
             csv.write_csv(
-                table, _Sink(copy), csv.WriteOptions(include_header=False, quoting_style="all_valid")
+                table,
+                _Sink(copy),
+                csv.WriteOptions(include_header=False, quoting_style="all_valid"),
             )
         return
     with cursor.copy(f"COPY {quoted} FROM STDIN") as copy:
@@ -562,7 +563,7 @@ def _copy_out(cursor: Any, statement: str, types: list[tuple[str, dt.DataType]])
 def _rows_to_arrow(rows: list[tuple[Any, ...]], types: list[tuple[str, dt.DataType]]) -> pa.Table:
     import pyarrow as pa
 
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(types)
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(types)
     arrays = {}
     for (name, dtype), values in zip(types, columns, strict=True):
         kind = dtype.to_pyarrow()
@@ -649,9 +650,7 @@ def _drivers() -> tuple[Any, Any]:
         import psycopg
         import psycopg_pool
     except ModuleNotFoundError:
-        raise ConfigError(
-            "PostgreSQL needs psycopg; pip install 'virtualfs[postgres]'"
-        ) from None
+        raise ConfigError("PostgreSQL needs psycopg; pip install 'virtualfs[postgres]'") from None
     return psycopg, psycopg_pool
 
 

@@ -1,15 +1,14 @@
-"""Amazon Redshift: PostgreSQL's times, functions of its own. Compiled in the suite; not run there."""
+"""Amazon Redshift: PostgreSQL's times, functions of its own. Compiled in the suite, not run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from virtualfs_providers import postgres
-from virtualfs_providers.cloud import CloudProvider
-
 from virtualfs.capabilities import Capabilities
 from virtualfs.compiler import sql
+from virtualfs_providers import postgres
+from virtualfs_providers.cloud import CloudProvider
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

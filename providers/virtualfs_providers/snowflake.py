@@ -1,14 +1,13 @@
-"""Snowflake. Compiled and parsed in the suite, and run there on an emulator; not run on Snowflake."""
+"""Snowflake. Run in the suite on an emulator alone, never on Snowflake itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from virtualfs_providers.cloud import CloudProvider
-
 from virtualfs.capabilities import Capabilities, literal_micros, shift_micros
 from virtualfs.compiler import sql
+from virtualfs_providers.cloud import CloudProvider
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir

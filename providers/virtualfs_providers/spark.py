@@ -47,7 +47,8 @@ def instant(value: ir.Value, timezone: str, rounding: Literal["up", "down"]) -> 
     """Write a time column as microseconds since 1970 in UTC; Spark has nothing finer.
 
     A naive time is read as text with its zone behind it, because every other way reads it in the
-    session's zone. Spark reads a wall time that occurs twice as the earlier, VirtualFS as the later.
+    session's zone. Of a wall time that occurs twice Spark reads the earlier instant, VirtualFS the
+    later.
     """
     kind = value.type()
     micros = sql.builtin("unix_micros", (_UTC,), "int64")
@@ -107,7 +108,7 @@ def row_hash(values: Sequence[ir.Value]) -> ir.Value:
 
 
 def row_number() -> ir.Value:
-    """Number the rows of an ordered query by the ids that Spark gives them partition by partition."""
+    """Count the rows of an ordered query by the ids that Spark gives them in that order."""
     import ibis
 
     place = sql.builtin("monotonically_increasing_id", (), "int64")()
@@ -136,9 +137,13 @@ class SparkSession:
 
     def load(self, name: str, table: pa.Table) -> None:
         """Hand Arrow rows to Spark as they are, as a temporary view."""
+        from pyspark.sql.pandas.types import from_arrow_schema
+
         self._tables.add(name)
         with _readable():
-            self._session.createDataFrame(table).createOrReplaceTempView(name)
+            # Said outright, because Spark takes naive times for ones of the session's zone.
+            schema = from_arrow_schema(table.schema, prefer_timestamp_ntz=True)
+            self._session.createDataFrame(table, schema).createOrReplaceTempView(name)
 
     def keep(self, name: str, select: str) -> None:
         """Evaluate a SELECT once, into a cached temporary view."""
@@ -221,7 +226,7 @@ class SparkWarehouse:
         return Statistics(rows=round_up(self.estimate_rows(view.rows_sql)))
 
     def estimate_rows(self, select: str) -> int | None:
-        """Return how many rows Spark's optimizer expects of a SELECT; tables that are analysed say."""
+        """Return how many rows Spark's optimizer expects; it knows where tables are analysed."""
         with suppress(WarehouseError, AttributeError), _readable():
             plan = self._session.sql(select)._jdf.queryExecution().optimizedPlan()
             count = plan.stats().rowCount()
@@ -235,7 +240,7 @@ class SparkWarehouse:
     def table_names(self) -> Sequence[str]:
         """Return the names of the tables and views, for messages."""
         with _readable():
-            return [table.name for table in self._session.catalog.listTables()]
+            return [row.tableName for row in self._session.sql("SHOW TABLES").collect()]
 
     def ping(self) -> None:
         """Raise WarehouseError unless the session answers."""

@@ -57,9 +57,7 @@ def instant(value: ir.Value, timezone: str, rounding: Literal["up", "down"]) -> 
 
 def row_hash(values: Sequence[ir.Value]) -> ir.Value:
     """Write the row as one text; SQLite has no hash, and text orders as well."""
-    written = [
-        sql.builtin("quote", (sql.type_text(value),), "string")(value) for value in values
-    ]
+    written = [sql.builtin("quote", (sql.type_text(value),), "string")(value) for value in values]
     row = written[0]
     for value in written[1:]:
         row = row + "," + value
@@ -293,9 +291,7 @@ class SQLiteProvider:
             mode = "ro" if settings.read_only else "rwc"
             place = f"{Path(path).resolve().as_uri()}?mode={mode}"
         with _readable():
-            opened = sqlite3.connect(
-                place, uri=True, check_same_thread=False, isolation_level=None
-            )
+            opened = sqlite3.connect(place, uri=True, check_same_thread=False, isolation_level=None)
             opened.execute("SELECT 1 FROM sqlite_master LIMIT 1")
             connection = ibis.sqlite.from_connection(opened)
         return SQLiteWarehouse(name, connection, owned=True)

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Literal
 
-from virtualfs_providers.cloud import CloudProvider
-
 from virtualfs.capabilities import Capabilities, literal_micros, shift_micros
 from virtualfs.compiler import sql
 from virtualfs.errors import UnsupportedByWarehouseError
+from virtualfs_providers.cloud import CloudProvider
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -57,8 +56,8 @@ def row_hash(values: Sequence[ir.Value]) -> ir.Value:
                 f"Trino: column {value.get_name()!r} is {value.type()}, which has no text to break "
                 "ties by; take it apart in a query= source"
             )
-    texts = [value.cast("string").fill_null("\x00") for value in values]
-    row = reduce(lambda left, right: left + "\x01" + right, texts)
+    texts = [value.cast("string").fill_null("\\N") for value in values]
+    row = reduce(lambda left, right: left + "," + right, texts)
     bytes_of = sql.builtin("to_utf8", ("string",), "binary")
     return sql.builtin("xxhash64", ("binary",), "binary")(bytes_of(row))
 

@@ -11,6 +11,8 @@ pytestmark = [
     pytest.mark.skipif(
         shutil.which("java") is None, reason="Spark needs Java 17, and this machine has none"
     ),
+    # Ibis makes memtables of Spark by a keyword of pandas that is on its way out.
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
     # PySpark leaves the sockets that it reads results from to the garbage collector.
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
 ]

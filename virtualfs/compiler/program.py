@@ -286,18 +286,18 @@ def bind_rows(tree: exp.Expr, view: ResolvedView, capabilities: Capabilities) ->
     """
     dialect = capabilities.dialect
     query = sqlglot.parse_one(view.rows_sql, dialect=dialect)
-    places = [
-        node for node in tree.find_all(exp.Table) if node.name in (_ROWS, _TIMES) and not node.db
-    ]
+    places = [node for node in tree.find_all(exp.Table) if node.name in (_ROWS, _TIMES)]
     shared = capabilities.materialized and len(places) > 1 and not is_plain(query)
-    for node in places:
-        bound: exp.Expr
+
+    def bound(node: exp.Expr) -> exp.Expr:
+        if not isinstance(node, exp.Table) or node.name not in (_ROWS, _TIMES):
+            return node
         if shared:
             alias = exp.TableAlias(this=sql.identifier(node.alias))
-            bound = exp.Table(this=sql.identifier(_SOURCE), alias=alias)
-        else:
-            bound = sql.subquery(query.copy(), node.alias)
-        node.replace(bound)
+            return exp.Table(this=sql.identifier(_SOURCE), alias=alias)
+        return sql.subquery(query.copy(), node.alias)
+
+    tree = tree.transform(bound)
     if shared:
         source = exp.CTE(
             this=query, alias=exp.TableAlias(this=sql.identifier(_SOURCE)), materialized=True

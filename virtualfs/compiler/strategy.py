@@ -36,7 +36,7 @@ class Strategy:
 
 _NAMES = {
     "static": "latest row per key",
-    "interval": "interval join",
+    "interval": "join on validity",
     "asof": "native ASOF join of times, then the rows by equality",
     "seek": "index look-up per spine row",
     "sweep": "sweep over times, then the rows by equality",

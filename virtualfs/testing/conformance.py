@@ -101,13 +101,14 @@ class WarehouseConformance(Rules, PeersMistakes):
             case = batch(seed, self.groups, house.domain)
             if case.created is None:
                 continue
+            created = case.created
             case = replace(case, late_data="exclude")
             before = judge(case, ask(house, case).to_pyarrow())
             written = case.shifted(timedelta(days=4000)).source_rows
             late = tuple(
-                {**row, "word": "late", case.created: moved[case.created]}
+                {**row, "word": "late", created: moved[created]}
                 for row, moved in zip(case.source_rows, written, strict=True)
-                if moved[case.created] is not None
+                if moved[created] is not None
             )
             more = replace(case, source_rows=(*case.source_rows, *late))
             assert judge(more, ask(house, more).to_pyarrow()) == before
@@ -167,11 +168,11 @@ class WarehouseConformance(Rules, PeersMistakes):
                 answer = house.store.get_features([case.selection("source")], keys, as_of=moment)
                 found = [tuple(row[name] for name in case.features) for row in answer.to_list()]
                 assert found == [trained[n] for n in numbers]
-                for n, row, status in zip(numbers, found, answer.statuses["id"], strict=True):
+                for n, values, status in zip(numbers, found, answer.statuses["id"], strict=True):
                     if visible[n] == [None]:
                         assert status == "NOT_FOUND"
                     else:
-                        assert status == ("OUTSIDE_MAX_AGE" if row[0] is None else "PRESENT")
+                        assert status == ("OUTSIDE_MAX_AGE" if values[0] is None else "PRESENT")
 
     def test_a_table_as_of_t_is_point_in_time_at_t(self, house):
         for seed in self.seeds:
@@ -188,8 +189,8 @@ class WarehouseConformance(Rules, PeersMistakes):
                 key = tuple(row[name] for name in case.join_keys)
                 assert key not in by_key
                 by_key[key] = tuple(row[name] for name in case.features)
-            for row, found in zip(case.spine_rows, trained, strict=True):
-                key = tuple(row[column] for column in case.join_keys.values())
+            for asked, found in zip(case.spine_rows, trained, strict=True):
+                key = tuple(asked[column] for column in case.join_keys.values())
                 known = None if None in key else by_key.get(key)
                 assert (known or (None,) * 3) == found
 

@@ -229,7 +229,8 @@ def values(
         }
     )
     ds = house.store.get_historical_features(spine, [view], late_data=late_data, timestamp="t")
-    return ds.to_pyarrow().column(features).to_pylist()
+    found: list[Any] = ds.to_pyarrow().column(features).to_pylist()
+    return found
 
 
 def train(house: House, spine: Any, *views: Any, timestamp: str = "t") -> list[dict[str, Any]]:
@@ -238,7 +239,8 @@ def train(house: House, spine: Any, *views: Any, timestamp: str = "t") -> list[d
 
     table = spine if isinstance(spine, pa.Table | str) else pa.Table.from_pylist(spine)
     ds = house.store.get_historical_features(table, list(views), timestamp=timestamp)
-    return ds.to_pyarrow().to_pylist()
+    rows: list[dict[str, Any]] = ds.to_pyarrow().to_pylist()
+    return rows
 
 
 def online(house: House, view: FeatureView, **keys: Any) -> tuple[Any, str]:

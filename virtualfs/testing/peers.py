@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pyarrow as pa  # noqa: TID253 - a test's own data
+import pyarrow as pa
 import pytest
 
 from virtualfs.errors import SpineError

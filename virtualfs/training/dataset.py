@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from virtualfs.capabilities import Statistics, round_up
-from virtualfs.compiler import sql
-from virtualfs.compiler.plan import FeaturePlan
-from virtualfs.compiler.program import Program, compile_training
+from virtualfs.compiler import quality, sql
+from virtualfs.compiler.plan import FeaturePlan, Part
+from virtualfs.compiler.program import Program, compile_training, spine_relation
 from virtualfs.compiler.rows import ROW, TIME
 from virtualfs.compiler.strategy import fragment
 from virtualfs.dtypes import nullable_pandas
 from virtualfs.errors import UnsupportedByWarehouseError, WarehouseError
 from virtualfs.provider import Session, Warehouse, temporary_name
+from virtualfs.training.diagnosis import Diagnosis, ViewDiagnosis
 from virtualfs.training.progress import Progress
 from virtualfs.training.spine import ClientSpine, Spine, WarehouseSpine, spine_instant
 
@@ -131,6 +132,69 @@ class TrainingDataset:
                 for head, part in zip(heads, program.parts, strict=True)
             ]
 
+    def diagnose(self, *, samples: int = 3) -> Diagnosis:
+        """Count, view by view and in the warehouse, why values are missing.
+
+        Parameters
+        ----------
+        samples
+            How many spine rows to show of each reason.
+        """
+        program = self._program
+        capabilities = self.warehouse.capabilities
+        with self._session() as session:
+            if program.is_one_statement:
+                raise UnsupportedByWarehouseError(
+                    f"{capabilities.engine}: a diagnosis of a spine in SQL needs temporary tables; "
+                    "pass the spine as a table"
+                )
+            name, rows = self._spine_table(session)
+            views = tuple(
+                self._diagnose(session, part, name, rows, samples) for part in self.plan.parts
+            )
+        return Diagnosis(views)
+
+    def _spine_table(self, session: Session) -> tuple[str, pa.Table]:
+        """Put the spine into a temporary table; return its name and the spine's own columns."""
+        program, name = self._program, temporary_name()
+        if isinstance(self.spine, WarehouseSpine):
+            session.keep(name, program.spine or "")
+            return name, self._own_columns(session, name)
+        whole = self.spine.whole()
+        instants = self.warehouse.capabilities.instant_type
+        session.load(name, whole.narrow(self.plan, self.timestamp, instants))
+        return name, whole.arrow(self.spine.columns)
+
+    def _diagnose(
+        self, session: Session, part: Part, spine: str, rows: pa.Table, samples: int
+    ) -> ViewDiagnosis:
+        capabilities = self.warehouse.capabilities
+        types = dict(zip(part.key_columns, part.view.join_keys.values(), strict=True))
+        relation = spine_relation(types, capabilities)
+        program = self._program
+        selects = [
+            program.statement(select, spine)
+            for select in quality.reasons(relation, part, capabilities, samples)
+        ]
+        outputs = [output for _, output in part.outputs]
+        schema = {"__reason": "string", quality.COUNT: "int64"}
+        schema |= {f"__nulls_{number}": "int64" for number in range(len(outputs))}
+        counts = session.query(selects[0], schema).to_pylist()
+        some = session.query(selects[1], {"__reason": "string", ROW: "int64"}).to_pylist()
+        shown = [*part.key_columns, *([self.timestamp] if self.plan.needs_time else [])]
+        by_reason: dict[str, list[dict[str, Any]]] = {}
+        for row in some:
+            if row["__reason"] != "present":
+                values = rows.select(shown).slice(row[ROW], 1).to_pylist()
+                by_reason.setdefault(row["__reason"], []).extend(values)
+        found = {row["__reason"]: row[quality.COUNT] for row in counts}
+        nulls = {
+            output: sum(row[f"__nulls_{number}"] for row in counts)
+            for number, output in enumerate(outputs)
+        }
+        ordered = {reason: found[reason] for reason in quality.REASONS if reason in found}
+        return ViewDiagnosis(part.view.label, ordered, nulls, by_reason)
+
     @property
     def metadata(self) -> dict[str, Any]:
         """What it takes to reproduce the dataset: names, versions, revision, SQL and its hash."""
@@ -155,8 +219,6 @@ class TrainingDataset:
     @property
     def expr(self) -> ir.Table:
         """The dataset as one Ibis table of the warehouse's connection, to compose with."""
-        import ibis
-
         connection = self.warehouse.connection
         capabilities = self.warehouse.capabilities
         spine = self.spine.expression(connection)
@@ -249,7 +311,11 @@ class TrainingDataset:
     ) -> Iterator[tuple[None, pa.Table, pa.Table]]:
         program = self._program
         statement = program.statement(program.joined(), "")
-        tables = [session.query(statement)] if rows is None else session.stream(statement, rows)
+        schema = {**self._spine_types, **self.plan.dtypes()}
+        if rows is None:
+            tables = iter([session.query(statement, schema)])
+        else:
+            tables = session.stream(statement, schema, rows)
         for table in tables:
             named = table.rename_columns([*self.spine.columns, *self.plan.columns])
             yield None, named.select(self.spine.columns), named.select(self.plan.columns)

@@ -232,10 +232,13 @@ class WarehouseSpine:
             source.select(capabilities.row_number().name(ROW), at.name(TIME), source), capabilities
         )
         query = sqlglot.parse_one(self.sql, dialect=dialect)
-        for node in tree.find_all(exp.Table):
-            if node.name == sql.SPINE:
-                node.replace(sql.subquery(query, node.alias))
-        return sql.text(capabilities.finish(tree), dialect)
+
+        def bound(node: exp.Expr) -> exp.Expr:
+            if isinstance(node, exp.Table) and node.name == sql.SPINE:
+                return sql.subquery(query, node.alias)
+            return node
+
+        return sql.text(capabilities.finish(tree.transform(bound)), dialect)
 
     def expression(self, connection: Any) -> ir.Table:
         """Return the spine as an Ibis table."""

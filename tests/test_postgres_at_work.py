@@ -1,0 +1,304 @@
+"""PostgreSQL as it is met in companies: roles that may only read, poolers, timeouts, indexes."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pyarrow as pa
+import pytest
+
+import virtualfs as vfs
+from tests.warehouses import PostgresHouse, config, open_postgres
+from virtualfs.testing.conformance import WarehouseConformance
+from virtualfs.testing.house import ANSWER, NOON, PLAIN, as_spine, ask, judge, make
+from virtualfs.testing.strategies import batch
+
+
+def as_user(url: str, user: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}"))
+
+
+@pytest.fixture(scope="module")
+def reader_url(postgres: str) -> str:
+    """URL of a role that may read tables, and nothing else: not even make temporary ones."""
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        database = admin.info.dbname
+        admin.execute(
+            f"DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN; "
+            f"REVOKE TEMP ON DATABASE {database} FROM PUBLIC; "
+            f"REVOKE CREATE ON SCHEMA public FROM PUBLIC"
+        )
+    return as_user(postgres, "reader")
+
+
+@pytest.fixture(scope="module")
+def reader_house(reader_url, postgres, tmp_path_factory) -> Iterator[PostgresHouse]:
+    folder = tmp_path_factory.mktemp("reader")
+    with open_postgres(folder, reader_url, postgres) as house:
+        yield house
+
+
+class TestReader(WarehouseConformance):
+    """The whole suite again, as the role that may only read: the spine goes in as arrays."""
+
+    seeds: ClassVar[range] = range(6)
+
+    @pytest.fixture
+    def house(self, reader_house):
+        no = "a role that may only read makes no tables"
+        if (
+            "table" in request.node.callspec.params.values()
+            if hasattr(request.node, "callspec")
+            else False
+        ):
+            pytest.skip(no)
+        reader_house.gaps = {"table": no, "expr": "Ibis makes memtables as temporary tables"}
+        return reader_house
+
+
+def test_a_reader_gets_its_spine_in_by_arrays_and_nothing_else(reader_house):
+    ds = ask(reader_house, PLAIN)
+    assert "unnest($1::BIGINT[]" in ds.sql()
+    assert "TEMPORARY" not in ds.sql()
+    spine = as_spine(reader_house, PLAIN.spine_table(), "sql")
+    assert ask(reader_house, PLAIN, spine).sql().count("FROM spine") == 1  # evaluated once
+    with pytest.raises(vfs.UnsupportedByWarehouseError, match="without temporary tables"):
+        ds.to_table("mine")
+
+
+@pytest.mark.parametrize("setting", ["default_transaction_read_only%3Don"])
+def test_a_session_that_is_read_only(postgres, tmp_path, setting):
+    url = f"{postgres}{'&' if '?' in postgres else '?'}options=-c%20{setting}"
+    with open_postgres(tmp_path, url, postgres) as house:
+        assert judge(PLAIN, ask(house, PLAIN).to_pyarrow()) == ANSWER
+        spine = as_spine(house, PLAIN.spine_table(), "sql")
+        assert judge(PLAIN, ask(house, PLAIN, spine).to_pyarrow_batches(2).read_all()) == ANSWER
+        answer = house.store.get_features(
+            [PLAIN.selection("source")], [{"spine_place": "12", "spine_number": 3}], as_of=NOON
+        )
+        assert answer.to_list()[0]["word"] == "new"
+
+
+def test_application_name_and_statement_timeout(postgres, tmp_path):
+    settings = {"url": postgres, "statement_timeout": "200ms"}
+    with vfs.FeatureStore(config(tmp_path, warehouses={"default": settings})) as store:
+        with store.warehouse().session() as session:
+            row = session.query(
+                "SELECT current_setting('application_name') AS a, "
+                "current_setting('statement_timeout') AS t",
+                {},
+            ).to_pylist()
+            assert row == [{"a": "virtualfs", "t": "200ms"}]
+        with (
+            pytest.raises(vfs.WarehouseError, match="statement_timeout in the warehouse's section"),
+            store.warehouse().session() as session,
+        ):
+            session.query("SELECT pg_sleep(5)::text AS x", {})
+        store.warehouse().ping()  # and it goes on
+
+
+def test_the_index_is_used_where_it_is_worth_it(postgres, tmp_path):
+    with open_postgres(tmp_path, postgres, postgres) as house:
+        house.admin.execute(
+            "DROP TABLE IF EXISTS source; CREATE TABLE source AS SELECT (n % 500)::text AS k, "
+            "timestamp '2024-01-01' + n * interval '1 minute' AS at, n AS x "
+            "FROM generate_series(1, 20000) n; ANALYZE source"
+        )
+        view = vfs.FeatureView(
+            "v", source=vfs.Source("s", table="source", event_timestamp="at"),
+            entities=[vfs.Entity("e", {"k": "string"})], features=["x"],
+        )  # fmt: skip
+        spine = pa.table({"k": ["7", "8", None], "event_timestamp": [NOON] * 3})
+        ds = house.store.get_historical_features(spine, [view])
+        swept = ds.to_pyarrow()
+        assert "sweep" in ds.explain(engine=False)
+        (advice,) = house.store.check([view]).advice
+        assert advice == 'CREATE INDEX CONCURRENTLY ON "source" ("k", "at");'
+        house.admin.execute(advice)
+        house.admin.execute("ANALYZE source")
+        house.store.warehouse()._known.clear()
+        ds = house.store.get_historical_features(spine, [view])
+        text = ds.explain()
+        assert "index look-up per spine row" in text
+        assert "Index Scan" in text
+        assert ds.to_pyarrow().equals(swept)
+        assert house.store.check([view]).advice == ()
+        wide = pa.table({"k": ["7"] * 9000, "event_timestamp": [NOON] * 9000})
+        ds = house.store.get_historical_features(wide, [view])
+        assert "sweep" in ds.explain(engine=False)
+        online = house.store.get_features([view], [{"k": "7"}, {"k": "x"}], as_of=NOON)
+        assert [row["x"] for row in online.to_list()] == [swept["x"][0].as_py(), None]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_looking_up_by_index_agrees_with_the_oracle(postgres_house, seed, monkeypatch):
+    monkeypatch.setattr("virtualfs.compiler.strategy._few_seeks", lambda _: True)
+    case = batch(seed, 60, postgres_house.domain)
+    if case.event is None or case.valid_to:
+        pytest.skip("no look-ups for static and SCD2 views")
+    postgres_house.put("source", case.source_table())
+    keys = ", ".join(f'"{key}"' for key in (*case.join_keys, case.event))
+    postgres_house.admin.execute(f"CREATE INDEX ON source ({keys}); ANALYZE source")
+    view = case.selection("source")
+    ds = postgres_house.store.get_historical_features(
+        case.spine_table(), [view], late_data=case.late_data, timestamp="t"
+    )
+    naive_elsewhere = case.timezone != "UTC" and case.event_kind != "zoned"
+    assert ("LATERAL" in ds.sql()) != naive_elsewhere
+    judge(case, ds.to_pyarrow())
+
+
+# -- a pooler in transaction mode
+
+
+class Pooler:
+    """A pooler in transaction mode, as PgBouncer is: each transaction gets the next server.
+
+    It speaks just enough of the protocol to see where a transaction ends, and gives the same client
+    another server connection after each. What a client left on one is not on the next.
+    """
+
+    def __init__(self, url: str, servers: int = 2) -> None:
+        parts = urlsplit(url)
+        self._target = (parts.hostname or "127.0.0.1", parts.port or 5432)
+        self._servers = servers
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.switches = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _serve(self, client: socket.socket) -> None:
+        startup = read_startup(client)
+        servers = [self._connect(startup) for _ in range(self._servers)]
+        for data in servers[0][1]:
+            client.sendall(data)
+        number = 0
+        with client, selectors.DefaultSelector() as selector:
+            selector.register(client, selectors.EVENT_READ)
+            for server, _ in servers:
+                selector.register(server, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    current = servers[number][0]
+                    data = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]
+                    if not data:
+                        for server, _ in servers:
+                            server.close()
+                        return
+                    if key.fileobj is client:
+                        current.sendall(data)
+                    else:
+                        client.sendall(data)
+                        # ReadyForQuery, idle: the transaction is over.
+                        if data.endswith(b"Z\x00\x00\x00\x05I"):
+                            number = (number + 1) % len(servers)
+                            self.switches += 1
+
+    def _connect(self, startup: bytes) -> tuple[socket.socket, list[bytes]]:
+        server = socket.create_connection(self._target)
+        server.sendall(startup)
+        answer = b""
+        while not answer.endswith(b"Z\x00\x00\x00\x05I"):
+            answer += server.recv(1 << 16)
+        return server, [answer]
+
+
+def read_startup(client: socket.socket) -> bytes:
+    while True:
+        (length,) = struct.unpack("!i", client.recv(4, socket.MSG_WAITALL))
+        body = client.recv(length - 4, socket.MSG_WAITALL)
+        (code,) = struct.unpack("!i", body[:4])
+        if code in (80877103, 80877104):  # SSL, GSS: no
+            client.sendall(b"N")
+            continue
+        return struct.pack("!i", length) + body
+
+
+@contextmanager
+def pooled(url: str) -> Iterator[tuple[str, Pooler]]:
+    pooler = Pooler(url)
+    parts = urlsplit(url)
+    user = parts.netloc.rpartition("@")[0]
+    host = f"127.0.0.1:{pooler.port}"
+    try:
+        yield urlunsplit(parts._replace(netloc=f"{user}@{host}" if user else host)), pooler
+    finally:
+        pooler.close()
+
+
+def tcp(url: str) -> Any:
+    parts = urlsplit(url)
+    return parts.hostname and not parts.hostname.startswith("/")
+
+
+def test_through_a_pooler_in_transaction_mode(postgres, tmp_path):
+    if not tcp(postgres):
+        pytest.skip("the server listens on no TCP port")
+    with pooled(postgres) as (url, pooler), open_postgres(tmp_path, url, postgres) as house:
+        for seed in range(6):
+            case = batch(seed, 40, house.domain)
+            judge(case, ask(house, case).to_pyarrow())
+        spine = as_spine(house, PLAIN.spine_table(), "sql")
+        assert judge(PLAIN, ask(house, PLAIN, spine).to_pyarrow()) == ANSWER
+        view = make(house, [{"k": "a", "at": NOON, "x": 1}])
+        for _ in range(3):
+            online = house.store.get_features([view], [{"k": "a"}], as_of=NOON)
+            assert online.to_list() == [{"k": "a", "x": 1}]
+        assert pooler.switches > 20
+
+
+def test_no_state_is_left_on_a_server_connection(postgres, tmp_path):
+    with open_postgres(tmp_path, postgres, postgres) as house:
+        ask(house, PLAIN).to_pyarrow()
+        with house.store.warehouse()._pool.connection() as connection:
+            assert connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (
+                0,
+            )
+            left = connection.execute(
+                "SELECT relname FROM pg_class WHERE relpersistence = 't' AND "
+                "relnamespace = pg_my_temp_schema()"
+            ).fetchall()
+            assert left == []
+            changed = connection.execute(
+                "SELECT name FROM pg_settings WHERE source = 'session' "
+                "AND name NOT LIKE 'transaction%'"
+            ).fetchall()
+            assert changed == []
+
+
+def test_a_wrong_password_or_host_is_said_at_once(tmp_path):
+    settings = {"url": "postgresql://ann:s3cret@127.0.0.1:1/nowhere"}
+    with vfs.FeatureStore(config(tmp_path, warehouses={"default": settings})) as store:
+        with pytest.raises(vfs.WarehouseError, match="PostgreSQL: ") as caught:
+            store.warehouse()
+        assert "s3cret" not in str(caught.value)
+
+
+def test_names_that_postgres_would_cut_off_are_refused(postgres_house):
+    view = make(postgres_house, [{"k": "a", "at": NOON, "x": 1}])
+    spine = pa.table({"k": ["a"], "event_timestamp": [NOON]})
+    named = view.with_name("n" * 70)
+    with pytest.raises(vfs.SpineError, match="63 bytes"):
+        postgres_house.store.get_historical_features(
+            spine, [named], full_feature_names=True
+        ).to_pyarrow()

@@ -1,0 +1,1 @@
+"""What is watched: data that breaks what features assume of it."""
