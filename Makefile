@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test soak lint bench clean
+.PHONY: install demo test soak lint bench bench-peers clean
 
 install: $(STAMP)
 
@@ -21,9 +21,7 @@ test: install lint
 	$(BIN)/python -m pytest -q -n 2
 
 soak: install
-	for round in 1 2 3 4 5 6 7 8; do \
-		$(BIN)/python -m pytest -q -n 2 tests/test_point_in_time.py --hypothesis-profile soak || exit 1; \
-	done
+	$(BIN)/python -m pytest -q -n 2 tests/soak.py --timeout 0
 
 lint: install
 	$(BIN)/ruff check .
@@ -33,6 +31,13 @@ lint: install
 bench: install
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/historical.py
+	$(BIN)/python benchmarks/latest.py
+	$(BIN)/python benchmarks/polars_join.py
+	$(BIN)/python benchmarks/postgres.py
+	$(BIN)/python benchmarks/compile.py
+
+bench-peers: install
+	$(BIN)/python benchmarks/peers.py
 
 clean:
 	rm -rf $(VENV) build dist virtualfs-demo

@@ -218,7 +218,7 @@ def feast_python(env: Path) -> Path:
     if not known or known.returncode:
         print(f"installing {FEAST} into {env}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", env], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
         subprocess.run([*pip, FEAST], check=True)
     return python
 
@@ -283,7 +283,7 @@ def remarks(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 
 def line(cells: list[str]) -> str:
-    widths = (11, 12, 6, 11, 9, 7, 12, 10, 7)
+    widths = (9, 12, 7, 13, 9, 7, 14, 10, 7)
     return "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
@@ -323,7 +323,7 @@ def main() -> None:
     large = given.large if given.large is not None else not given.quick
     sizes = SMALL + MIDDLE * (not given.quick) + LARGE * large
     print(f"VirtualFS {versions(sys.executable, 'virtualfs')}; Feast {versions(python, 'feast')}")
-    print(f"{cores()} cores; ratios are Feast / VirtualFS")
+    print(f"cores: {cores()}; ratios are Feast / VirtualFS")
     heads = ["spine", "rows", "views", "VirtualFS s", "Feast s", "ratio"]
     print(line([*heads, "VirtualFS MB", "Feast MB", "ratio"]))
     for size in sizes:

@@ -8,6 +8,9 @@ import importlib
 import pkgutil
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -93,6 +96,22 @@ def test_the_shell_examples(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for line in found[1].strip().splitlines():
         result = CliRunner().invoke(cli, shlex.split(line)[1:], standalone_mode=False)
         assert result.exception is None, (line, result.output, result.exception)
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java 17, and there is none")
+def test_the_spark_example(demo: Path) -> None:
+    # In a process of its own, as Spark is one to a process.
+    code = block((ROOT / "docs" / "scaling.md").read_text(), "spark")
+    code += "print('temp', spark.sql('SELECT sum(temp) FROM training').first()[0])\n"
+    out = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=demo, capture_output=True, text=True, check=True, timeout=240,
+    ).stdout  # fmt: skip
+    assert "336776" in out
+    spine = "SELECT origin, dep_delay, time_hour AS event_timestamp FROM flights"
+    with FeatureStore(demo / "virtualfs-demo") as store:
+        native = store.get_historical_features(spine, ["airport_weather:temp"]).to_pandas()
+    assert float(out.split("temp ")[-1]) == pytest.approx(native["temp"].sum(), rel=1e-12)
 
 
 def test_the_configuration_example(tmp_path: Path) -> None:

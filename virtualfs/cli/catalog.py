@@ -1,6 +1,8 @@
-"""Looking at what is registered: list, show."""
+"""Looking at what is registered, and at the data under it: list, show, check."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import click
 
@@ -87,3 +89,28 @@ def show_command(ctx: click.Context, name: str, as_json: bool) -> None:
                 if value not in (None, "", {}, []) and field != "name"
             ]
             echo_table(["field", "value"], rows)
+
+
+@click.command("check")
+@click.argument("views", nargs=-1)
+@json_option
+@click.pass_context
+def check_command(ctx: click.Context, views: tuple[str, ...], as_json: bool) -> int:
+    """Look for data that breaks what views assume of it; exit 1 when there is any.
+
+    VIEWS are names of applied views; all of them when none is named. Everything is counted inside
+    the warehouse: NULL keys and times, times after now, rows that nothing tells apart, SCD2 rows
+    that overlap. Missing indexes are named with the statement that makes them.
+    """
+    report = open_store(ctx).check(views or None)
+    if as_json:
+        echo_json(
+            {
+                "views": report.views,
+                "findings": [dataclasses.asdict(finding) for finding in report.findings],
+                "advice": report.advice,
+            }
+        )
+    else:
+        click.echo(str(report))
+    return 1 if report else 0

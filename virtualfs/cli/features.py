@@ -14,6 +14,8 @@ from virtualfs.errors import SpineError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from virtualfs.compiler.plan import LateData
+
 
 @click.command("historical")
 @click.argument("features", nargs=-1, required=True)
@@ -21,7 +23,16 @@ if TYPE_CHECKING:
 @click.option("--timestamp", default="event_timestamp", show_default=True)
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Parquet file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
+@click.option(
+    "--late-data",
+    type=click.Choice(["include", "exclude"]),
+    default="include",
+    show_default=True,
+    help="Whether rows written after a spine row's instant count.",
+)
 @click.option("--sql", "show_sql", is_flag=True, help="Print the SQL and run nothing.")
+@click.option("--explain", is_flag=True, help="Print strategies and the warehouse's own plan.")
+@click.option("--diagnose", is_flag=True, help="Count why values are missing.")
 @click.option("--rows", default=10, show_default=True, help="Rows to print.")
 @json_option
 @click.pass_context
@@ -32,7 +43,10 @@ def historical_command(
     timestamp: str,
     output: Path | None,
     overwrite: bool,
+    late_data: LateData,
     show_sql: bool,
+    explain: bool,
+    diagnose: bool,
     rows: int,
     as_json: bool,
 ) -> None:
@@ -46,10 +60,20 @@ def historical_command(
         raise click.UsageError(f"{output} exists; choose another file, or add --overwrite")
     store = open_store(ctx)
     dataset = store.get_historical_features(
-        _read_spine(spine), _features(features), timestamp=timestamp
+        _read_spine(spine), _features(features), late_data, timestamp
     )
     if show_sql:
         click.echo(dataset.sql())
+        return
+    if explain:
+        click.echo(dataset.explain())
+        return
+    if diagnose:
+        found = dataset.diagnose()
+        if as_json:
+            echo_json(found.to_dict())
+        else:
+            click.echo(str(found))
         return
     if output is not None:
         written = dataset.to_parquet(output, overwrite=overwrite)
@@ -67,22 +91,19 @@ def historical_command(
     click.echo(f"{table.num_rows:,} rows, {min(rows, table.num_rows)} shown")
 
 
-def _read_spine(text: str) -> str | pa.Table:
+def _read_spine(text: str) -> str | Path | pa.Table:
     path = Path(text)
     if path.suffix.lower() not in (".parquet", ".csv") or " " in text.strip():
         return text
     if not path.is_file():
         raise SpineError(f"there is no spine file {path}")
+    if path.suffix.lower() == ".parquet":
+        return path
     import pyarrow as pa
+    from pyarrow import csv
 
     try:
-        if path.suffix.lower() == ".csv":
-            from pyarrow import csv
-
-            return csv.read_csv(path)
-        from pyarrow import parquet
-
-        return parquet.read_table(path)
+        return csv.read_csv(path)
     except pa.ArrowInvalid as error:
         raise SpineError(f"{path} cannot be read: {error}") from None
 

@@ -120,7 +120,10 @@ def resolve_view(
         inside = f"{where}, feature {feature.name!r}"
         text = _feature_sql(feature, schema, capabilities, inside, rendered)
         texts[feature.name] = text
-        tree = sql.parse_expression(text, dialect, named, inside)
+        if feature.expr is None:
+            tree: exp.Expr = exp.column(sql.identifier(named[feature.name]))
+        else:
+            tree = sql.parse_expression(text, dialect, named, inside)
         if feature.name in columns and columns[feature.name] != tree:
             raise DefinitionError(
                 f"{inside}: the name is that of a key or time column with another value; rename it"
@@ -154,7 +157,9 @@ def resolve_view(
         if feature.name not in fixed and found[feature.name] != wanted:
             columns[feature.name] = sql.cast(columns[feature.name], feature.dtype, capabilities)
     rows_sql = _select(columns, place, dialect)
-    types = {name: str(dtype).lstrip("!") for name, dtype in describe(rows_sql).items()}
+    if any(feature.dtype for feature in view.features):
+        found = describe(rows_sql)
+    types = {name: str(dtype).lstrip("!") for name, dtype in found.items()}
     return ResolvedView(
         name=view.name,
         fingerprint=fingerprint(_meaning(view, source, join_keys, types)),

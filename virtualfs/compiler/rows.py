@@ -181,7 +181,8 @@ def pick(
     joined = matched.left_join(whole, equal, rname="{name}__right")
     if unique and not part.judges_arrival:
         return joined
-    return _first_per_row(joined, part.view, capabilities)
+    # Rows that stand at one instant have one event timestamp, unless the created one moved them.
+    return _first_per_row(joined, part.view, capabilities, one_event=not part.judges_arrival)
 
 
 def valid_rows(
@@ -198,7 +199,7 @@ def valid_rows(
         ends = capabilities.shift(left[TIME], -microseconds(view.availability_delay))
         visible.append(ends < whole[UNTIL])
     joined = left.join(whole, visible or [True], how=how, rname="{name}__right")
-    return _first_per_row(joined, view, capabilities)
+    return _first_per_row(joined, view, capabilities, one_event=False)
 
 
 def newest_first(
@@ -219,12 +220,15 @@ def newest_first(
     return order
 
 
-def _first_per_row(joined: ir.Table, view: ResolvedView, capabilities: Capabilities) -> ir.Table:
+def _first_per_row(
+    joined: ir.Table, view: ResolvedView, capabilities: Capabilities, *, one_event: bool
+) -> ir.Table:
     import ibis
 
-    rank = ibis.row_number().over(
-        group_by=joined[ROW], order_by=newest_first(joined, view, capabilities)
-    )
+    order = newest_first(joined, view, capabilities)
+    if one_event:
+        order = order[1:]
+    rank = ibis.row_number().over(group_by=joined[ROW], order_by=order)
     ranked = joined.select(ROW, TIME, EVENT, FOUND, *view.columns, **{_RANK: rank})
     return ranked.filter(ranked[_RANK] == 0)
 

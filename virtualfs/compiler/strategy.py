@@ -48,7 +48,7 @@ def choose(
 ) -> Strategy:
     """Choose the strategy for one view on one engine.
 
-    * Keys of the spine alone are sorted when the spine has fewer rows than the source has keys.
+    * Keys of the spine alone are sorted when the spine has no more rows than the source has keys.
     * An index is worth its look-ups while the spine is small against the source; a sweep reads
       everything once, whatever the spine.
     """
@@ -77,7 +77,7 @@ def _few_keys(statistics: Statistics) -> bool:
     if statistics.spine_rows is None:
         return False
     if statistics.keys is not None:
-        return statistics.spine_rows < statistics.keys
+        return statistics.spine_rows <= statistics.keys
     return statistics.rows is not None and statistics.spine_rows * 16 <= statistics.rows
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterable, Iterator, Sized
+import threading
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -23,15 +23,23 @@ _S = TypeVar("_S", bound=_Step)
 
 
 class Progress:
-    """Shows on standard error which view is being answered, if that is a terminal."""
+    """Shows on standard error which view is being answered, if that is a terminal.
+
+    The bar appears once the work has taken a moment, also in the middle of one long statement.
+    """
 
     def __init__(self) -> None:
-        self._started = time.monotonic()
+        self._lock = threading.Lock()
         self._bar: Any = None
         self._task: Any = None
+        self._now: dict[str, Any] = {"completed": 0, "total": None, "description": "", "steps": ""}
         self._done = 0
+        self._timer = threading.Timer(_PATIENCE, self._appear)
+        self._timer.daemon = True
 
     def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._timer.start()
         return self
 
     def __exit__(
@@ -40,30 +48,41 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._timer.cancel()
+        with self._lock:
+            if self._bar is not None:
+                self._bar.stop()
 
-    def over(self, steps: Iterable[_S]) -> Iterator[_S]:
+    def over(self, steps: Sequence[_S]) -> Iterator[_S]:
         """Yield the steps of one piece of work, showing each while it is done."""
-        total = len(steps) if isinstance(steps, Sized) else None
         for number, step in enumerate(steps):
-            self._show(step.view, number, total)
+            self._show(
+                completed=number,
+                total=len(steps),
+                description=step.view,
+                steps=f"{self._done} views answered",
+            )
             yield step
             self._done += 1
 
-    def _show(self, view: str, number: int, total: int | None) -> None:
-        if self._bar is None:
-            if not sys.stderr.isatty() or time.monotonic() - self._started < _PATIENCE:
-                return
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-            from rich.progress import Progress as Bar
+    def _show(self, **now: Any) -> None:
+        with self._lock:
+            self._now = now
+            if self._bar is not None:
+                self._bar.update(self._task, **now)
 
-            self._bar = Bar(
-                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[steps]}"),
-                TimeElapsedColumn(), console=Console(stderr=True), transient=True,
-            )  # fmt: skip
+    def _appear(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[steps]}"),
+            TimeElapsedColumn(),
+        )
+        with self._lock:
+            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
-            self._task = self._bar.add_task("", total=total, steps="")
-        steps = f"{self._done} views answered"
-        self._bar.update(self._task, completed=number, description=view, steps=steps)
+            self._task = self._bar.add_task(**self._now)
