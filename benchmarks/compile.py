@@ -1,4 +1,4 @@
-"""Compiling: views of ten features on nine dialects' common path, cold and again, by number of views.
+"""Compiling views of ten features: cold and again, by number of views.
 
 Cold is a new process that has imported everything; again is the same request once more. Growth is
 the cost per view at 100 views over that at 10.

@@ -1,6 +1,6 @@
 """Many views against polars' ``join_asof``, with its extraction from DuckDB counted in.
 
-Both sides start from a DuckDB file and an Arrow spine and end with an Arrow table. Polars reads each
+Both sides start from a DuckDB file and an Arrow spine and end with Arrow. Polars reads each
 view's rows out of DuckDB, sorts them by event and created timestamp, and joins; it breaks no ties
 beyond that. Each side runs in a process of its own, as in ``latest.py``.
 

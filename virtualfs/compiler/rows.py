@@ -46,6 +46,7 @@ __all__ = [
     "pick",
     "same_keys",
     "spine_keys",
+    "tie_order",
     "visible_at",
     "whole_rows",
     "young",
@@ -202,22 +203,26 @@ def valid_rows(
     return _first_per_row(joined, view, capabilities, one_event=False)
 
 
-def newest_first(
-    rows: ir.Table, view: ResolvedView, capabilities: Capabilities, *, event: Any = None
-) -> list[Any]:
-    """Return the order of rule 3, the winner first; `event` stands for the event timestamps."""
+def tie_order(rows: ir.Table, view: ResolvedView, capabilities: Capabilities) -> list[Any]:
+    """Return the order among rows of one event timestamp, the winner first (rule 3)."""
     import ibis
 
     order: list[Any] = []
-    if view.event_timestamp:
-        order.append((rows[EVENT] if event is None else event).desc())
     if view.created_timestamp:
         created = (
             rows[_CREATED] if _CREATED in rows.columns else created_of(rows, view, capabilities)
         )
         order.append(ibis.desc(created, nulls_first=False))
-    order.append(capabilities.row_hash([rows[column] for column in view.columns]).desc())
+    # Tied rows have equal keys, so their hash is of the rest.
+    columns = [name for name in view.columns if name not in view.join_keys] or [*view.columns]
+    order.append(capabilities.row_hash([rows[name] for name in columns]).desc())
     return order
+
+
+def newest_first(rows: ir.Table, view: ResolvedView, capabilities: Capabilities) -> list[Any]:
+    """Return the order of rule 3 over rows that have ``__event``, the winner first."""
+    event = [rows[EVENT].desc()] if view.event_timestamp else []
+    return [*event, *tie_order(rows, view, capabilities)]
 
 
 def _first_per_row(
@@ -225,9 +230,8 @@ def _first_per_row(
 ) -> ir.Table:
     import ibis
 
-    order = newest_first(joined, view, capabilities)
-    if one_event:
-        order = order[1:]
+    ordering = tie_order if one_event else newest_first
+    order = ordering(joined, view, capabilities)
     rank = ibis.row_number().over(group_by=joined[ROW], order_by=order)
     ranked = joined.select(ROW, TIME, EVENT, FOUND, *view.columns, **{_RANK: rank})
     return ranked.filter(ranked[_RANK] == 0)

@@ -20,8 +20,8 @@ from virtualfs.compiler.rows import (
     TIME,
     created_of,
     event_of,
-    newest_first,
     outputs_of,
+    tie_order,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["can_seek", "compiled"]
 
 _OUTER = "__outer_"
+_LATEST = "__latest"
 _SPINE = "spine"
 _ANSWER = "answer"
 
@@ -79,34 +80,42 @@ def compiled(
     dialect = capabilities.dialect
     time = _outer(TIME, capabilities.instant_type)
     column = rows[view.event_timestamp]
-    conditions = [
+    same = [
         rows[key] == _outer(spine_column, str(spine[spine_column].type()).lstrip("!"))
         for key, spine_column in zip(view.join_keys, part.key_columns, strict=True)
     ]
-    bound = capabilities.shift(time, -view.lag)
-    conditions.append(capabilities.seek(column, view.timezone, bound))
     if part.judges_arrival:
-        conditions.append(created_of(rows, view, capabilities) <= time)
-    order = newest_first(rows, view, capabilities, event=column)
-    first = rows.filter(conditions).order_by(order[:1] if unique else order).limit(1)
-    winner = first.mutate(**{EVENT: event_of(first, view, capabilities), TIME: time, ROW: 0})
+        same.append(created_of(rows, view, capabilities) <= time)
+    before = capabilities.seek(column, view.timezone, capabilities.shift(time, -view.lag))
+    newest = rows.filter([*same, before]).order_by(column.desc()).limit(1)
+    if unique:
+        winner = newest
+    else:
+        # The latest time is looked up first, so that only rows that stand there are ranked: an
+        # order by more than the index has would make the engine fetch and rank dozens.
+        there = rows.filter([*same, column == _outer(_LATEST, sql.type_text(column))])
+        winner = there.order_by(tie_order(there, view, capabilities)).limit(1)
+    found = winner.mutate(**{EVENT: event_of(winner, view, capabilities), TIME: time, ROW: 0})
     if found_only:
         names = [EVENT, *view.feature_names]
-        inner = winner.select(names)
+        inner = found.select(names)
     else:
         names = [output for _, output in part.outputs]
-        inner = outputs_of(winner, part, capabilities).select(names)
+        inner = outputs_of(found, part, capabilities).select(names)
+    latest = _in_index_order(sql.render(newest.select(column), capabilities))
 
     def outer_column(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Anonymous) and node.name.startswith(_OUTER):
-            name = sql.identifier(node.name.removeprefix(_OUTER))
-            return exp.column(name, _SPINE, quoted=True)
-        return node
+        if not isinstance(node, exp.Anonymous) or not node.name.startswith(_OUTER):
+            return node
+        name = node.name.removeprefix(_OUTER)
+        if name == _LATEST:
+            return exp.Subquery(this=latest.transform(outer_column))
+        return exp.column(sql.identifier(name), _SPINE, quoted=True)
 
-    tree = sql.render(inner, capabilities).transform(outer_column)
-    # Ibis writes DESC NULLS LAST, which no index serves; the event is never NULL here.
-    newest = next(node for node in tree.find_all(exp.Order)).expressions[0]
-    newest.set("nulls_first", True)
+    tree: exp.Expr = sql.render(inner, capabilities)
+    if unique:
+        tree = _in_index_order(tree)
+    tree = tree.transform(outer_column)
     place = [exp.column(sql.identifier(name)) for name in (*part.key_columns, TIME)]
     table = exp.to_table(sql.SPINE, dialect=dialect)
     sorted_spine = exp.select("*").from_(table).order_by(*place)
@@ -120,3 +129,10 @@ def compiled(
     if found_only:
         return select.join(side, join_type="cross")
     return select.join(side, join_type="left", on=exp.true())
+
+
+def _in_index_order(tree: exp.Expr) -> exp.Expr:
+    """Take NULLS LAST off the event's order: no index serves it, and the event is never NULL."""
+    newest = next(tree.find_all(exp.Order)).expressions[0]
+    newest.set("nulls_first", True)
+    return tree

@@ -60,11 +60,13 @@ def choose(
     seeks = statistics.indexed and can_seek(source, view, capabilities)
     if seeks and _few_seeks(statistics):
         return Strategy("seek", f"an index serves; {statistics}", unique=statistics.unique)
-    if capabilities.asof_join:
-        reduce = _few_keys(statistics)
-        why = f"{'keys of the spine only; ' if reduce else ''}{statistics}"
-        return Strategy("asof", why, reduce=reduce, unique=statistics.unique)
-    return Strategy("sweep", str(statistics), unique=statistics.unique)
+    reduce = _few_keys(statistics)
+    return Strategy(
+        "asof" if capabilities.asof_join else "sweep",
+        f"{'keys of the spine only; ' if reduce else ''}{statistics}",
+        reduce=reduce,
+        unique=statistics.unique,
+    )
 
 
 def _few_seeks(statistics: Statistics) -> bool:
@@ -109,7 +111,7 @@ def winners(
     if chosen.kind == "asof":
         matched = asof.matched(spine, seen, part, capabilities, reduce=chosen.reduce)
     else:
-        matched = sweep.matched(spine, seen, part, capabilities)
+        matched = sweep.matched(spine, seen, part, capabilities, reduce=chosen.reduce)
     return rows.pick(matched, source, part, capabilities, unique=chosen.unique)
 
 

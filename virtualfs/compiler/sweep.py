@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from virtualfs.capabilities import Capabilities
 from virtualfs.compiler.plan import Part
-from virtualfs.compiler.rows import AT, ROW, TIME, bound, keys_of, visible_at
+from virtualfs.compiler.rows import AT, ROW, TIME, bound, keys_of, same_keys, visible_at
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -17,13 +17,20 @@ _POSITION = "__position"
 _SIDE = "__side"
 
 
-def matched(spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabilities) -> ir.Table:
+def matched(
+    spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabilities, *, reduce: bool
+) -> ir.Table:
     """Return each spine row with the ``__at`` of its winner.
 
     1. The times of the source and of the spine stand in one relation, key by key, in order, rows
        before spine rows at equal times (``at <= bound`` counts).
     2. The greatest ``__at`` so far is the winner's.
     3. Only the spine's rows are kept. A NULL instant has no place in time, so no winner.
+
+    Parameters
+    ----------
+    reduce
+        Whether source rows of keys that the spine does not have are left out first.
     """
     import ibis
     import ibis.expr.datatypes as dt
@@ -31,6 +38,9 @@ def matched(spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabilit
     view = part.view
     seen = visible_at(rows, part, capabilities)
     names = [f"__key_{number}" for number in range(len(view.join_keys))]
+    if reduce and names:
+        wanted = spine.select(**keys_of(spine, part.key_columns))
+        seen = seen.semi_join(wanted, same_keys(seen, wanted, view))
     types = [
         str(dt.highest_precedence([seen[name].type(), spine[column].type()])).lstrip("!")
         for name, column in zip(names, part.key_columns, strict=True)

@@ -23,11 +23,7 @@ FROM (
       `t8`.`temp`,
       ROW_NUMBER() OVER (
         PARTITION BY `t14`.`__row`
-        ORDER BY `t8`.`__event` DESC, `t8`.`__created` DESC, FARM_FINGERPRINT(
-          TO_JSON_STRING(
-            `struct`(`t8`.`origin`, `t8`.`number`, `t8`.`at`, `t8`.`made`, `t8`.`until`, `t8`.`temp`)
-          )
-        ) DESC
+        ORDER BY `t8`.`__event` DESC, `t8`.`__created` DESC, FARM_FINGERPRINT(TO_JSON_STRING(`struct`(`t8`.`at`, `t8`.`made`, `t8`.`until`, `t8`.`temp`))) DESC
       ) - 1 AS `__rank`
     FROM (
       SELECT

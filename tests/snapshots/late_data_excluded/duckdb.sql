@@ -23,7 +23,7 @@ FROM (
       "t9"."temp",
       ROW_NUMBER() OVER (
         PARTITION BY "t15"."__row"
-        ORDER BY "t9"."__event" DESC, "t9"."__created" DESC, HASH("t9"."origin", "t9"."number", "t9"."at", "t9"."made", "t9"."until", "t9"."temp") DESC
+        ORDER BY "t9"."__event" DESC, "t9"."__created" DESC, HASH("t9"."at", "t9"."made", "t9"."until", "t9"."temp") DESC
         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
       ) - 1 AS "__rank"
     FROM (

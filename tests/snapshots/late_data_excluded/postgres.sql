@@ -23,10 +23,7 @@ FROM (
       "t8"."temp",
       ROW_NUMBER() OVER (
         PARTITION BY "t14"."__row"
-        ORDER BY "t8"."__event" DESC NULLS LAST, "t8"."__created" DESC NULLS LAST, HASH_RECORD_EXTENDED(
-          ROW("t8"."origin", "t8"."number", "t8"."at", "t8"."made", "t8"."until", "t8"."temp"),
-          0
-        ) DESC NULLS LAST
+        ORDER BY "t8"."__event" DESC NULLS LAST, "t8"."__created" DESC NULLS LAST, HASH_RECORD_EXTENDED(ROW("t8"."at", "t8"."made", "t8"."until", "t8"."temp"), 0) DESC NULLS LAST
         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
       ) - 1 AS "__rank"
     FROM (

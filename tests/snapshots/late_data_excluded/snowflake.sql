@@ -23,7 +23,7 @@ FROM (
       "t8"."temp",
       ROW_NUMBER() OVER (
         PARTITION BY "t14"."__row"
-        ORDER BY "t8"."__event" DESC NULLS LAST, "t8"."__created" DESC NULLS LAST, HASH("t8"."origin", "t8"."number", "t8"."at", "t8"."made", "t8"."until", "t8"."temp") DESC NULLS LAST
+        ORDER BY "t8"."__event" DESC NULLS LAST, "t8"."__created" DESC NULLS LAST, HASH("t8"."at", "t8"."made", "t8"."until", "t8"."temp") DESC NULLS LAST
       ) - 1 AS "__rank"
     FROM (
       SELECT

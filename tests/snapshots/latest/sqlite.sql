@@ -29,7 +29,7 @@ FROM (
       "t8"."temp",
       ROW_NUMBER() OVER (
         PARTITION BY "t12"."__row"
-        ORDER BY "t8"."__event" DESC, "t8"."__created" DESC, QUOTE("t8"."origin") || ',' || QUOTE("t8"."number") || ',' || QUOTE("t8"."at") || ',' || QUOTE("t8"."made") || ',' || QUOTE("t8"."until") || ',' || QUOTE("t8"."temp") DESC
+        ORDER BY "t8"."__created" DESC, QUOTE("t8"."at") || ',' || QUOTE("t8"."made") || ',' || QUOTE("t8"."until") || ',' || QUOTE("t8"."temp") DESC
         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
       ) - 1 AS "__rank"
     FROM (

@@ -23,7 +23,7 @@ FROM (
       `t8`.`temp`,
       ROW_NUMBER() OVER (
         PARTITION BY `t12`.`__row`
-        ORDER BY `t8`.`__event` DESC, XXHASH64(`t8`.`origin`, `t8`.`number`, `t8`.`at`, `t8`.`made`, `t8`.`until`, `t8`.`temp`) DESC
+        ORDER BY XXHASH64(`t8`.`at`, `t8`.`made`, `t8`.`until`, `t8`.`temp`) DESC
       ) - 1 AS `__rank`
     FROM (
       SELECT

@@ -21,7 +21,7 @@ FROM (
       "t8"."temp",
       ROW_NUMBER() OVER (
         PARTITION BY "t12"."__row"
-        ORDER BY "t8"."__event" DESC NULLS LAST, FNV_HASH("t8"."temp", FNV_HASH("t8"."until", FNV_HASH("t8"."made", FNV_HASH("t8"."at")))) DESC NULLS LAST
+        ORDER BY FNV_HASH("t8"."temp", FNV_HASH("t8"."until", FNV_HASH("t8"."made", FNV_HASH("t8"."at")))) DESC NULLS LAST
         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
       ) - 1 AS "__rank"
     FROM (

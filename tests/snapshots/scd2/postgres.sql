@@ -23,10 +23,7 @@ FROM (
       "t6"."temp",
       ROW_NUMBER() OVER (
         PARTITION BY "t3"."__row"
-        ORDER BY "t6"."__event" DESC NULLS LAST, HASH_RECORD_EXTENDED(
-          ROW("t6"."origin", "t6"."number", "t6"."at", "t6"."made", "t6"."until", "t6"."temp"),
-          0
-        ) DESC NULLS LAST
+        ORDER BY "t6"."__event" DESC NULLS LAST, HASH_RECORD_EXTENDED(ROW("t6"."at", "t6"."made", "t6"."until", "t6"."temp"), 0) DESC NULLS LAST
         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
       ) - 1 AS "__rank"
     FROM (

@@ -23,13 +23,7 @@ FROM (
       "t6"."temp",
       ROW_NUMBER() OVER (
         PARTITION BY "t3"."__row"
-        ORDER BY "t6"."__event" DESC NULLS LAST, FNV_HASH(
-          "t6"."temp",
-          FNV_HASH(
-            "t6"."until",
-            FNV_HASH("t6"."made", FNV_HASH("t6"."at", FNV_HASH("t6"."number", FNV_HASH("t6"."origin"))))
-          )
-        ) DESC NULLS LAST
+        ORDER BY "t6"."__event" DESC NULLS LAST, FNV_HASH("t6"."temp", FNV_HASH("t6"."until", FNV_HASH("t6"."made", FNV_HASH("t6"."at")))) DESC NULLS LAST
         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
       ) - 1 AS "__rank"
     FROM (

@@ -23,7 +23,7 @@ FROM (
       `t6`.`temp`,
       ROW_NUMBER() OVER (
         PARTITION BY `t3`.`__row`
-        ORDER BY `t6`.`__event` DESC, XXHASH64(`t6`.`origin`, `t6`.`number`, `t6`.`at`, `t6`.`made`, `t6`.`until`, `t6`.`temp`) DESC
+        ORDER BY `t6`.`__event` DESC, XXHASH64(`t6`.`at`, `t6`.`made`, `t6`.`until`, `t6`.`temp`) DESC
       ) - 1 AS `__rank`
     FROM (
       SELECT

@@ -23,7 +23,7 @@ FROM (
       "t6"."temp",
       ROW_NUMBER() OVER (
         PARTITION BY "t3"."__row"
-        ORDER BY "t6"."__event" DESC, QUOTE("t6"."origin") || ',' || QUOTE("t6"."number") || ',' || QUOTE("t6"."at") || ',' || QUOTE("t6"."made") || ',' || QUOTE("t6"."until") || ',' || QUOTE("t6"."temp") DESC
+        ORDER BY "t6"."__event" DESC, QUOTE("t6"."at") || ',' || QUOTE("t6"."made") || ',' || QUOTE("t6"."until") || ',' || QUOTE("t6"."temp") DESC
         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
       ) - 1 AS "__rank"
     FROM (

@@ -54,11 +54,7 @@ FROM (
             `t4`.`__found`,
             ROW_NUMBER() OVER (
               PARTITION BY `t4`.`__key_0`, `t4`.`__key_1`
-              ORDER BY FARM_FINGERPRINT(
-                TO_JSON_STRING(
-                  `struct`(`t4`.`origin`, `t4`.`number`, `t4`.`at`, `t4`.`made`, `t4`.`until`, `t4`.`temp`)
-                )
-              ) DESC
+              ORDER BY FARM_FINGERPRINT(TO_JSON_STRING(`struct`(`t4`.`at`, `t4`.`made`, `t4`.`until`, `t4`.`temp`))) DESC
             ) - 1 AS `__rank`
           FROM (
             SELECT

@@ -63,10 +63,7 @@ FROM (
             "t4"."__found",
             ROW_NUMBER() OVER (
               PARTITION BY "t4"."__key_0", "t4"."__key_1"
-              ORDER BY HASH_RECORD_EXTENDED(
-                ROW("t4"."origin", "t4"."number", "t4"."at", "t4"."made", "t4"."until", "t4"."temp"),
-                0
-              ) DESC NULLS LAST
+              ORDER BY HASH_RECORD_EXTENDED(ROW("t4"."at", "t4"."made", "t4"."until", "t4"."temp"), 0) DESC NULLS LAST
               ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
             ) - 1 AS "__rank"
           FROM (

@@ -63,13 +63,7 @@ FROM (
             "t4"."__found",
             ROW_NUMBER() OVER (
               PARTITION BY "t4"."__key_0", "t4"."__key_1"
-              ORDER BY FNV_HASH(
-                "t4"."temp",
-                FNV_HASH(
-                  "t4"."until",
-                  FNV_HASH("t4"."made", FNV_HASH("t4"."at", FNV_HASH("t4"."number", FNV_HASH("t4"."origin"))))
-                )
-              ) DESC NULLS LAST
+              ORDER BY FNV_HASH("t4"."temp", FNV_HASH("t4"."until", FNV_HASH("t4"."made", FNV_HASH("t4"."at")))) DESC NULLS LAST
               ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
             ) - 1 AS "__rank"
           FROM (

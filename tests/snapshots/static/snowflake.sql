@@ -54,7 +54,7 @@ FROM (
             "t4"."__found",
             ROW_NUMBER() OVER (
               PARTITION BY "t4"."__key_0", "t4"."__key_1"
-              ORDER BY HASH("t4"."origin", "t4"."number", "t4"."at", "t4"."made", "t4"."until", "t4"."temp") DESC NULLS LAST
+              ORDER BY HASH("t4"."at", "t4"."made", "t4"."until", "t4"."temp") DESC NULLS LAST
             ) - 1 AS "__rank"
           FROM (
             SELECT

@@ -63,7 +63,7 @@ FROM (
             "t4"."__found",
             ROW_NUMBER() OVER (
               PARTITION BY "t4"."__key_0", "t4"."__key_1"
-              ORDER BY QUOTE("t4"."origin") || ',' || QUOTE("t4"."number") || ',' || QUOTE("t4"."at") || ',' || QUOTE("t4"."made") || ',' || QUOTE("t4"."until") || ',' || QUOTE("t4"."temp") DESC
+              ORDER BY QUOTE("t4"."at") || ',' || QUOTE("t4"."made") || ',' || QUOTE("t4"."until") || ',' || QUOTE("t4"."temp") DESC
               ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
             ) - 1 AS "__rank"
           FROM (
