@@ -327,6 +327,10 @@ def _readable(table_names: Any = None) -> Iterator[None]:
                 "read-only there too"
             )
         raise WarehouseError(f"DuckDB: {message}") from None
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt) or "interrupted" in str(error).lower():
+            raise KeyboardInterrupt from None  # the query has been stopped
+        raise
     except duckdb.Error as error:
         raise WarehouseError(f"DuckDB: {_first_lines(error)}") from error
 

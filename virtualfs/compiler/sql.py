@@ -249,7 +249,9 @@ def cast(tree: exp.Expr, dtype: str, capabilities: Capabilities) -> exp.Expr:
     return exp.Cast(this=tree, to=compiler.type_mapper.from_ibis(ibis.dtype(dtype)))
 
 
-_TABLE_FUNCTIONS = frozenset({"generate_series", "range", "unnest"})
+_TABLE_FUNCTIONS = frozenset(
+    {"exploding_generate_series", "generate_series", "range", "unnest"}  # the first is PostgreSQL's
+)
 _BARE_SELECT = {"kind", "expressions"}
 _NOT_ROWWISE: tuple[tuple[type[exp.Expr], str], ...] = (
     (exp.Query, "a subquery"),
