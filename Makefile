@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/virtualfs demo
 
 test: install lint
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 soak: install
 	$(BIN)/python -m pytest -q -n 2 tests/soak.py --timeout 0

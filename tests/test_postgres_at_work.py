@@ -8,43 +8,17 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
-from urllib.parse import urlsplit, urlunsplit
+from typing import ClassVar
 
 import psycopg
 import pyarrow as pa
 import pytest
 
 import virtualfs as vfs
-from tests.warehouses import PostgresHouse, config, open_postgres
+from tests.warehouses import config, open_postgres
 from virtualfs.testing.conformance import WarehouseConformance
 from virtualfs.testing.house import ANSWER, NOON, PLAIN, as_spine, ask, judge, make
 from virtualfs.testing.strategies import batch
-
-
-def as_user(url: str, user: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}"))
-
-
-@pytest.fixture(scope="module")
-def reader_url(postgres: str) -> str:
-    """URL of a role that may read tables, and nothing else: not even make temporary ones."""
-    with psycopg.connect(postgres, autocommit=True) as admin:
-        database = admin.info.dbname
-        admin.execute(
-            f"DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN; "
-            f"REVOKE TEMP ON DATABASE {database} FROM PUBLIC; "
-            f"REVOKE CREATE ON SCHEMA public FROM PUBLIC"
-        )
-    return as_user(postgres, "reader")
-
-
-@pytest.fixture(scope="module")
-def reader_house(reader_url, postgres, tmp_path_factory) -> Iterator[PostgresHouse]:
-    folder = tmp_path_factory.mktemp("reader")
-    with open_postgres(folder, reader_url, postgres) as house:
-        yield house
 
 
 class TestReader(WarehouseConformance):
@@ -162,8 +136,8 @@ class Pooler:
     """
 
     def __init__(self, url: str, servers: int = 2) -> None:
-        parts = urlsplit(url)
-        self._target = (parts.hostname or "127.0.0.1", parts.port or 5432)
+        with psycopg.connect(url) as probe:
+            self._host, self._port = probe.info.host, probe.info.port
         self._servers = servers
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -209,7 +183,11 @@ class Pooler:
                             self.switches += 1
 
     def _connect(self, startup: bytes) -> tuple[socket.socket, list[bytes]]:
-        server = socket.create_connection(self._target)
+        if self._host.startswith("/"):
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(f"{self._host}/.s.PGSQL.{self._port}")
+        else:
+            server = socket.create_connection((self._host, self._port))
         server.sendall(startup)
         answer = b""
         while not answer.endswith(b"Z\x00\x00\x00\x05I"):
@@ -231,23 +209,14 @@ def read_startup(client: socket.socket) -> bytes:
 @contextmanager
 def pooled(url: str) -> Iterator[tuple[str, Pooler]]:
     pooler = Pooler(url)
-    parts = urlsplit(url)
-    user = parts.netloc.rpartition("@")[0]
-    host = f"127.0.0.1:{pooler.port}"
+    given = psycopg.conninfo.conninfo_to_dict(url)
     try:
-        yield urlunsplit(parts._replace(netloc=f"{user}@{host}" if user else host)), pooler
+        yield f"postgresql://{given['user']}@127.0.0.1:{pooler.port}/{given['dbname']}", pooler
     finally:
         pooler.close()
 
 
-def tcp(url: str) -> Any:
-    parts = urlsplit(url)
-    return parts.hostname and not parts.hostname.startswith("/")
-
-
 def test_through_a_pooler_in_transaction_mode(postgres, tmp_path):
-    if not tcp(postgres):
-        pytest.skip("the server listens on no TCP port")
     with pooled(postgres) as (url, pooler), open_postgres(tmp_path, url, postgres) as house:
         for seed in range(6):
             case = batch(seed, 40, house.domain)

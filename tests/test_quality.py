@@ -9,7 +9,7 @@ import pytest
 
 from virtualfs.testing.house import DAY, HOUR, NOON, as_spine, make
 
-ENGINES = ("duckdb", "sqlite", "postgres")
+ENGINES = ("duckdb", "sqlite", "postgres", "reader")
 
 
 @pytest.fixture(params=ENGINES)
@@ -76,7 +76,9 @@ KEYS = ["old", "null", "fine", "later", "late", "nobody", None, "fine", "nobody"
 
 
 @pytest.mark.parametrize("form", ["pyarrow", "sql"])
-def test_diagnose_counts_every_reason(house, form):
+def test_diagnose_counts_every_reason(house, form, request):
+    if form == "sql" and "reader" in request.node.name:
+        pytest.skip("a spine in SQL needs temporary tables to be diagnosed")
     view = make(house, ROWS, created_timestamp="made", ttl="1d")
     times = [NOON] * 7 + [None, NOON]
     spine = pa.table({"k": KEYS, "t": pa.array(times, pa.timestamp("us"))})

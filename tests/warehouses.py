@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
 import pytest
@@ -199,3 +200,30 @@ def spark_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with warnings.catch_warnings():  # PySpark leaves its sockets to the garbage collector
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
+
+
+def as_user(url: str, user: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}"))
+
+
+@pytest.fixture(scope="module")
+def reader_url(postgres: str) -> str:
+    """URL of a role that may read tables, and nothing else: not even make temporary ones."""
+    import psycopg
+
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        database = admin.info.dbname
+        admin.execute(
+            f"DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN; "
+            f"REVOKE TEMP ON DATABASE {database} FROM PUBLIC; "
+            f"REVOKE CREATE ON SCHEMA public FROM PUBLIC"
+        )
+    return as_user(postgres, "reader")
+
+
+@pytest.fixture(scope="module")
+def reader_house(reader_url, postgres, tmp_path_factory) -> Iterator[PostgresHouse]:
+    folder = tmp_path_factory.mktemp("reader")
+    with open_postgres(folder, reader_url, postgres) as house:
+        yield house

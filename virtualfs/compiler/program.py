@@ -36,6 +36,7 @@ __all__ = [
     "is_plain",
     "rows_relation",
     "spine_relation",
+    "with_head",
 ]
 
 # Two names for one relation: what Ibis meets twice under one name it writes as one common table
@@ -79,7 +80,7 @@ class Program:
 
     def statement(self, select: str, spine: str) -> str:
         """Return a SELECT ready to run, with the spine's table by its name of this run."""
-        return self.head + select if self.head else select.replace(SPINE, spine)
+        return with_head(self.head, select) if self.head else select.replace(SPINE, spine)
 
     @property
     def is_one_statement(self) -> bool:
@@ -129,7 +130,7 @@ class Program:
         heads = [f"-- {part.view} by {part.strategy}: {part.rules}" for part in self.parts]
         steps = []
         if self.is_one_statement:
-            return "\n".join([*heads, f"{self.head}{self.joined()};\n"])
+            return "\n".join([*heads, f"{with_head(self.head, self.joined())};\n"])
         if self.head:
             steps.append("-- the spine is bound to each statement, column by column")
         elif self.spine is None:
@@ -143,7 +144,7 @@ class Program:
             )
             steps.append(f"-- its own columns\n{self.ordered_spine()};")
         steps += [
-            f"{head}\n{self.head}{part.ordered};"
+            f"{head}\n{with_head(self.head, part.ordered)};"
             for head, part in zip(heads, self.parts, strict=True)
         ]
         return "\n\n".join(f"-- {number}.\n{step}" for number, step in enumerate(steps, 1)) + "\n"
@@ -251,7 +252,8 @@ def compile_lookup(view: ResolvedView, capabilities: Capabilities, statistics: S
     select = sql.text(bind_rows(tree, view, capabilities), capabilities.dialect)
     if capabilities.temporary_tables:
         return select
-    return _inline(_bound_spine(view.join_keys, capabilities), capabilities) + select
+    head = _inline(_bound_spine(view.join_keys, capabilities), capabilities)
+    return with_head(head, select)
 
 
 def _bound_spine(key_types: Mapping[str, str], capabilities: Capabilities) -> str:
@@ -262,6 +264,18 @@ def _bound_spine(key_types: Mapping[str, str], capabilities: Capabilities) -> st
         )
     schema = spine_relation(key_types, capabilities).schema()
     return capabilities.inline_spine(dict(schema.items()))
+
+
+def with_head(head: str, select: str) -> str:
+    """Put common table expressions before a SELECT, which may have some of its own.
+
+    >>> print(with_head("WITH a AS (SELECT 1) ", "WITH b AS (SELECT 2) SELECT 3"))
+    WITH a AS (SELECT 1),
+    b AS (SELECT 2) SELECT 3
+    """
+    if head and select.startswith("WITH "):
+        return f"{head.rstrip()},\n{select.removeprefix('WITH ')}"
+    return head + select
 
 
 def spine_relation(key_types: Mapping[str, str], capabilities: Capabilities) -> ir.Table:

@@ -72,7 +72,7 @@ class House:
         engine = self.store.warehouse().capabilities.engine
         if pa.timestamp("ns") in table.schema.types and "nanoseconds" not in self.domain.kinds:
             pytest.skip(f"{engine} holds no nanoseconds")
-        if timezone not in ("UTC", *self.domain.zones):
+        if timezone != "UTC" and set(self.domain.zones) == {"UTC"}:
             pytest.skip(f"{engine} knows no time zones")
 
 

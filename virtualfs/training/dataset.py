@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from virtualfs.capabilities import Statistics, round_up
 from virtualfs.compiler import quality, sql
 from virtualfs.compiler.plan import FeaturePlan, Part
-from virtualfs.compiler.program import Program, compile_training, spine_relation
+from virtualfs.compiler.program import Program, compile_training, spine_relation, with_head
 from virtualfs.compiler.rows import ROW, TIME
 from virtualfs.compiler.strategy import fragment
 from virtualfs.dtypes import nullable_pandas
@@ -128,7 +128,7 @@ class TrainingDataset:
                 session.load(name, narrow)
                 heads = [""] * len(program.parts)
             return [
-                session.explain(head + program.statement(part.select, name))
+                session.explain(with_head(head, program.statement(part.select, name)))
                 for head, part in zip(heads, program.parts, strict=True)
             ]
 
