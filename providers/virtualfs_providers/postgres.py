@@ -12,7 +12,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -292,14 +292,19 @@ class PostgresWarehouse:
     def types_of(self, cursor: Any, statement: str) -> list[tuple[str, dt.DataType]]:
         """Return names and types of a statement's columns, from the server's parser."""
         from ibis.backends.sql.datatypes import PostgresType
+        from psycopg import generators
 
         connection = cursor.connection
         pq = connection.pgconn
         encoding = connection.info.encoding
-        for result in (
-            pq.prepare(b"", statement.encode(encoding)),
-            pq.describe_prepared(b""),
-        ):
+        # As psycopg's own calls do it; those of libpq would hold the interpreter while they wait.
+        sends: tuple[Callable[[], None], ...] = (
+            lambda: pq.send_prepare(b"", statement.encode(encoding)),
+            lambda: pq.send_describe_prepared(b""),
+        )
+        for send in sends:
+            send()
+            (result,) = connection.wait(generators.execute(pq))
             if result.error_field(_PRIMARY) is not None:
                 raise WarehouseError(f"PostgreSQL: {_server_message(result, encoding)}")
         found = [
