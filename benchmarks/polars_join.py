@@ -42,7 +42,7 @@ def by_polars(path: Path, views: int, spine: Any) -> Callable[[], Any]:
             right = right.sort("ts", "created").drop("created")
             left = left.join_asof(
                 right, left_on="event_timestamp", right_on="ts", by="k", coalesce=True
-            )
+            ).drop("ts", strict=False)
         return left.sort("n").drop("n").to_arrow()
 
     return call
