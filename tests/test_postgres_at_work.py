@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import ClassVar
 
 import psycopg
@@ -265,3 +266,22 @@ def test_names_that_postgres_would_cut_off_are_refused(postgres_house):
         postgres_house.store.get_historical_features(
             spine, [named], full_feature_names=True
         ).to_pyarrow()
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "America/New_York"])
+def test_a_constraint_spares_the_ranking_only_where_it_says_so(postgres_house, timezone):
+    # 02:30 did not exist on that day in New York and is read as 03:30: one instant, two rows.
+    rows = [
+        {"k": "a", "at": datetime(2024, 3, 10, 2, 30), "x": 1},
+        {"k": "a", "at": datetime(2024, 3, 10, 3, 30), "x": 2},
+    ]
+    view = make(postgres_house, rows, timezone=timezone)
+    postgres_house.admin.execute("CREATE UNIQUE INDEX ON source (k, at)")
+    postgres_house.store.warehouse()._known.clear()
+    spine = pa.table({"k": ["a", "b"], "event_timestamp": [NOON] * 2})
+    ds = postgres_house.store.get_historical_features(spine, [view])
+    assert ("ROW_NUMBER" not in ds.sql()) == (timezone == "UTC")
+    assert "unique" in ds.explain(engine=False)
+    out = ds.to_pyarrow()
+    assert out.num_rows == 2
+    assert out["x"][0].as_py() in ((2,) if timezone == "UTC" else (1, 2))

@@ -53,19 +53,21 @@ def choose(
       everything once, whatever the spine.
     """
     view = part.view
+    # In a zone whose clocks change, two different wall times can be one instant.
+    unique = statistics.unique and view.timezone == "UTC"
     if view.event_timestamp is None:
-        return Strategy("static", "no event timestamp", unique=statistics.unique)
+        return Strategy("static", "no event timestamp", unique=unique)
     if view.valid_to:
         return Strategy("interval", f"rows hold from {view.event_timestamp} until {view.valid_to}")
     seeks = statistics.indexed and can_seek(source, view, capabilities)
     if seeks and _few_seeks(statistics):
-        return Strategy("seek", f"an index serves; {statistics}", unique=statistics.unique)
+        return Strategy("seek", f"an index serves; {statistics}", unique=unique)
     reduce = _few_keys(statistics)
     return Strategy(
         "asof" if capabilities.asof_join else "sweep",
         f"{'keys of the spine only; ' if reduce else ''}{statistics}",
         reduce=reduce,
-        unique=statistics.unique,
+        unique=unique,
     )
 
 
