@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
     import ibis.expr.types as ir
-    from sqlglot import exp
 
 __all__ = [
     "UNKNOWN",
@@ -68,10 +67,6 @@ def _row_number() -> ir.Value:
     return ibis.row_number()
 
 
-def _same(tree: exp.Expr) -> exp.Expr:
-    return tree
-
-
 @dataclass(frozen=True)
 class Capabilities:
     """What one engine can do, and how it writes what has no portable form.
@@ -122,8 +117,6 @@ class Capabilities:
         How the engine reads a path as one SELECT; None where it reads no files.
     max_identifier
         Longest column name in bytes; longer ones are refused when planned.
-    finish
-        Rewrites a finished tree where Ibis writes what the engine cannot take, or takes badly.
     """
 
     engine: str
@@ -145,7 +138,6 @@ class Capabilities:
     replace_table: bool = False
     read_files: Callable[[str], str] | None = None
     max_identifier: int | None = None
-    finish: Callable[[exp.Expr], exp.Expr] = _same
 
 
 @dataclass(frozen=True)

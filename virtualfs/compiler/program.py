@@ -8,8 +8,9 @@ of views, and no view's columns are carried through another view's join. See doc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -214,9 +215,73 @@ def _compile_part(
     capabilities: Capabilities,
     statistics: Statistics,
 ) -> CompiledPart:
+    dialect = capabilities.dialect
+    strategy = choose(part, rows_relation(part.view), capabilities, statistics)
+    shape, shape_keys, names = _shape(part, key_types)
+    select = _compile_shape(shape, shape_keys, capabilities, replace(strategy, why=""))
+    select = bind_rows(_named(select, names, dialect), part.view, capabilities)
+    outputs = tuple(output for _, output in part.outputs)
+    columns = ",\n  ".join(sql.quoted(name, dialect) for name in outputs)
+    answer, row = (sql.quoted(name, dialect) for name in ("answer", ROW))
+    return CompiledPart(
+        view=part.view.label,
+        strategy=strategy,
+        rules=part.rules(),
+        select=select,
+        # ASC is written out: a connection may have another default order.
+        ordered=f"SELECT\n  {columns}\nFROM (\n{select}\n) AS {answer}\nORDER BY\n  {row} ASC",
+        outputs=outputs,
+    )
+
+
+def _shape(
+    part: Part, key_types: tuple[tuple[str, str], ...]
+) -> tuple[Part, tuple[tuple[str, str], ...], dict[str, str]]:
+    """Return a part with names of no meaning in the place of its own, and what they stand for.
+
+    Views of one shape (the same types, keys and rules) are compiled once, whatever their names.
+    """
+    view = part.view
+    columns = {name: f"virtualfs_column_{n}" for n, name in enumerate(view.columns)}
+    keys = {name: f"virtualfs_key_{n}" for n, (name, _) in enumerate(key_types)}
+    outputs = {name: f"virtualfs_output_{n}" for n, (_, name) in enumerate(part.outputs)}
+    times = ("event_timestamp", "created_timestamp", "valid_to")
+    shaped = view.model_copy(
+        update={
+            **{name: columns.get(getattr(view, name) or "") for name in times},
+            "name": "",
+            "version": None,
+            "fingerprint": "",
+            "warehouse": "",
+            "entities": (),
+            "join_keys": {columns[key]: dtype for key, dtype in view.join_keys.items()},
+            "rows_sql": "",
+            "columns": {columns[name]: dtype for name, dtype in view.columns.items()},
+            "features": (),
+            "online": True,
+            "freshness": None,
+            "description": "",
+        }
+    )
+    shape = Part(
+        shaped,
+        tuple(keys[name] for name in part.key_columns),
+        tuple((columns[feature], outputs[output]) for feature, output in part.outputs),
+        part.late_data,
+    )
+    stands_for = {new: old for old, new in [*columns.items(), *keys.items(), *outputs.items()]}
+    return shape, tuple((keys[name], dtype) for name, dtype in key_types), stands_for
+
+
+@lru_cache(maxsize=1024)
+def _compile_shape(
+    part: Part,
+    key_types: tuple[tuple[str, str], ...],
+    capabilities: Capabilities,
+    strategy: Strategy,
+) -> str:
     spine = spine_relation(dict(key_types), capabilities)
     source = rows_relation(part.view)
-    strategy = choose(part, source, capabilities, statistics)
     if strategy.kind == "seek":
         tree: exp.Expr = seek.compiled(spine, source, part, capabilities, unique=strategy.unique)
     else:
@@ -224,18 +289,14 @@ def _compile_part(
             spine, source, part, capabilities, strategy, times=rows_relation(part.view, _TIMES)
         )
         tree = sql.render(outputs_of(found, part, capabilities), capabilities)
-    tree = bind_rows(tree, part.view, capabilities)
-    outputs = tuple(output for _, output in part.outputs)
-    columns = [exp.column(sql.identifier(name)) for name in outputs]
-    ordered = exp.select(*columns).from_(sql.subquery(tree.copy(), "answer"))
-    return CompiledPart(
-        view=part.view.label,
-        strategy=strategy,
-        rules=part.rules(),
-        select=sql.text(tree, capabilities.dialect),
-        ordered=sql.text(ordered.order_by(_by_row()), capabilities.dialect),
-        outputs=outputs,
-    )
+    return sql.text(tree, capabilities.dialect)
+
+
+def _named(text: str, names: Mapping[str, str], dialect: str) -> str:
+    """Put the names that a shape's names stand for in their place."""
+    before, after = sql.quoted("x", dialect).split("x")
+    pattern = rf"{re.escape(before)}(virtualfs_(?:column|key|output)_\d+){re.escape(after)}"
+    return re.sub(pattern, lambda match: sql.quoted(names[match[1]], dialect), text)
 
 
 @lru_cache(maxsize=1024)
@@ -249,7 +310,7 @@ def compile_lookup(view: ResolvedView, capabilities: Capabilities, statistics: S
         )
     else:
         tree = sql.render(instant.lookup(keys, rows, view, capabilities), capabilities)
-    select = sql.text(bind_rows(tree, view, capabilities), capabilities.dialect)
+    select = bind_rows(sql.text(tree, capabilities.dialect), view, capabilities)
     if capabilities.temporary_tables:
         return select
     head = _inline(_bound_spine(view.join_keys, capabilities), capabilities)
@@ -293,32 +354,21 @@ def rows_relation(view: ResolvedView, name: str = _ROWS) -> ir.Table:
     return ibis.table(view.columns, name=name)
 
 
-def bind_rows(tree: exp.Expr, view: ResolvedView, capabilities: Capabilities) -> exp.Expr:
-    """Put the view's rows query in the place of the rows relation, and finish for the engine.
+def bind_rows(text: str, view: ResolvedView, capabilities: Capabilities) -> str:
+    """Put the view's rows query in the place of the rows relation.
 
     A query that does more than pick columns of a table is run once where the engine can be told.
     """
     dialect = capabilities.dialect
-    query = sqlglot.parse_one(view.rows_sql, dialect=dialect)
-    places = [node for node in tree.find_all(exp.Table) if node.name in (_ROWS, _TIMES)]
-    shared = capabilities.materialized and len(places) > 1 and not is_plain(query)
-
-    def bound(node: exp.Expr) -> exp.Expr:
-        if not isinstance(node, exp.Table) or node.name not in (_ROWS, _TIMES):
-            return node
-        if shared:
-            alias = exp.TableAlias(this=sql.identifier(node.alias))
-            return exp.Table(this=sql.identifier(_SOURCE), alias=alias)
-        return sql.subquery(query.copy(), node.alias)
-
-    tree = tree.transform(bound)
-    if shared:
-        source = exp.CTE(
-            this=query, alias=exp.TableAlias(this=sql.identifier(_SOURCE)), materialized=True
-        )
-        own = tree.args.get("with_")
-        tree.set("with_", exp.With(expressions=[source, *(own.expressions if own else [])]))
-    return capabilities.finish(tree)
+    places = [sql.quoted(name, dialect) for name in (_ROWS, _TIMES)]
+    pattern = "|".join(re.escape(place) for place in places)
+    count = len(re.findall(pattern, text))
+    heavy = count > 1 and not is_plain(sqlglot.parse_one(view.rows_sql, dialect=dialect))
+    if not (heavy and capabilities.materialized):
+        return re.sub(pattern, lambda _: f"(\n{view.rows_sql}\n)", text)
+    source = sql.quoted(_SOURCE, dialect)
+    head = f"WITH {source} AS MATERIALIZED (\n{view.rows_sql}\n)\n"
+    return with_head(head, re.sub(pattern, lambda _: source, text))
 
 
 def is_plain(query: exp.Expr) -> bool:

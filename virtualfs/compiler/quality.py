@@ -8,8 +8,6 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING
 
-from sqlglot import exp
-
 from virtualfs.capabilities import Capabilities
 from virtualfs.compiler import sql
 from virtualfs.compiler.plan import Part, ResolvedView
@@ -189,5 +187,6 @@ def reasons(
 
 
 def _text(table: ir.Table, view: ResolvedView, capabilities: Capabilities) -> str:
-    tree: exp.Expr = bind_rows(sql.render(table, capabilities), view, capabilities)
-    return sql.text(tree, capabilities.dialect)
+    return bind_rows(
+        sql.text(sql.render(table, capabilities), capabilities.dialect), view, capabilities
+    )

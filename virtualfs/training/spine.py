@@ -238,7 +238,7 @@ class WarehouseSpine:
                 return sql.subquery(query, node.alias)
             return node
 
-        return sql.text(capabilities.finish(tree.transform(bound)), dialect)
+        return sql.text(tree.transform(bound), dialect)
 
     def expression(self, connection: Any) -> ir.Table:
         """Return the spine as an Ibis table."""

@@ -6,195 +6,185 @@
 SELECT
   "temp"
 FROM (
+SELECT
+  "t13"."__row",
+  "t13"."temp" AS "temp"
+FROM (
   SELECT
-    "t13"."__row",
-    "t13"."temp"
+    "t12"."__row",
+    "t12"."__time",
+    "t8"."__event",
+    "t8"."__found",
+    "t8"."at",
+    "t8"."made",
+    "t8"."until",
+    "t8"."temp",
+    ROW_NUMBER() OVER (
+      PARTITION BY "t12"."__row"
+      ORDER BY QUOTE("t8"."at") || ',' || QUOTE("t8"."made") || ',' || QUOTE("t8"."until") || ',' || QUOTE("t8"."temp") DESC
+      ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+    ) - 1 AS "__rank"
   FROM (
     SELECT
-      "t12"."__row",
-      "t12"."__time",
-      "t8"."__event",
-      "t8"."__found",
-      "t8"."at",
-      "t8"."made",
-      "t8"."until",
-      "t8"."temp",
-      ROW_NUMBER() OVER (
-        PARTITION BY "t12"."__row"
-        ORDER BY QUOTE("t8"."at") || ',' || QUOTE("t8"."made") || ',' || QUOTE("t8"."until") || ',' || QUOTE("t8"."temp") DESC
-        ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
-      ) - 1 AS "__rank"
+      "t10"."__row",
+      "t10"."__time",
+      IIF("t10"."__position" IS NOT NULL, "t10"."__last", CAST(NULL AS INTEGER)) AS "__at"
     FROM (
       SELECT
-        "t10"."__row",
-        "t10"."__time",
-        IIF("t10"."__position" IS NOT NULL, "t10"."__last", CAST(NULL AS INTEGER)) AS "__at"
+        "t9"."__position",
+        "t9"."__side",
+        "t9"."__row",
+        "t9"."__time",
+        MAX("t9"."__at") OVER (
+          ORDER BY "t9"."__position" ASC NULLS LAST, "t9"."__side" ASC NULLS LAST
+          ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) AS "__last"
       FROM (
         SELECT
-          "t9"."__position",
-          "t9"."__side",
-          "t9"."__row",
-          "t9"."__time",
-          MAX("t9"."__at") OVER (
-            ORDER BY "t9"."__position" ASC NULLS LAST, "t9"."__side" ASC NULLS LAST
-            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-          ) AS "__last"
+          *
         FROM (
           SELECT
-            *
+            "t5"."__at" AS "__position",
+            "t5"."__at",
+            0 AS "__side",
+            CAST(NULL AS INTEGER) AS "__row",
+            CAST(NULL AS INTEGER) AS "__time"
           FROM (
             SELECT
-              "t5"."__at" AS "__position",
-              "t5"."__at",
-              0 AS "__side",
-              CAST(NULL AS INTEGER) AS "__row",
-              CAST(NULL AS INTEGER) AS "__time"
+              "t2"."at",
+              "t2"."made",
+              "t2"."until",
+              "t2"."temp",
+              (
+                CAST(STRFTIME(
+                  '%s',
+                  SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
+                    WHEN (
+                      SUBSTRING(TRIM("t2"."at"), -3, 1) = ':'
+                    )
+                    AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
+                    THEN SUBSTRING(TRIM("t2"."at"), -6)
+                    WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
+                    THEN 'Z'
+                    ELSE ''
+                  END
+                ) AS INTEGER) * 1000000
+              ) + IIF(
+                SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
+                CAST((
+                  CAST('0' || SUBSTRING(TRIM("t2"."at"), 20) AS REAL) * 1000000
+                ) + 0.9999 AS INTEGER),
+                0
+              ) AS "__event",
+              (
+                CAST(STRFTIME(
+                  '%s',
+                  SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
+                    WHEN (
+                      SUBSTRING(TRIM("t2"."at"), -3, 1) = ':'
+                    )
+                    AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
+                    THEN SUBSTRING(TRIM("t2"."at"), -6)
+                    WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
+                    THEN 'Z'
+                    ELSE ''
+                  END
+                ) AS INTEGER) * 1000000
+              ) + IIF(
+                SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
+                CAST((
+                  CAST('0' || SUBSTRING(TRIM("t2"."at"), 20) AS REAL) * 1000000
+                ) + 0.9999 AS INTEGER),
+                0
+              ) AS "__at",
+              TRUE AS "__found"
             FROM (
-              SELECT
-                "t2"."at",
-                "t2"."made",
-                "t2"."until",
-                "t2"."temp",
-                (
-                  CAST(STRFTIME(
-                    '%s',
-                    SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
-                      WHEN (
-                        SUBSTRING(TRIM("t2"."at"), -3, 1) = ':'
-                      )
-                      AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
-                      THEN SUBSTRING(TRIM("t2"."at"), -6)
-                      WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
-                      THEN 'Z'
-                      ELSE ''
-                    END
-                  ) AS INTEGER) * 1000000
-                ) + IIF(
-                  SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
-                  CAST((
-                    CAST('0' || SUBSTRING(TRIM("t2"."at"), 20) AS REAL) * 1000000
-                  ) + 0.9999 AS INTEGER),
-                  0
-                ) AS "__event",
-                (
-                  CAST(STRFTIME(
-                    '%s',
-                    SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
-                      WHEN (
-                        SUBSTRING(TRIM("t2"."at"), -3, 1) = ':'
-                      )
-                      AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
-                      THEN SUBSTRING(TRIM("t2"."at"), -6)
-                      WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
-                      THEN 'Z'
-                      ELSE ''
-                    END
-                  ) AS INTEGER) * 1000000
-                ) + IIF(
-                  SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
-                  CAST((
-                    CAST('0' || SUBSTRING(TRIM("t2"."at"), 20) AS REAL) * 1000000
-                  ) + 0.9999 AS INTEGER),
-                  0
-                ) AS "__at",
-                TRUE AS "__found"
-              FROM (
-                SELECT
-                  "at",
-                  "made",
-                  "until",
-                  "temp"
-                FROM "weather"
-              ) AS "t2"
-            ) AS "t5"
-            WHERE
-              "t5"."__event" IS NOT NULL
-          ) AS "t7"
-          UNION ALL
-          SELECT
-            *
-          FROM (
-            SELECT
-              "t1"."__time" AS "__position",
-              CAST(NULL AS INTEGER) AS "__at",
-              1 AS "__side",
-              "t1"."__row",
-              "t1"."__time"
-            FROM "__virtualfs_spine" AS "t1"
-          ) AS "t3"
-        ) AS "t9"
-      ) AS "t10"
-      WHERE
-        "t10"."__side" = 1
-    ) AS "t12"
-    LEFT OUTER JOIN (
-      SELECT
-        *
-      FROM (
+SELECT "at", "made", "until", "temp" FROM "weather"
+) AS "t2"
+          ) AS "t5"
+          WHERE
+            "t5"."__event" IS NOT NULL
+        ) AS "t7"
+        UNION ALL
         SELECT
-          "t0"."at",
-          "t0"."made",
-          "t0"."until",
-          "t0"."temp",
-          (
-            CAST(STRFTIME(
-              '%s',
-              SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
-                WHEN (
-                  SUBSTRING(TRIM("t0"."at"), -3, 1) = ':'
-                )
-                AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t0"."at"), -6)
-                WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
-                THEN 'Z'
-                ELSE ''
-              END
-            ) AS INTEGER) * 1000000
-          ) + IIF(
-            SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',
-            CAST((
-              CAST('0' || SUBSTRING(TRIM("t0"."at"), 20) AS REAL) * 1000000
-            ) + 0.9999 AS INTEGER),
-            0
-          ) AS "__event",
-          (
-            CAST(STRFTIME(
-              '%s',
-              SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
-                WHEN (
-                  SUBSTRING(TRIM("t0"."at"), -3, 1) = ':'
-                )
-                AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t0"."at"), -6)
-                WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
-                THEN 'Z'
-                ELSE ''
-              END
-            ) AS INTEGER) * 1000000
-          ) + IIF(
-            SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',
-            CAST((
-              CAST('0' || SUBSTRING(TRIM("t0"."at"), 20) AS REAL) * 1000000
-            ) + 0.9999 AS INTEGER),
-            0
-          ) AS "__at",
-          TRUE AS "__found"
+          *
         FROM (
           SELECT
-            "at",
-            "made",
-            "until",
-            "temp"
-          FROM "weather"
-        ) AS "t0"
-      ) AS "t4"
-      WHERE
-        "t4"."__event" IS NOT NULL
-    ) AS "t8"
-      ON "t12"."__at" = "t8"."__at"
-  ) AS "t13"
-  WHERE
-    "t13"."__rank" = 0
+            "t1"."__time" AS "__position",
+            CAST(NULL AS INTEGER) AS "__at",
+            1 AS "__side",
+            "t1"."__row",
+            "t1"."__time"
+          FROM "__virtualfs_spine" AS "t1"
+        ) AS "t3"
+      ) AS "t9"
+    ) AS "t10"
+    WHERE
+      "t10"."__side" = 1
+  ) AS "t12"
+  LEFT OUTER JOIN (
+    SELECT
+      *
+    FROM (
+      SELECT
+        "t0"."at",
+        "t0"."made",
+        "t0"."until",
+        "t0"."temp",
+        (
+          CAST(STRFTIME(
+            '%s',
+            SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
+              WHEN (
+                SUBSTRING(TRIM("t0"."at"), -3, 1) = ':'
+              )
+              AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
+              THEN SUBSTRING(TRIM("t0"."at"), -6)
+              WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
+              THEN 'Z'
+              ELSE ''
+            END
+          ) AS INTEGER) * 1000000
+        ) + IIF(
+          SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',
+          CAST((
+            CAST('0' || SUBSTRING(TRIM("t0"."at"), 20) AS REAL) * 1000000
+          ) + 0.9999 AS INTEGER),
+          0
+        ) AS "__event",
+        (
+          CAST(STRFTIME(
+            '%s',
+            SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
+              WHEN (
+                SUBSTRING(TRIM("t0"."at"), -3, 1) = ':'
+              )
+              AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
+              THEN SUBSTRING(TRIM("t0"."at"), -6)
+              WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
+              THEN 'Z'
+              ELSE ''
+            END
+          ) AS INTEGER) * 1000000
+        ) + IIF(
+          SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',
+          CAST((
+            CAST('0' || SUBSTRING(TRIM("t0"."at"), 20) AS REAL) * 1000000
+          ) + 0.9999 AS INTEGER),
+          0
+        ) AS "__at",
+        TRUE AS "__found"
+      FROM (
+SELECT "at", "made", "until", "temp" FROM "weather"
+) AS "t0"
+    ) AS "t4"
+    WHERE
+      "t4"."__event" IS NOT NULL
+  ) AS "t8"
+    ON "t12"."__at" = "t8"."__at"
+) AS "t13"
+WHERE
+  "t13"."__rank" = 0
 ) AS "answer"
 ORDER BY
-  "__row" ASC NULLS LAST;
+  "__row" ASC;
