@@ -187,3 +187,22 @@ def test_trap_10_naive_spine_times_are_utc_whatever_the_sessions_zone(house):
     text = "SELECT 'a' AS k, TIMESTAMP '2024-05-01 11:59:59.999999' AS t"
     assert train(house, text, view)[0]["x"] is None
     assert online(house, view, k="a") == (1, "PRESENT")
+
+
+def test_a_url_carries_settings_of_the_engine(tmp_path):
+    def opened(url: str) -> vfs.FeatureStore:
+        warehouses = {"default": {"url": url}}
+        return vfs.FeatureStore(vfs.Config(project="p", folder=tmp_path, warehouses=warehouses))
+
+    with opened("duckdb://?memory_limit=100MB&threads=1") as store:
+        settings = store.warehouse().connection.con.execute(
+            "SELECT current_setting('memory_limit'), current_setting('threads')"
+        )
+        assert settings.fetchone() == ("95.3 MiB", 1)
+    for url, message in [
+        ("duckdb://?memory_limt=1GB", "memory_limt"),
+        ("duckdb://?memory_limit", "is not a list of settings"),
+        ("duckdb://?read_only=false", r"read_only = false in \[warehouses.default\]"),
+    ]:
+        with opened(url) as store, pytest.raises(vfs.VirtualFSError, match=message):
+            store.warehouse()

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import parse_qsl
 
 import sqlglot
 from sqlglot import exp
@@ -100,6 +101,23 @@ CAPABILITIES = Capabilities(
     replace_table=True,
     read_files=read_files,
 )
+
+
+def _engine_settings(warehouse: str, query: str) -> dict[str, str]:
+    """Return the engine's settings that a URL ends in, such as ``memory_limit=4GB&threads=2``."""
+    try:
+        found = dict(parse_qsl(query, strict_parsing=bool(query)))
+    except ValueError:
+        raise ConfigError(
+            f"warehouses.{warehouse}.url: {query!r} is not a list of settings; write "
+            "duckdb://PATH?memory_limit=4GB&threads=2"
+        ) from None
+    if "read_only" in found:
+        raise ConfigError(
+            f"warehouses.{warehouse}.url: read_only is a setting of its own: write "
+            f"read_only = false in [warehouses.{warehouse}]"
+        )
+    return found
 
 
 class DuckDBSession:
@@ -268,7 +286,7 @@ class DuckDBWarehouse:
 
 
 class DuckDBProvider:
-    """Opens ``duckdb://path`` URLs; ``duckdb://`` alone is a database in memory."""
+    """Opens ``duckdb://path?setting=value`` URLs; ``duckdb://`` alone is a database in memory."""
 
     def open(
         self, name: str, settings: config.Warehouse, url: str, folder: Path
@@ -278,11 +296,12 @@ class DuckDBProvider:
         Raises
         ------
         WarehouseError
-            The file does not exist, is no database, or is locked by another process.
+            The file does not exist, is no database, or is locked by another process; DuckDB does
+            not know a setting.
         """
         import ibis
 
-        path = url.removeprefix("duckdb://").split("?")[0]
+        path, _, query = url.removeprefix("duckdb://").partition("?")
         in_memory = path in ("", ":memory:")
         if not in_memory and settings.read_only and not Path(path).exists():
             raise WarehouseError(
@@ -290,7 +309,9 @@ class DuckDBProvider:
             )
         with _readable():
             connection = ibis.duckdb.connect(
-                ":memory:" if in_memory else path, read_only=settings.read_only and not in_memory
+                ":memory:" if in_memory else path,
+                read_only=settings.read_only and not in_memory,
+                **_engine_settings(name, query),
             )
         # GLOBAL, because every session is a cursor of its own. Small spines joined to large tables
         # must not become nested loops; relative paths are meant from the configuration's folder.

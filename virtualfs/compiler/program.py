@@ -23,6 +23,7 @@ from virtualfs.compiler.plan import FeaturePlan, Part, ResolvedView
 from virtualfs.compiler.rows import ROW, TIME, outputs_of
 from virtualfs.compiler.sql import SPINE
 from virtualfs.compiler.strategy import Strategy, choose, winners
+from virtualfs.compiler.template import KeyTypes, Template, open_hash, shape_of
 from virtualfs.errors import SpineError, UnsupportedByWarehouseError
 
 if TYPE_CHECKING:
@@ -211,15 +212,18 @@ def compile_training(
 @lru_cache(maxsize=4096)
 def _compile_part(
     part: Part,
-    key_types: tuple[tuple[str, str], ...],
+    key_types: KeyTypes,
     capabilities: Capabilities,
     statistics: Statistics,
 ) -> CompiledPart:
     dialect = capabilities.dialect
     strategy = choose(part, rows_relation(part.view), capabilities, statistics)
-    shape, shape_keys, names = _shape(part, key_types)
-    select = _compile_shape(shape, shape_keys, capabilities, replace(strategy, why=""))
-    select = bind_rows(_named(select, names, dialect), part.view, capabilities)
+    template = _compile_shape(
+        *shape_of(part, key_types),
+        replace(capabilities, row_hash=open_hash),
+        replace(strategy, why=""),
+    )
+    select = bind_rows(template.filled(part, key_types, capabilities), part.view, capabilities)
     outputs = tuple(output for _, output in part.outputs)
     columns = ",\n  ".join(sql.quoted(name, dialect) for name in outputs)
     answer, row = (sql.quoted(name, dialect) for name in ("answer", ROW))
@@ -234,52 +238,10 @@ def _compile_part(
     )
 
 
-def _shape(
-    part: Part, key_types: tuple[tuple[str, str], ...]
-) -> tuple[Part, tuple[tuple[str, str], ...], dict[str, str]]:
-    """Return a part with names of no meaning in the place of its own, and what they stand for.
-
-    Views of one shape (the same types, keys and rules) are compiled once, whatever their names.
-    """
-    view = part.view
-    columns = {name: f"virtualfs_column_{n}" for n, name in enumerate(view.columns)}
-    keys = {name: f"virtualfs_key_{n}" for n, (name, _) in enumerate(key_types)}
-    outputs = {name: f"virtualfs_output_{n}" for n, (_, name) in enumerate(part.outputs)}
-    times = ("event_timestamp", "created_timestamp", "valid_to")
-    shaped = view.model_copy(
-        update={
-            **{name: columns.get(getattr(view, name) or "") for name in times},
-            "name": "",
-            "version": None,
-            "fingerprint": "",
-            "warehouse": "",
-            "entities": (),
-            "join_keys": {columns[key]: dtype for key, dtype in view.join_keys.items()},
-            "rows_sql": "",
-            "columns": {columns[name]: dtype for name, dtype in view.columns.items()},
-            "features": (),
-            "online": True,
-            "freshness": None,
-            "description": "",
-        }
-    )
-    shape = Part(
-        shaped,
-        tuple(keys[name] for name in part.key_columns),
-        tuple((columns[feature], outputs[output]) for feature, output in part.outputs),
-        part.late_data,
-    )
-    stands_for = {new: old for old, new in [*columns.items(), *keys.items(), *outputs.items()]}
-    return shape, tuple((keys[name], dtype) for name, dtype in key_types), stands_for
-
-
 @lru_cache(maxsize=1024)
 def _compile_shape(
-    part: Part,
-    key_types: tuple[tuple[str, str], ...],
-    capabilities: Capabilities,
-    strategy: Strategy,
-) -> str:
+    part: Part, key_types: KeyTypes, capabilities: Capabilities, strategy: Strategy
+) -> Template:
     spine = spine_relation(dict(key_types), capabilities)
     source = rows_relation(part.view)
     if strategy.kind == "seek":
@@ -289,14 +251,7 @@ def _compile_shape(
             spine, source, part, capabilities, strategy, times=rows_relation(part.view, _TIMES)
         )
         tree = sql.render(outputs_of(found, part, capabilities), capabilities)
-    return sql.text(tree, capabilities.dialect)
-
-
-def _named(text: str, names: Mapping[str, str], dialect: str) -> str:
-    """Put the names that a shape's names stand for in their place."""
-    before, after = sql.quoted("x", dialect).split("x")
-    pattern = rf"{re.escape(before)}(virtualfs_(?:column|key|output)_\d+){re.escape(after)}"
-    return re.sub(pattern, lambda match: sql.quoted(names[match[1]], dialect), text)
+    return Template.of(tree, capabilities.dialect)
 
 
 @lru_cache(maxsize=1024)

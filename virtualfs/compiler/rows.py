@@ -40,6 +40,7 @@ __all__ = [
     "bound",
     "created_of",
     "event_of",
+    "hashed_columns",
     "keys_of",
     "newest_first",
     "outputs_of",
@@ -213,10 +214,13 @@ def tie_order(rows: ir.Table, view: ResolvedView, capabilities: Capabilities) ->
             rows[_CREATED] if _CREATED in rows.columns else created_of(rows, view, capabilities)
         )
         order.append(ibis.desc(created, nulls_first=False))
-    # Tied rows have equal keys, so their hash is of the rest.
-    columns = [name for name in view.columns if name not in view.join_keys] or [*view.columns]
-    order.append(capabilities.row_hash([rows[name] for name in columns]).desc())
+    order.append(capabilities.row_hash([rows[name] for name in hashed_columns(view)]).desc())
     return order
+
+
+def hashed_columns(view: ResolvedView) -> list[str]:
+    """Return the columns that tell tied rows apart: those that are not keys, which are equal."""
+    return [name for name in view.columns if name not in view.join_keys] or [*view.columns]
 
 
 def newest_first(rows: ir.Table, view: ResolvedView, capabilities: Capabilities) -> list[Any]:

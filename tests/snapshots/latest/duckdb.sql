@@ -13,7 +13,6 @@ SELECT
       "t14"."__time" - INTERVAL '86400000000' MICROSECOND
     )
     THEN "t14"."temp"
-    ELSE CAST(NULL AS DOUBLE)
   END AS "temp"
 FROM (
   SELECT

@@ -8,13 +8,12 @@ SELECT
 FROM (
 SELECT
   "t13"."__row",
-  IFF(
-    "t13"."__event" >= (
+  CASE
+    WHEN "t13"."__event" >= (
       "t13"."__time" + -86400000000
-    ),
-    "t13"."temp",
-    CAST(NULL AS DOUBLE)
-  ) AS "temp"
+    )
+    THEN "t13"."temp"
+  END AS "temp"
 FROM (
   SELECT
     "t12"."__row",

@@ -18,8 +18,8 @@ FROM (
     "t6"."origin",
     "t6"."number",
     "t6"."at",
-    "t6"."made",
     "t6"."until",
+    "t6"."made",
     "t6"."temp",
     ROW_NUMBER() OVER (
       PARTITION BY "t3"."__row"
@@ -42,8 +42,8 @@ FROM (
         "t1"."origin",
         "t1"."number",
         "t1"."at",
-        "t1"."made",
         "t1"."until",
+        "t1"."made",
         "t1"."temp",
         "t1"."origin" AS "__key_0",
         "t1"."number" AS "__key_1",
