@@ -22,7 +22,7 @@ from typing import Any
 import latest
 
 import virtualfs as vfs
-from virtualfs_providers.postgres import _copy_in, _copy_out
+from virtualfs_providers.postgres_arrow import copy_in, copy_out
 
 CALLS = 3
 F = ", ".join(latest.FEATURES)
@@ -72,9 +72,9 @@ def by_hand(con: Any, query: str, spine: Any) -> Callable[[], Any]:
                 "CREATE TEMP TABLE spine (k bigint, event_timestamp timestamp, n bigint) "
                 "ON COMMIT DROP"
             )
-            _copy_in(cursor, "spine", numbered)
+            copy_in(cursor, "spine", numbered)
             cursor.execute("ANALYZE spine")
-            return _copy_out(cursor, query, types)
+            return copy_out(cursor, query, types)
 
     return call
 

@@ -88,15 +88,15 @@ class PostgresHouse(House):
     def put(self, name: str, table: pa.Table) -> None:
         import ibis
 
-        from virtualfs_providers.postgres import _copy_in, _type_name
+        from virtualfs_providers.postgres_arrow import copy_in, type_name
 
         columns = ", ".join(
-            f'"{column}" {_type_name(dtype)}'
+            f'"{column}" {type_name(dtype)}'
             for column, dtype in ibis.Schema.from_pyarrow(table.schema).items()
         )
         with self.admin.cursor() as cursor:
             cursor.execute(f'DROP TABLE IF EXISTS "{name}"; CREATE TABLE "{name}" ({columns})')
-            _copy_in(cursor, f'"{name}"', table)
+            copy_in(cursor, f'"{name}"', table)
             cursor.execute(f'GRANT SELECT ON "{name}" TO PUBLIC')
             keys = [
                 key

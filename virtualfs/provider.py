@@ -7,16 +7,17 @@ entry is a :class:`WarehouseProvider` or an :class:`OnlineStoreProvider`.
 from __future__ import annotations
 
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from virtualfs import config
-from virtualfs.capabilities import Capabilities, Statistics
+from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics
 from virtualfs.compiler.plan import ResolvedView
-from virtualfs.errors import ConfigError, did_you_mean
+from virtualfs.errors import ConfigError, WarehouseError, did_you_mean
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -26,6 +27,8 @@ __all__ = [
     "OnlineStore",
     "OnlineStoreProvider",
     "Session",
+    "SilentCatalog",
+    "TemporaryTables",
     "Warehouse",
     "WarehouseProvider",
     "load_provider",
@@ -63,6 +66,29 @@ class Session(Protocol):
 
         Called only where there are no temporary tables to cut the work by.
         """
+
+
+class TemporaryTables(ABC):
+    """The part of a session that knows which tables it made, for providers to inherit."""
+
+    def __init__(self) -> None:
+        self._tables: set[str] = set()
+
+    @abstractmethod
+    def _drop(self, name: str) -> None:
+        """Drop a temporary table that stands, or may stand."""
+
+    def drop(self, name: str) -> None:
+        """Drop a temporary table, if it stands."""
+        if name in self._tables:
+            self._drop(name)
+            self._tables.discard(name)
+
+    def drop_all(self) -> None:
+        """Drop what this session made. In a transaction that failed there is nothing left."""
+        with suppress(WarehouseError):
+            for name in tuple(self._tables):
+                self.drop(name)
 
 
 class Warehouse(Protocol):
@@ -108,6 +134,22 @@ class Warehouse(Protocol):
 
     def close(self) -> None:
         """Close what this object opened itself."""
+
+
+class SilentCatalog:
+    """The part of a warehouse whose engine says nothing that strategies are chosen by."""
+
+    def statistics(self, view: ResolvedView) -> Statistics:  # noqa: ARG002
+        """Return that nothing is known."""
+        return UNKNOWN
+
+    def estimate_rows(self, select: str) -> int | None:  # noqa: ARG002
+        """Return None: the planner says no numbers."""
+        return None
+
+    def advice(self, view: ResolvedView) -> Sequence[str]:  # noqa: ARG002
+        """Return nothing: no index would help."""
+        return ()
 
 
 @runtime_checkable

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from virtualfs import config
-from virtualfs.capabilities import Capabilities, Statistics
+from virtualfs.capabilities import Capabilities
 from virtualfs.compiler import sql
-from virtualfs.compiler.plan import ResolvedView
 from virtualfs.errors import ConfigError, VirtualFSError, WarehouseError, without_secrets
+from virtualfs.provider import SilentCatalog, TemporaryTables
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["CloudProvider", "CloudSession", "CloudWarehouse"]
 
 
-class CloudSession:
+class CloudSession(TemporaryTables):
     """Statements through an Ibis connection, one at a time."""
 
     def __init__(self, connection: Any, dialect: str, kind: str, lock: threading.RLock) -> None:
@@ -29,7 +29,7 @@ class CloudSession:
         self._dialect = dialect
         self._kind = kind
         self._lock = lock
-        self._tables: set[str] = set()
+        super().__init__()
 
     def load(self, name: str, table: pa.Table) -> None:
         """Upload Arrow rows into a table of this session, as Ibis does it fastest."""
@@ -42,16 +42,8 @@ class CloudSession:
         self._tables.add(name)
         self.execute(f"CREATE {self._kind} {sql.quoted(name, self._dialect)} AS {select}")
 
-    def drop(self, name: str) -> None:
-        """Drop a table of this session, if it stands."""
+    def _drop(self, name: str) -> None:
         self.execute(f"DROP TABLE IF EXISTS {sql.quoted(name, self._dialect)}")
-        self._tables.discard(name)
-
-    def drop_all(self) -> None:
-        """Drop what this session made."""
-        with suppress(WarehouseError):
-            for name in tuple(self._tables):
-                self.drop(name)
 
     def execute(self, statement: str) -> None:
         """Run a statement that returns nothing."""
@@ -78,7 +70,7 @@ class CloudSession:
             return "\n".join(" ".join(str(cell) for cell in row) for row in cursor.fetchall())
 
 
-class CloudWarehouse:
+class CloudWarehouse(SilentCatalog):
     """One warehouse behind an Ibis connection."""
 
     def __init__(
@@ -111,18 +103,6 @@ class CloudWarehouse:
         with self._lock, _readable():
             schema = self._connection.sql(select).schema()
         return {name: dtype.copy(nullable=True) for name, dtype in schema.items()}
-
-    def statistics(self, view: ResolvedView) -> Statistics:  # noqa: ARG002
-        """Return nothing: these engines have one strategy, and plan by statistics of their own."""
-        return Statistics()
-
-    def estimate_rows(self, select: str) -> int | None:  # noqa: ARG002
-        """Return None, as for :meth:`statistics`."""
-        return None
-
-    def advice(self, view: ResolvedView) -> list[str]:  # noqa: ARG002
-        """Return nothing: these engines have no indexes to make."""
-        return []
 
     def table_names(self) -> Sequence[str]:
         """Return the names of the tables and views, for messages."""

@@ -27,6 +27,7 @@ from virtualfs.compiler import sql
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.compiler.program import is_plain
 from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
+from virtualfs.provider import SilentCatalog, TemporaryTables
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -120,13 +121,13 @@ def _engine_settings(warehouse: str, query: str) -> dict[str, str]:
     return found
 
 
-class DuckDBSession:
+class DuckDBSession(TemporaryTables):
     """Statements on one cursor, each under a lock where others use the cursor too."""
 
     def __init__(self, cursor: Any, lock: Any) -> None:
         self._cursor = cursor
         self._lock = lock
-        self._tables: set[str] = set()
+        super().__init__()
 
     def load(self, name: str, table: pa.Table) -> None:
         """Copy an Arrow table into a temporary table.
@@ -146,16 +147,8 @@ class DuckDBSession:
         self._tables.add(name)
         self.execute(f'CREATE TEMPORARY TABLE "{name}" AS {select}')
 
-    def drop(self, name: str) -> None:
-        """Drop a temporary table, if it stands."""
+    def _drop(self, name: str) -> None:
         self.execute(f'DROP TABLE IF EXISTS temp."{name}"')
-        self._tables.discard(name)
-
-    def drop_all(self) -> None:
-        """Drop what this session made. In a transaction that failed there is nothing left."""
-        with suppress(WarehouseError):
-            for name in tuple(self._tables):
-                self.drop(name)
 
     def execute(self, statement: str) -> None:
         """Run a statement that returns nothing."""
@@ -179,7 +172,7 @@ class DuckDBSession:
             return str(self._cursor.execute(f"EXPLAIN {statement}").fetchall()[0][1])
 
 
-class DuckDBWarehouse:
+class DuckDBWarehouse(SilentCatalog):
     """One open DuckDB database."""
 
     capabilities = CAPABILITIES
@@ -252,10 +245,6 @@ class DuckDBWarehouse:
         with suppress(WarehouseError), self._lock, _readable():
             return self._connection.con.execute(statement).fetchone()
         return None
-
-    def advice(self, view: ResolvedView) -> list[str]:  # noqa: ARG002
-        """Return nothing: DuckDB's joins use no indexes."""
-        return []
 
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT without running it."""

@@ -7,7 +7,6 @@ by COPY; a role that may only read, or a replica, gets it as arrays bound to eac
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import threading
@@ -26,6 +25,14 @@ from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics, round_up
 from virtualfs.compiler import sql
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
+from virtualfs.provider import TemporaryTables
+from virtualfs_providers.postgres_arrow import (
+    copy_in,
+    copy_out,
+    is_plain,
+    rows_to_arrow,
+    type_name,
+)
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -84,26 +91,9 @@ def inline_spine(columns: Mapping[str, dt.DataType]) -> str:
     """Return the SELECT that turns bound arrays into the spine."""
     names = ", ".join(sql.quoted(name, "postgres") for name in columns)
     arrays = ", ".join(
-        f"${number}::{_type_name(dtype)}[]" for number, dtype in enumerate(columns.values(), 1)
+        f"${number}::{type_name(dtype)}[]" for number, dtype in enumerate(columns.values(), 1)
     )
     return f"SELECT * FROM unnest({arrays}) AS spine({names})"
-
-
-def _type_name(dtype: dt.DataType) -> str:
-    from ibis.backends.sql.datatypes import PostgresType
-
-    if dtype.is_unsigned_integer():
-        name = {"uint8": "int16", "uint16": "int32", "uint32": "int64"}.get(dtype.name.lower())
-        return _type_name(_ibis_type(name or "decimal(20, 0)"))
-    if dtype.is_timestamp():
-        return "timestamp" if dtype.timezone is None else "timestamptz"
-    return str(PostgresType.from_ibis(dtype).sql("postgres"))
-
-
-def _ibis_type(name: str) -> dt.DataType:
-    import ibis
-
-    return ibis.dtype(name)
 
 
 CAPABILITIES = Capabilities(
@@ -119,7 +109,7 @@ CAPABILITIES = Capabilities(
 )
 
 
-class PostgresSession:
+class PostgresSession(TemporaryTables):
     """Statements in one transaction; of an adopted connection, each statement by itself."""
 
     def __init__(self, warehouse: PostgresWarehouse, connection: Any, *, adopted: bool) -> None:
@@ -127,7 +117,7 @@ class PostgresSession:
         self._connection = connection
         self._adopted = adopted
         self._arrays: list[list[Any]] = []
-        self._tables: set[str] = set()
+        super().__init__()
 
     @contextmanager
     def _turn(self) -> Iterator[Any]:
@@ -158,14 +148,14 @@ class PostgresSession:
 
         schema = ibis.Schema.from_pyarrow(table.schema)
         columns = ", ".join(
-            f"{sql.quoted(column, 'postgres')} {_type_name(dtype)}"
+            f"{sql.quoted(column, 'postgres')} {type_name(dtype)}"
             for column, dtype in schema.items()
         )
         quoted = sql.quoted(name, "postgres")
         self._tables.add(name)
         with self._turn() as cursor:
             cursor.execute(f"CREATE TEMPORARY TABLE {quoted} ({columns})")
-            _copy_in(cursor, quoted, table)
+            copy_in(cursor, quoted, table)
             cursor.execute(f"ANALYZE {quoted}")
 
     def keep(self, name: str, select: str) -> None:
@@ -176,18 +166,8 @@ class PostgresSession:
             cursor.execute(f"CREATE TEMPORARY TABLE {quoted} AS {select}")
             cursor.execute(f"ANALYZE {quoted}")
 
-    def drop(self, name: str) -> None:
-        """Drop a temporary table, if it stands."""
-        if name in self._tables:
-            with self._turn() as cursor:
-                cursor.execute(f"DROP TABLE IF EXISTS pg_temp.{sql.quoted(name, 'postgres')}")
-            self._tables.discard(name)
-
-    def drop_all(self) -> None:
-        """Drop what this session made. In a transaction that failed there is nothing left."""
-        with suppress(WarehouseError):
-            for name in tuple(self._tables):
-                self.drop(name)
+    def _drop(self, name: str) -> None:
+        self.execute(f"DROP TABLE IF EXISTS pg_temp.{sql.quoted(name, 'postgres')}")
 
     def execute(self, statement: str) -> None:
         """Run a statement that returns nothing."""
@@ -198,11 +178,11 @@ class PostgresSession:
         """Run a SELECT and return all of its rows: as CSV where that says all, else row by row."""
         with self._turn() as cursor:
             types = self._warehouse.types_of(cursor, statement)
-            if not self._arrays and all(_is_plain(dtype) for _, dtype in types):
-                return _copy_out(cursor, statement, types)
+            if not self._arrays and all(is_plain(dtype) for _, dtype in types):
+                return copy_out(cursor, statement, types)
             cursor.format = _BINARY
             cursor.execute(statement, self._arrays or None)
-            return _rows_to_arrow(cursor.fetchall(), types)
+            return rows_to_arrow(cursor.fetchall(), types)
 
     def stream(
         self, statement: str, schema: Mapping[str, str], rows: int  # noqa: ARG002
@@ -218,7 +198,7 @@ class PostgresSession:
                 first = True
                 while (found := cursor.fetchmany(rows)) or first:
                     first = False
-                    yield _rows_to_arrow(found, types)
+                    yield rows_to_arrow(found, types)
 
     def explain(self, statement: str) -> str:
         """Return PostgreSQL's plan of a SELECT, without running it."""
@@ -372,7 +352,7 @@ class PostgresWarehouse:
     def advice(self, view: ResolvedView) -> list[str]:
         """Return the statement that makes the index which look-ups of this view would use."""
         place = _table_of(view)
-        if place is None or view.event_timestamp is None or self._look_up(view).indexed:
+        if place is None or view.event_timestamp is None or self.statistics(view).indexed:
             return []
         table, columns = place
         wanted = [*view.join_keys, view.event_timestamp, *filter(None, [view.created_timestamp])]
@@ -455,139 +435,6 @@ def _table_of(view: ResolvedView) -> tuple[str, dict[str, str]] | None:
     table = source.this.copy()
     table.set("alias", None)
     return table.sql("postgres"), columns
-
-
-def _is_plain(dtype: dt.DataType) -> bool:
-    """Tell whether CSV says all that a value of this type holds."""
-    return bool(
-        dtype.is_integer()
-        or dtype.is_floating()
-        or dtype.is_boolean()
-        or dtype.is_string()
-        or dtype.is_date()
-        or dtype.is_timestamp()
-    )
-
-
-def _copy_in(cursor: Any, quoted: str, table: pa.Table) -> None:
-    """Send Arrow rows by COPY: packed by numpy where that can be, as CSV where it says all."""
-    import ibis
-    import pyarrow.csv as csv
-
-    if table.num_rows == 0:
-        return
-    packed = _packed(table)
-    if packed is not None:
-        with cursor.copy(f"COPY {quoted} FROM STDIN (FORMAT binary)") as copy:
-            copy.write(packed)
-        return
-    schema = ibis.Schema.from_pyarrow(table.schema)
-    if all(_is_plain(dtype) or dtype.is_decimal() for dtype in schema.values()):
-        with cursor.copy(f"COPY {quoted} FROM STDIN (FORMAT csv)") as copy:
-            csv.write_csv(
-                table,
-                _Sink(copy),
-                csv.WriteOptions(include_header=False, quoting_style="all_valid"),
-            )
-        return
-    with cursor.copy(f"COPY {quoted} FROM STDIN") as copy:
-        for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            copy.write_row(row)
-
-
-class _Sink(io.RawIOBase):
-    """What pyarrow writes CSV to."""
-
-    def __init__(self, copy: Any) -> None:
-        self._copy = copy
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._copy.write(bytes(data))
-        return len(data)
-
-
-def _packed(table: pa.Table) -> bytes | None:
-    """Return rows in PostgreSQL's binary COPY format; None if a column is not of fixed width."""
-    import numpy as np
-    import pyarrow as pa
-
-    kinds = {pa.int16(): ">i2", pa.int32(): ">i4", pa.int64(): ">i8", pa.float64(): ">f8"}
-    naive = pa.timestamp("us")
-    fields: list[tuple[str, str]] = [("count", ">i2")]
-    for number, column in enumerate(table.columns):
-        kind = ">i8" if column.type == naive else kinds.get(column.type)
-        if kind is None or column.null_count:
-            return None
-        fields += [(f"size_{number}", ">i4"), (f"value_{number}", kind)]
-    rows = np.empty(table.num_rows, dtype=fields)
-    rows["count"] = table.num_columns
-    for number, column in enumerate(table.columns):
-        if column.type == naive:
-            # PostgreSQL counts from 2000 on.
-            column = column.cast(pa.int64())
-            rows[f"value_{number}"] = column.to_numpy() - 946_684_800_000_000
-        else:
-            rows[f"value_{number}"] = column.to_numpy()
-        rows[f"size_{number}"] = rows.dtype[f"value_{number}"].itemsize
-    return b"PGCOPY\n\xff\r\n\0" + bytes(8) + rows.tobytes() + b"\xff\xff"
-
-
-def _copy_out(cursor: Any, statement: str, types: list[tuple[str, dt.DataType]]) -> pa.Table:
-    """Run a SELECT by COPY and read its CSV; NULL is what stands without quotes."""
-    import pyarrow as pa
-    import pyarrow.csv as csv
-
-    buffer = pa.BufferOutputStream()
-    with cursor.copy(f"COPY ({statement}) TO STDOUT (FORMAT csv, FORCE_QUOTE *)") as copy:
-        for data in copy:
-            buffer.write(data)
-    arrow = {name: dtype.to_pyarrow() for name, dtype in types}
-    if not buffer.tell():
-        return pa.table({name: pa.array([], kind) for name, kind in arrow.items()})
-    try:
-        return csv.read_csv(
-            pa.BufferReader(buffer.getvalue()),
-            csv.ReadOptions(column_names=list(arrow)),
-            csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
-            csv.ConvertOptions(
-                column_types=arrow,
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-                true_values=["t"],
-                false_values=["f"],
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        raise WarehouseError(f"PostgreSQL sent a value that cannot be read: {error}") from None
-
-
-def _rows_to_arrow(rows: list[tuple[Any, ...]], types: list[tuple[str, dt.DataType]]) -> pa.Table:
-    import pyarrow as pa
-
-    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(types)
-    arrays = {}
-    for (name, dtype), values in zip(types, columns, strict=True):
-        kind = dtype.to_pyarrow()
-        if dtype.is_uuid() or dtype.is_json():
-            kind, values = pa.string(), [_as_text(value) for value in values]
-        try:
-            arrays[name] = pa.array(values, kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise WarehouseError(
-                f"PostgreSQL: column {name!r} holds a value that does not fit {dtype}: {error}; "
-                "cast it, for example to numeric(38, 9)"
-            ) from None
-    return pa.table(arrays)
-
-
-def _as_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value) if isinstance(value, dict | list | bool | float | int) else str(value)
 
 
 class PostgresProvider:

@@ -32,6 +32,7 @@ from virtualfs.errors import (
     did_you_mean,
     without_secrets,
 )
+from virtualfs.provider import SilentCatalog, TemporaryTables
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -128,12 +129,12 @@ CAPABILITIES = Capabilities(
 )
 
 
-class SparkSession:
+class SparkSession(TemporaryTables):
     """Statements of one Spark session; its temporary views have names of their own."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
-        self._tables: set[str] = set()
+        super().__init__()
 
     def load(self, name: str, table: pa.Table) -> None:
         """Hand Arrow rows to Spark as they are, as a temporary view."""
@@ -150,18 +151,11 @@ class SparkSession:
         self._tables.add(name)
         self.execute(f"CACHE TABLE {sql.quoted(name, 'spark')} AS {select}")
 
-    def drop(self, name: str) -> None:
+    def _drop(self, name: str) -> None:
         """Forget a temporary view and what is cached of it."""
         with _readable():
             self._session.sql(f"UNCACHE TABLE IF EXISTS {sql.quoted(name, 'spark')}")
             self._session.catalog.dropTempView(name)
-        self._tables.discard(name)
-
-    def drop_all(self) -> None:
-        """Forget what this session made."""
-        with suppress(WarehouseError):
-            for name in tuple(self._tables):
-                self.drop(name)
 
     def execute(self, statement: str) -> None:
         """Run a statement that returns nothing."""
@@ -186,7 +180,7 @@ class SparkSession:
         return "\n".join(row[0] for row in rows)
 
 
-class SparkWarehouse:
+class SparkWarehouse(SilentCatalog):
     """One Spark session."""
 
     capabilities = CAPABILITIES
@@ -232,10 +226,6 @@ class SparkWarehouse:
             count = plan.stats().rowCount()
             return int(str(count.get())) if count.isDefined() else None
         return None
-
-    def advice(self, view: ResolvedView) -> list[str]:  # noqa: ARG002
-        """Return nothing: Spark has no indexes."""
-        return []
 
     def table_names(self) -> Sequence[str]:
         """Return the names of the tables and views, for messages."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from virtualfs import config
 from virtualfs.capabilities import (
-    UNKNOWN,
     Capabilities,
-    Statistics,
     literal_micros,
     shift_micros,
 )
 from virtualfs.compiler import sql
-from virtualfs.compiler.plan import ResolvedView
 from virtualfs.errors import WarehouseError, did_you_mean, without_secrets
+from virtualfs.provider import SilentCatalog, TemporaryTables
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -77,13 +75,13 @@ CAPABILITIES = Capabilities(
 )
 
 
-class SQLiteSession:
+class SQLiteSession(TemporaryTables):
     """Statements on the one connection, each under its lock."""
 
     def __init__(self, connection: Any, lock: threading.RLock) -> None:
         self._connection = connection
         self._lock = lock
-        self._tables: set[str] = set()
+        super().__init__()
 
     def load(self, name: str, table: pa.Table) -> None:
         """Copy Arrow rows into a temporary table, in one prepared statement."""
@@ -110,16 +108,8 @@ class SQLiteSession:
         self._tables.add(name)
         self.execute(f"CREATE TEMPORARY TABLE {sql.quoted(name, 'sqlite')} AS {select}")
 
-    def drop(self, name: str) -> None:
-        """Drop a temporary table, if it stands."""
+    def _drop(self, name: str) -> None:
         self.execute(f"DROP TABLE IF EXISTS temp.{sql.quoted(name, 'sqlite')}")
-        self._tables.discard(name)
-
-    def drop_all(self) -> None:
-        """Drop what this session made."""
-        with suppress(WarehouseError):
-            for name in tuple(self._tables):
-                self.drop(name)
 
     def execute(self, statement: str) -> None:
         """Run a statement that returns nothing."""
@@ -145,7 +135,7 @@ class SQLiteSession:
         return "\n".join(str(row[3]) for row in rows)
 
 
-class SQLiteWarehouse:
+class SQLiteWarehouse(SilentCatalog):
     """One open SQLite database."""
 
     capabilities = CAPABILITIES
@@ -185,18 +175,6 @@ class SQLiteWarehouse:
                 "table: load a row, or write CAST(... AS ...)"
             ) from None
         return {name: dtype.copy(nullable=True) for name, dtype in schema.items()}
-
-    def statistics(self, view: ResolvedView) -> Statistics:  # noqa: ARG002
-        """Return nothing: the sweep is chosen whatever SQLite knows."""
-        return UNKNOWN
-
-    def estimate_rows(self, select: str) -> int | None:  # noqa: ARG002
-        """Return None: SQLite's planner says no numbers."""
-        return None
-
-    def advice(self, view: ResolvedView) -> list[str]:  # noqa: ARG002
-        """Return nothing: a sweep uses no index."""
-        return []
 
     def table_names(self) -> Sequence[str]:
         """Return the names of the tables and views, for messages."""

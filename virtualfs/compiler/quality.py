@@ -121,11 +121,16 @@ def counted(table: ir.Table, view: ResolvedView, capabilities: Capabilities) -> 
     return _text(table.aggregate(**{COUNT: table.count()}), view, capabilities)
 
 
-def sampled(table: ir.Table, view: ResolvedView, capabilities: Capabilities, rows: int) -> str:
-    """Return the SELECT of some of a finding's rows: their keys and times."""
+def shown_columns(view: ResolvedView) -> dict[str, str]:
+    """Return the columns that a finding's samples show, with their types: keys and times."""
     times = (view.event_timestamp, view.created_timestamp, view.valid_to)
     names = [*dict.fromkeys([*view.join_keys, *filter(None, times)])] or list(view.columns)[:4]
-    return _text(table.select(*names).limit(rows), view, capabilities)
+    return {name: view.columns[name] for name in names}
+
+
+def sampled(table: ir.Table, view: ResolvedView, capabilities: Capabilities, rows: int) -> str:
+    """Return the SELECT of some of a finding's rows."""
+    return _text(table.select(*shown_columns(view)).limit(rows), view, capabilities)
 
 
 def reasons(

@@ -95,7 +95,6 @@ def _check(view: ResolvedView, warehouse: Warehouse, now: datetime) -> list[Find
             count = int(counted.column(0)[0].as_py() or 0)
             if count:
                 select = quality.sampled(rows, view, capabilities, _SAMPLES)
-                names = list(warehouse.describe(select))
-                samples = session.query(select, {name: view.columns[name] for name in names})
+                samples = session.query(select, quality.shown_columns(view))
                 found.append(Finding(view.label, kind, meaning, count, tuple(samples.to_pylist())))
     return found

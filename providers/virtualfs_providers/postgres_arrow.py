@@ -1,0 +1,168 @@
+"""Arrow rows into PostgreSQL and out of it: by COPY, as fast as its server takes and gives them."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+from virtualfs.errors import WarehouseError
+
+if TYPE_CHECKING:
+    import ibis.expr.datatypes as dt
+    import pyarrow as pa
+
+__all__ = ["copy_in", "copy_out", "is_plain", "rows_to_arrow", "type_name"]
+
+
+def type_name(dtype: dt.DataType) -> str:
+    """Return the type of a column that holds such values; unsigned ones need a wider one."""
+    import ibis
+    from ibis.backends.sql.datatypes import PostgresType
+
+    if dtype.is_unsigned_integer():
+        name = {"uint8": "int16", "uint16": "int32", "uint32": "int64"}.get(dtype.name.lower())
+        return type_name(ibis.dtype(name or "decimal(20, 0)"))
+    if dtype.is_timestamp():
+        return "timestamp" if dtype.timezone is None else "timestamptz"
+    return str(PostgresType.from_ibis(dtype).sql("postgres"))
+
+
+def is_plain(dtype: dt.DataType) -> bool:
+    """Tell whether CSV says all that a value of this type holds."""
+    return bool(
+        dtype.is_integer()
+        or dtype.is_floating()
+        or dtype.is_boolean()
+        or dtype.is_string()
+        or dtype.is_date()
+        or dtype.is_timestamp()
+    )
+
+
+def copy_in(cursor: Any, quoted: str, table: pa.Table) -> None:
+    """Send Arrow rows by COPY: packed by numpy where that can be, as CSV where it says all."""
+    import ibis
+    import pyarrow.csv as csv
+
+    if table.num_rows == 0:
+        return
+    packed = _packed(table)
+    if packed is not None:
+        with cursor.copy(f"COPY {quoted} FROM STDIN (FORMAT binary)") as copy:
+            copy.write(packed)
+        return
+    schema = ibis.Schema.from_pyarrow(table.schema)
+    if all(is_plain(dtype) or dtype.is_decimal() for dtype in schema.values()):
+        with cursor.copy(f"COPY {quoted} FROM STDIN (FORMAT csv)") as copy:
+            csv.write_csv(
+                table,
+                _Sink(copy),
+                csv.WriteOptions(include_header=False, quoting_style="all_valid"),
+            )
+        return
+    with cursor.copy(f"COPY {quoted} FROM STDIN") as copy:
+        for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            copy.write_row(row)
+
+
+class _Sink(io.RawIOBase):
+    """What pyarrow writes CSV to."""
+
+    def __init__(self, copy: Any) -> None:
+        self._copy = copy
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._copy.write(bytes(data))
+        return len(data)
+
+
+def _packed(table: pa.Table) -> bytes | None:
+    """Return rows in PostgreSQL's binary COPY format; None if a column is not of fixed width."""
+    import numpy as np
+    import pyarrow as pa
+
+    kinds = {pa.int16(): ">i2", pa.int32(): ">i4", pa.int64(): ">i8", pa.float64(): ">f8"}
+    naive = pa.timestamp("us")
+    fields: list[tuple[str, str]] = [("count", ">i2")]
+    for number, column in enumerate(table.columns):
+        kind = ">i8" if column.type == naive else kinds.get(column.type)
+        if kind is None or column.null_count:
+            return None
+        fields += [(f"size_{number}", ">i4"), (f"value_{number}", kind)]
+    rows = np.empty(table.num_rows, dtype=fields)
+    rows["count"] = table.num_columns
+    for number, column in enumerate(table.columns):
+        if column.type == naive:
+            # PostgreSQL counts from 2000 on.
+            column = column.cast(pa.int64())
+            rows[f"value_{number}"] = column.to_numpy() - 946_684_800_000_000
+        else:
+            rows[f"value_{number}"] = column.to_numpy()
+        rows[f"size_{number}"] = rows.dtype[f"value_{number}"].itemsize
+    return b"PGCOPY\n\xff\r\n\0" + bytes(8) + rows.tobytes() + b"\xff\xff"
+
+
+def copy_out(cursor: Any, statement: str, types: list[tuple[str, dt.DataType]]) -> pa.Table:
+    """Run a SELECT by COPY and read its CSV; NULL is what stands without quotes."""
+    import pyarrow as pa
+    import pyarrow.csv as csv
+
+    buffer = pa.BufferOutputStream()
+    with cursor.copy(f"COPY ({statement}) TO STDOUT (FORMAT csv, FORCE_QUOTE *)") as copy:
+        for data in copy:
+            buffer.write(data)
+    arrow = {name: dtype.to_pyarrow() for name, dtype in types}
+    if not buffer.tell():
+        return pa.table({name: pa.array([], kind) for name, kind in arrow.items()})
+    try:
+        return csv.read_csv(
+            pa.BufferReader(buffer.getvalue()),
+            csv.ReadOptions(column_names=list(arrow)),
+            csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+            csv.ConvertOptions(
+                column_types=arrow,
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+                true_values=["t"],
+                false_values=["f"],
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise WarehouseError(f"PostgreSQL sent a value that cannot be read: {error}") from None
+
+
+def rows_to_arrow(rows: list[tuple[Any, ...]], types: list[tuple[str, dt.DataType]]) -> pa.Table:
+    """Return rows as Arrow, with what has no Arrow type as text.
+
+    Raises
+    ------
+    WarehouseError
+        A value is wider than its type says.
+    """
+    import pyarrow as pa
+
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(types)
+    arrays = {}
+    for (name, dtype), values in zip(types, columns, strict=True):
+        kind = dtype.to_pyarrow()
+        if dtype.is_uuid() or dtype.is_json():
+            kind, values = pa.string(), [_as_text(value) for value in values]
+        try:
+            arrays[name] = pa.array(values, kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise WarehouseError(
+                f"PostgreSQL: column {name!r} holds a value that does not fit {dtype}: {error}; "
+                "cast it, for example to numeric(38, 9)"
+            ) from None
+    return pa.table(arrays)
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, dict | list | bool | float | int) else str(value)
