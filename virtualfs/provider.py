@@ -16,8 +16,14 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from virtualfs import config
 from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics
+from virtualfs.catalog import CatalogTable
 from virtualfs.compiler.plan import ResolvedView
-from virtualfs.errors import ConfigError, WarehouseError, did_you_mean
+from virtualfs.errors import (
+    ConfigError,
+    UnsupportedByWarehouseError,
+    WarehouseError,
+    did_you_mean,
+)
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -129,6 +135,27 @@ class Warehouse(Protocol):
     def table_names(self) -> Sequence[str]:
         """Return the names of the tables and views, for messages."""
 
+    def catalog(self) -> Sequence[CatalogTable]:
+        """Return what the engine's catalog says of its tables and views, by schema and name.
+
+        Raises
+        ------
+        UnsupportedByWarehouseError
+            The provider does not read its engine's catalog.
+        """
+
+    def sample(self, table: CatalogTable, columns: Sequence[str], rows: int) -> pa.Table:
+        """Return some of a table's rows: read-only, at most `rows`, and for a moment at most.
+
+        Raises
+        ------
+        WarehouseError
+            It took too long, or the table may not be read.
+        """
+
+    def missing_grants(self, tables: Sequence[str]) -> Sequence[str]:
+        """Return the statements that would let this role read these tables, with why as comment."""
+
     def ping(self) -> None:
         """Raise ``WarehouseError`` unless the warehouse answers."""
 
@@ -137,7 +164,9 @@ class Warehouse(Protocol):
 
 
 class SilentCatalog:
-    """The part of a warehouse whose engine says nothing that strategies are chosen by."""
+    """The part of a warehouse whose engine says nothing of its tables."""
+
+    capabilities: Capabilities
 
     def statistics(self, view: ResolvedView) -> Statistics:  # noqa: ARG002
         """Return that nothing is known."""
@@ -149,6 +178,22 @@ class SilentCatalog:
 
     def advice(self, view: ResolvedView) -> Sequence[str]:  # noqa: ARG002
         """Return nothing: no index would help."""
+        return ()
+
+    def catalog(self) -> Sequence[CatalogTable]:
+        """Refuse: this provider reads no catalog."""
+        raise UnsupportedByWarehouseError(
+            "scanning reads the catalog of DuckDB and PostgreSQL, not of "
+            f"{self.capabilities.engine}; register its tables one by one, by register_table or in "
+            "a definition file"
+        )
+
+    def sample(self, table: CatalogTable, columns: Sequence[str], rows: int) -> pa.Table:  # noqa: ARG002
+        """Refuse, as :meth:`catalog` does."""
+        self.catalog()
+
+    def missing_grants(self, tables: Sequence[str]) -> Sequence[str]:  # noqa: ARG002
+        """Return nothing: this provider cannot tell."""
         return ()
 
 

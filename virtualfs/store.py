@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sqlglot import exp
 
+from virtualfs.catalog import CatalogTable
 from virtualfs.compiler import sql
 from virtualfs.compiler.instant import as_of as view_as_of
 from virtualfs.compiler.plan import LateData, ResolvedView, plan_features
@@ -20,6 +21,9 @@ from virtualfs.definitions.entity import Entity
 from virtualfs.definitions.feature_view import FeatureView
 from virtualfs.definitions.project import Project, collect, load_definitions
 from virtualfs.definitions.source import Source
+from virtualfs.discovery.reader import scan_warehouse
+from virtualfs.discovery.scan import Scan
+from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.errors import (
     ConfigError,
     DefinitionError,
@@ -45,7 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["FeatureStore"]
 
 
-class FeatureStore:
+class FeatureStore(Shown):
     """A project's features: planned, applied, built into training sets, read online.
 
     Parameters
@@ -101,6 +105,31 @@ class FeatureStore:
 
     def __repr__(self) -> str:
         return f"FeatureStore(project={self.config.project!r})"
+
+    def _blocks(self) -> list[Block]:
+        config = self.config
+        rows = [
+            (f"warehouse {name}", item.url.get_secret_value().partition("://")[0])
+            for name, item in config.warehouses.items()
+            if name not in self._warehouses
+        ]
+        rows += [
+            (f"warehouse {name}", f"{opened.capabilities.engine}, open")
+            for name, opened in self._warehouses.items()
+        ]
+        return [
+            Note(f"Feature store of project {config.project}", strong=True),
+            Grid(
+                ("", ""),
+                [
+                    ("folder", config.folder),
+                    ("registry", self.registry.location),
+                    ("revision", "the newest" if self._revision is None else self._revision),
+                    *rows,
+                    ("cache", config.cache.url.get_secret_value().partition("://")[0]),
+                ],
+            ),
+        ]
 
     def close(self) -> None:
         """Close everything that the store itself opened."""
@@ -258,6 +287,47 @@ class FeatureStore:
         )
         plan = self.plan([view], origin="registered")
         return Revision(plan.base, plan) if dry_run else self.apply(plan)
+
+    def scan(
+        self,
+        warehouse: str = "default",
+        *,
+        schemas: Sequence[str] = (),
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        progress: Callable[[Sequence[CatalogTable]], Sequence[CatalogTable]] = list,
+    ) -> Scan:
+        """Read a warehouse's tables, and propose the definitions that a person would write.
+
+        Catalogs and samples are read, for a few seconds a table at most; nothing is written.
+
+        Parameters
+        ----------
+        schemas
+            Schemas to look at; all when empty.
+        include, exclude
+            Patterns of names such as ``"sales.*"``.
+        progress
+            Wraps the tables while they are sampled.
+
+        Returns
+        -------
+        Scan
+            ``definitions`` are the views, to be planned or applied; ``to_python()`` is the text of
+            a definition file.
+
+        Raises
+        ------
+        UnsupportedByWarehouseError
+            The warehouse's provider reads no catalog.
+        """
+        return scan_warehouse(
+            self.warehouse(warehouse),
+            schemas=schemas,
+            include=include,
+            exclude=exclude,
+            progress=progress,
+        )
 
     def list_features(self) -> list[dict[str, Any]]:
         """Return every feature of the registry: reference, type, entities, description."""

@@ -23,6 +23,7 @@ from sqlglot import exp
 
 from virtualfs import config
 from virtualfs.capabilities import Capabilities, Statistics, round_up
+from virtualfs.catalog import CatalogColumn, CatalogTable, ForeignKey
 from virtualfs.compiler import sql
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.compiler.program import is_plain
@@ -166,10 +167,35 @@ class DuckDBSession(TemporaryTables):
         """Run a SELECT and return its rows at once: there are always temporary tables here."""
         yield self.query(statement)
 
+    def interrupt(self) -> None:
+        """Stop the statement that runs."""
+        self._cursor.interrupt()
+
     def explain(self, statement: str) -> str:
         """Return DuckDB's plan of a SELECT, without running it."""
         with self._lock, _readable():
             return str(self._cursor.execute(f"EXPLAIN {statement}").fetchall()[0][1])
+
+
+_MOMENT = 5.0
+"""Seconds that a sample may take."""
+_TABLES = """
+SELECT table_oid, schema_name, table_name, false, estimated_size, comment FROM duckdb_tables()
+WHERE NOT internal AND database_name = current_database()
+UNION ALL
+SELECT view_oid, schema_name, view_name, true, NULL, comment FROM duckdb_views()
+WHERE NOT internal AND database_name = current_database()
+ORDER BY schema_name, table_name
+"""
+_COLUMNS = """
+SELECT table_oid, column_name, data_type, is_nullable, comment FROM duckdb_columns()
+WHERE NOT internal AND database_name = current_database() ORDER BY table_oid, column_index
+"""
+_CONSTRAINTS = """
+SELECT table_oid, constraint_type, constraint_column_names, referenced_table,
+       referenced_column_names
+FROM duckdb_constraints() WHERE database_name = current_database() ORDER BY constraint_index
+"""
 
 
 class DuckDBWarehouse(SilentCatalog):
@@ -262,6 +288,60 @@ class DuckDBWarehouse(SilentCatalog):
                 "ELSE table_schema || '.' || table_name END FROM information_schema.tables"
             ).fetchall()
         return [name for (name,) in rows]
+
+    def catalog(self) -> Sequence[CatalogTable]:
+        """Return what DuckDB's catalog says of its tables and views."""
+        from ibis.backends.sql.datatypes import DuckDBType
+
+        con = self._connection.con
+        with self._lock, _readable():
+            schema = con.execute("SELECT current_schema()").fetchone()[0]
+            found = con.execute(_TABLES).fetchall()
+            column_rows = con.execute(_COLUMNS).fetchall()
+            constraints = con.execute(_CONSTRAINTS).fetchall()
+        columns: dict[int, list[CatalogColumn]] = {}
+        for table, name, native, nullable, comment in column_rows:
+            dtype = None
+            with suppress(Exception):  # of types that Ibis does not know it raises several kinds
+                dtype = str(DuckDBType.from_string(native, nullable=True))
+            columns.setdefault(table, []).append(
+                CatalogColumn(name, dtype, native, nullable, comment or "")
+            )
+        keys: dict[tuple[int, str], list[Any]] = {}
+        for table, kind, *constraint in constraints:
+            keys.setdefault((table, kind), []).append(constraint)
+        return [
+            CatalogTable(
+                schema=place,
+                name=name,
+                columns=tuple(columns.get(number, ())),
+                is_view=is_view,
+                searched=place == schema,
+                primary_key=tuple(next(iter(keys.get((number, "PRIMARY KEY"), [[()]])))[0]),
+                unique_keys=tuple(tuple(names) for names, *_ in keys.get((number, "UNIQUE"), ())),
+                foreign_keys=tuple(
+                    ForeignKey(tuple(names), place, other, tuple(referenced))
+                    for names, other, referenced in keys.get((number, "FOREIGN KEY"), ())
+                ),
+                comment=comment or "",
+                rows=rows,
+            )
+            for number, place, name, is_view, rows, comment in found
+        ]
+
+    def sample(self, table: CatalogTable, columns: Sequence[str], rows: int) -> pa.Table:
+        """Return some rows, of a large table from all over it."""
+        place = f"{sql.quoted(table.schema, 'duckdb')}.{sql.quoted(table.name, 'duckdb')}"
+        names = ", ".join(sql.quoted(column, "duckdb") for column in columns)
+        share = 100.0 if not table.rows or table.is_view else 100.0 * 2 * rows / table.rows
+        some = f" TABLESAMPLE system({share:.6f}%)" if share < 50 else ""
+        with self.session() as session:
+            timer = threading.Timer(_MOMENT, session.interrupt)
+            timer.start()
+            try:
+                return session.query(f"SELECT {names} FROM {place}{some} LIMIT {rows}")
+            finally:
+                timer.cancel()
 
     def ping(self) -> None:
         """Raise WarehouseError unless the database answers."""

@@ -22,6 +22,7 @@ from sqlglot import exp
 
 from virtualfs import config
 from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics, round_up
+from virtualfs.catalog import CatalogColumn, CatalogTable, ForeignKey
 from virtualfs.compiler import sql
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
@@ -376,6 +377,73 @@ class PostgresWarehouse:
             cursor.execute(_TABLES)
             return [name for (name,) in cursor.fetchall()]
 
+    def catalog(self) -> Sequence[CatalogTable]:
+        """Return what PostgreSQL's catalog says of tables and views, readable or not."""
+        from ibis.backends.sql.datatypes import PostgresType
+
+        with self._reading() as cursor:
+            cursor.execute(_RELATIONS)
+            relations = cursor.fetchall()
+            cursor.execute(_ATTRIBUTES)
+            attributes = cursor.fetchall()
+            cursor.execute(_CONSTRAINTS)
+            constraints = cursor.fetchall()
+        columns: dict[int, list[CatalogColumn]] = {}
+        for table, name, native, nullable, comment in attributes:
+            dtype = PostgresType.from_string(native, nullable=True)
+            known = None if dtype.is_unknown() else str(dtype)
+            columns.setdefault(table, []).append(
+                CatalogColumn(name, known, native, nullable, comment or "")
+            )
+        keys: dict[tuple[int, str], list[Any]] = {}
+        for table, kind, *constraint in constraints:
+            keys.setdefault((table, kind), []).append(constraint)
+        return [
+            CatalogTable(
+                schema=schema,
+                name=name,
+                columns=tuple(columns.get(number, ())),
+                is_view=kind in ("v", "m"),
+                searched=searched,
+                primary_key=tuple(next(iter(keys.get((number, "p"), [[()]])))[0]),
+                unique_keys=tuple(tuple(names) for names, *_ in keys.get((number, "u"), ())),
+                foreign_keys=tuple(
+                    ForeignKey(tuple(names), place, other, tuple(referenced))
+                    for names, place, other, referenced in keys.get((number, "f"), ())
+                ),
+                comment=comment or "",
+                rows=rows,
+                readable=readable,
+            )
+            for number, schema, name, kind, searched, rows, comment, readable in relations
+        ]
+
+    def sample(self, table: CatalogTable, columns: Sequence[str], rows: int) -> pa.Table:
+        """Return some rows, of a large table from pages all over it."""
+        place = f"{sql.quoted(table.schema, 'postgres')}.{sql.quoted(table.name, 'postgres')}"
+        names = ", ".join(sql.quoted(column, "postgres") for column in columns)
+        share = 100.0 if not table.rows or table.is_view else 100.0 * 2 * rows / table.rows
+        some = f" TABLESAMPLE SYSTEM ({share:.6f}) REPEATABLE (0)" if share < 50 else ""
+        # A transaction of its own, so that the timeout goes with it on a caller's connection too.
+        with self.session() as session, session._connection.transaction():
+            session.execute(f"SET LOCAL statement_timeout = '{_MOMENT}'")
+            return session.query(f"SELECT {names} FROM {place}{some} LIMIT {rows}", {})
+
+    def missing_grants(self, tables: Sequence[str]) -> list[str]:
+        """Return the GRANTs that this role lacks to read these tables."""
+        found = []
+        with self._reading() as cursor:
+            for table in tables:
+                parts = [part.name for part in sql.table_reference(table, "postgres").parts]
+                cursor.execute(_RIGHTS, [parts[-1], parts[-2] if len(parts) > 1 else None])
+                for schema, name, uses, reads, role in cursor.fetchall():
+                    quoted = [sql.quoted(text, "postgres") for text in (schema, name, role)]
+                    if not uses:
+                        found.append(f"GRANT USAGE ON SCHEMA {quoted[0]} TO {quoted[2]};")
+                    if not reads:
+                        found.append(f"GRANT SELECT ON {quoted[0]}.{quoted[1]} TO {quoted[2]};")
+        return list(dict.fromkeys(found))
+
     def _with_near_names(self, error: WarehouseError) -> WarehouseError:
         text = str(error)
         if "relation" not in text or "does not exist" not in text:
@@ -398,6 +466,50 @@ class PostgresWarehouse:
 
 
 _PRIMARY = ord("M")
+_MOMENT = "5s"
+"""How long a sample may take."""
+_OURS = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%'"
+_RELATIONS = f"""
+SELECT c.oid, n.nspname, c.relname, c.relkind::text, pg_table_is_visible(c.oid),
+       CASE WHEN c.reltuples >= 0 AND c.relkind <> 'v' THEN c.reltuples::int8 END,
+       obj_description(c.oid, 'pg_class'),
+       has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') AND NOT c.relispartition AND {_OURS}
+ORDER BY n.nspname, c.relname
+"""
+_ATTRIBUTES = f"""
+SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
+       col_description(a.attrelid, a.attnum)
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'v', 'm', 'f', 'p') AND {_OURS}
+ORDER BY a.attrelid, a.attnum
+"""
+_CONSTRAINTS = f"""
+SELECT k.conrelid, k.contype::text, k.columns, rn.nspname, r.relname, k.referenced
+FROM (
+  SELECT conrelid, contype, confrelid, oid,
+    (SELECT array_agg(a.attname::text ORDER BY p.place) FROM unnest(conkey) WITH ORDINALITY
+     AS p(number, place) JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = p.number)
+    AS columns,
+    (SELECT array_agg(a.attname::text ORDER BY p.place) FROM unnest(confkey) WITH ORDINALITY
+     AS p(number, place) JOIN pg_attribute a ON a.attrelid = confrelid AND a.attnum = p.number)
+    AS referenced
+  FROM pg_constraint WHERE contype IN ('p', 'u', 'f')
+) AS k
+JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_class r ON r.oid = k.confrelid LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace
+WHERE {_OURS}
+ORDER BY k.conrelid, k.oid
+"""
+_RIGHTS = """
+SELECT n.nspname, c.relname, has_schema_privilege(n.oid, 'USAGE'),
+       has_table_privilege(c.oid, 'SELECT'), current_user
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = $1 AND CASE WHEN $2::text IS NULL
+  THEN n.nspname = ANY (current_schemas(false)) OR n.nspname = 'public' ELSE n.nspname = $2 END
+"""
 _DISTINCT = """
 SELECT a.attname, s.n_distinct FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -14,6 +14,8 @@ __all__ = ["main"]
 _COMMANDS = {
     "init": "project",
     "demo": "demo",
+    "scan": "scan",
+    "import": "dbt",
     "register": "project",
     "plan": "project",
     "apply": "project",
@@ -29,6 +31,8 @@ _COMMANDS = {
 _HELP = {
     "init": "Make a new project that works.",
     "demo": "See the main job done on real flights.",
+    "scan": "Write definitions for the tables of a warehouse.",
+    "import": "Register what another tool knows: dbt's models.",
     "register": "Register an existing table as a feature view.",
     "plan": "Show what apply would change.",
     "apply": "Write the definitions to the registry.",

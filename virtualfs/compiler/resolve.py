@@ -98,7 +98,15 @@ def resolve_view(
     described = describe(sql.text(exp.select("*").from_(place.copy()), dialect, pretty=False))
     for column in source.columns:
         _column(column, described, f"source {source.name!r}, columns=")
-    named = {source.columns.get(column, column): column for column in described}
+    named: dict[str, str] = {}
+    for column in described:
+        name = source.columns.get(column, column)
+        other = named.setdefault(name, column)
+        if other != column:
+            raise DefinitionError(
+                f"source {source.name!r}, columns=: {other!r} and {column!r} would both be called "
+                f"{name!r}; give the other one a name too"
+            )
     schema = {name: described[column] for name, column in named.items()}
 
     for key, dtype in join_keys.items():

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from virtualfs.display import Block, Grid, Note, Shown, cell
 from virtualfs.errors import DefinitionError, did_you_mean
 
 __all__ = ["Definition", "FeatureName", "Model", "Name", "fingerprint", "readable"]
@@ -30,6 +31,28 @@ def _feature_name(value: str) -> str:
             "or control characters"
         )
     return value
+
+
+def _brief(value: Any) -> str:
+    """Return a field's value in a few words, definitions by their names."""
+    if isinstance(value, Definition):
+        return value.name
+    if isinstance(value, tuple):
+        return ", ".join(_brief(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_brief(item)}" for key, item in value.items())
+    return cell(value)
+
+
+def _grid(title: str, items: tuple[Any, ...]) -> Grid:
+    """Return definitions as a table, without the columns that all of them leave empty."""
+    fields = [
+        name
+        for name in type(items[0]).model_fields
+        if any(getattr(item, name) not in (None, "", {}, ()) for item in items)
+    ]
+    rows = [[_brief(getattr(item, name)) for name in fields] for item in items]
+    return Grid([name.replace("_", " ") for name in fields], rows, title)
 
 
 Name = Annotated[str, AfterValidator(_name)]
@@ -66,13 +89,29 @@ class Model(BaseModel):
             ) from None
 
 
-class Definition(Model):
+class Definition(Shown, Model):
     """The parts of every named definition that carry no meaning for its values."""
 
     name: Name
     description: str = ""
     owner: str = ""
     tags: dict[str, str] = {}
+
+    def _blocks(self) -> list[Block]:
+        """Show the fields that were given, lists of definitions as tables of their own."""
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(self).__name__).capitalize()
+        head = Note(f"{name} {self.name}", strong=True)
+        rows: list[tuple[str, str]] = []
+        grids: list[Block] = []
+        for field in type(self).model_fields:
+            value = getattr(self, field)
+            if field == "name" or value == type(self).model_fields[field].default:
+                continue
+            if value and isinstance(value, tuple) and all(isinstance(i, Model) for i in value):
+                grids.append(_grid(field, value))
+            else:
+                rows.append((field.replace("_", " "), _brief(value)))
+        return [head, *([Grid(("", ""), rows)] if rows else []), *grids]
 
 
 def fingerprint(meaning: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from virtualfs.compiler import quality
 from virtualfs.compiler.plan import ResolvedView
+from virtualfs.display import Block, Code, Shown
 from virtualfs.provider import Warehouse
 
 __all__ = ["CheckReport", "Finding", "check_views"]
@@ -46,7 +47,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class CheckReport:
+class CheckReport(Shown):
     """What was found, and statements that would make the warehouse faster."""
 
     views: tuple[str, ...]
@@ -55,6 +56,9 @@ class CheckReport:
 
     def __bool__(self) -> bool:
         return bool(self.findings)
+
+    def _blocks(self) -> list[Block]:
+        return [Code(str(self))]
 
     def __str__(self) -> str:
         count = len(self.views)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.definitions.base import fingerprint
 from virtualfs.definitions.project import KINDS, Project
+from virtualfs.display import Block, Code, Note, Shown
 from virtualfs.errors import DefinitionError
 from virtualfs.registry.repository import Key, Registry, State, StoredObject, Write
 
@@ -41,7 +42,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Shown):
     """What an apply would do, made against one revision of the registry."""
 
     project: str
@@ -59,6 +60,9 @@ class Plan:
         lines += [f"! {warning}" for warning in self.warnings]
         lines += [*([""] if len(lines) > 2 else []), self.summary]
         return "\n".join(lines)
+
+    def _blocks(self) -> list[Block]:
+        return [Code(str(self))]
 
     @property
     def summary(self) -> str:
@@ -89,11 +93,14 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Revision:
+class Revision(Shown):
     """A state of the registry: its number, and the plan that led to it."""
 
     number: int
     plan: Plan = field(repr=False)
+
+    def _blocks(self) -> list[Block]:
+        return [Note(f"Revision {self.number}", strong=True), *self.plan._blocks()]
 
 
 def make_plan(

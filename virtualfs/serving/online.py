@@ -20,6 +20,7 @@ from virtualfs.compiler.program import compile_lookup
 from virtualfs.compiler.rows import EVENT, ROW, TIME
 from virtualfs.compiler.sql import SPINE
 from virtualfs.definitions.duration import microseconds
+from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas
 from virtualfs.errors import SpineError
 from virtualfs.provider import OnlineStore, Warehouse, temporary_name
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["FeatureStatus", "Lookup", "OnlineReader", "OnlineResponse", "answer", "entity_keys"]
+
+
+_SHOWN = 100
+"""Values that an answer shows of itself."""
 
 
 class FeatureStatus(StrEnum):
@@ -177,7 +182,7 @@ def _plain(values: list[Any], dtype: str) -> list[Any]:
 
 
 @dataclass(frozen=True)
-class OnlineResponse:
+class OnlineResponse(Shown):
     """Feature values per entity, in the order asked for.
 
     Parameters
@@ -199,6 +204,20 @@ class OnlineResponse:
 
     def __repr__(self) -> str:
         return f"OnlineResponse({len(self.values)} entities: {', '.join(self.names)})"
+
+    def _blocks(self) -> list[Block]:
+        lines = [
+            (*keys.values(), name, value, status.value, event)
+            for keys, row, statuses, events in zip(
+                self.keys, self.values, self._statuses, self._events, strict=True
+            )
+            for name, value, status, event in zip(self.names, row, statuses, events, strict=True)
+        ]
+        heads = [*(self.keys[0] if self.keys else ()), "feature", "value", "status", "event"]
+        shown: list[Block] = [Grid(heads, lines[:_SHOWN])]
+        if len(lines) > _SHOWN:
+            shown.append(Note(f"and {len(lines) - _SHOWN:,} more values"))
+        return shown
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return one dict per entity: keys, then features."""

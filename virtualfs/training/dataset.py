@@ -15,6 +15,7 @@ from virtualfs.compiler.plan import FeaturePlan, Part
 from virtualfs.compiler.program import Program, compile_training, spine_relation, with_head
 from virtualfs.compiler.rows import ROW, TIME
 from virtualfs.compiler.strategy import fragment
+from virtualfs.display import Block, Code, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas
 from virtualfs.errors import UnsupportedByWarehouseError, WarehouseError
 from virtualfs.provider import Session, Warehouse, temporary_name
@@ -37,7 +38,7 @@ _ANSWER_ROW = "__answer_row"
 
 
 @dataclass(frozen=True)
-class TrainingDataset:
+class TrainingDataset(Shown):
     """The spine's rows with the features as of each row's instant.
 
     Nothing runs until a ``to_*`` method is called. Made by
@@ -52,6 +53,31 @@ class TrainingDataset:
 
     def __repr__(self) -> str:
         return f"TrainingDataset({', '.join((*self.spine.columns, *self.plan.columns))})"
+
+    def _blocks(self) -> list[Block]:
+        """Show what is known without asking the warehouse anything."""
+        program, remark = self.__dict__.get("_program"), ""
+        if program is None:
+            unknown = {part.view.fingerprint: Statistics() for part in self.plan.parts}
+            program = self._compiled(unknown)
+            remark = ", before the warehouse is asked how large its tables are"
+        views = [
+            (part.view, compiled.strategy, part.rules())
+            for part, compiled in zip(self.plan.parts, program.parts, strict=True)
+        ]
+        owners = {output: part.view.label for part in self.plan.parts for _, output in part.outputs}
+        dtypes = self.plan.dtypes()
+        features = [(name, dtypes[name], owners[name]) for name in self.plan.columns]
+        held = "in the warehouse" if isinstance(self.spine, WarehouseSpine) else "of the client"
+        rows = getattr(self.spine, "rows", None)
+        size = f"{rows:,} rows " if isinstance(rows, int) else ""
+        return [
+            Note("Training dataset, not run until a to_* method is called", strong=True),
+            Note(f"Spine: {size}{held}, with {', '.join(self.spine.columns)}"),
+            Grid(("feature", "type", "view"), features),
+            Grid(("view", f"strategy{remark}", "rules"), [(v.label, s, r) for v, s, r in views]),
+            Code(program.text(), "SQL"),
+        ]
 
     @cached_property
     def _statistics(self) -> dict[str, Statistics]:
@@ -69,6 +95,9 @@ class TrainingDataset:
 
     @cached_property
     def _program(self) -> Program:
+        return self._compiled(self._statistics)
+
+    def _compiled(self, statistics: Mapping[str, Statistics]) -> Program:
         capabilities = self.warehouse.capabilities
         schema, select = dict(self.plan.key_columns), None
         if isinstance(self.spine, WarehouseSpine):
@@ -78,7 +107,7 @@ class TrainingDataset:
             self.plan,
             schema,
             capabilities,
-            self._statistics,
+            statistics,
             spine_sql=select,
             spine_columns=self.spine.columns,
         )

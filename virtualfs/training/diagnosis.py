@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from virtualfs.display import Block, Code, Shown
+
 __all__ = ["Diagnosis", "ViewDiagnosis"]
 
 
@@ -46,13 +48,16 @@ class ViewDiagnosis:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Shown):
     """What :meth:`virtualfs.training.dataset.TrainingDataset.diagnose` found, view by view."""
 
     views: tuple[ViewDiagnosis, ...]
 
     def __str__(self) -> str:
         return "\n".join(str(view) for view in self.views)
+
+    def _blocks(self) -> list[Block]:
+        return [Code(str(self))]
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return the findings as plain data, by view."""

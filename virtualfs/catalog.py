@@ -1,0 +1,88 @@
+"""What a warehouse's own catalog says of its tables: frozen, and free of any engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["CatalogColumn", "CatalogTable", "ForeignKey"]
+
+
+@dataclass(frozen=True)
+class CatalogColumn:
+    """One column of a table.
+
+    Parameters
+    ----------
+    dtype
+        Data type as VirtualFS writes it; None where it has none for the engine's type.
+    native
+        The type as the engine writes it.
+    """
+
+    name: str
+    dtype: str | None
+    native: str
+    nullable: bool = True
+    comment: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_time(self) -> bool:
+        """Whether the column holds timestamps or dates."""
+        return self.dtype is not None and self.dtype.startswith(("timestamp", "date"))
+
+    @property
+    def is_naive(self) -> bool:
+        """Whether the column holds timestamps that say no zone."""
+        return self.dtype is not None and self.dtype.startswith("timestamp") and (
+            "'" not in self.dtype
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """Columns that name a row of another table."""
+
+    columns: tuple[str, ...]
+    schema: str
+    table: str
+    referenced: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CatalogTable:
+    """One table or view.
+
+    Parameters
+    ----------
+    searched
+        Whether the table is found by its name alone, without its schema.
+    rows
+        Number of rows as the catalog knows it, never counted; None where it does not.
+    readable
+        Whether the role that asks may read it.
+    """
+
+    schema: str
+    name: str
+    columns: tuple[CatalogColumn, ...]
+    is_view: bool = False
+    searched: bool = True
+    primary_key: tuple[str, ...] = ()
+    unique_keys: tuple[tuple[str, ...], ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    comment: str = ""
+    rows: int | None = None
+    readable: bool = True
+    owner: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The name as a person would say it, with its schema where it needs one."""
+        return self.name if self.searched else f"{self.schema}.{self.name}"
+
+    def column(self, name: str) -> CatalogColumn:
+        """Return a column by name."""
+        return next(column for column in self.columns if column.name == name)

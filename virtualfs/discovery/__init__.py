@@ -1,0 +1,1 @@
+"""From tables that exist to definitions that a person would have written."""

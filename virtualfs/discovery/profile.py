@@ -1,0 +1,120 @@
+"""What a sample of a table says: how many values differ, what is missing, which times it spans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from virtualfs.catalog import CatalogTable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["SAMPLE_ROWS", "Profile", "profile"]
+
+SAMPLE_ROWS = 20_000
+_KEY_TYPES = ("int", "uint", "string", "uuid")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A sample's counts.
+
+    Parameters
+    ----------
+    rows
+        Rows in the sample.
+    whole
+        Whether the sample is the whole table.
+    spans
+        First and last time of each time column.
+    """
+
+    rows: int = 0
+    whole: bool = False
+    distinct: dict[str, int] = field(default_factory=dict)
+    nulls: dict[str, int] = field(default_factory=dict)
+    spans: dict[str, tuple[date | datetime, date | datetime]] = field(default_factory=dict)
+    _table: Any = None
+
+    def is_unique(self, columns: Sequence[str]) -> bool:
+        """Tell whether these columns tell all sampled rows apart, and none is NULL."""
+        if self.rows == 0 or not all(column in self.distinct for column in columns):
+            return False
+        return not any(self.nulls[column] for column in columns) and (
+            self.groups(columns) == self.rows
+        )
+
+    def groups(self, columns: Sequence[str]) -> int:
+        """Return how many combinations of values these columns have in the sample."""
+        if len(columns) == 1:
+            return self.distinct[columns[0]] + (self.nulls[columns[0]] > 0)
+        names = [f"c{number}" for number in range(len(columns))]
+        narrow = self._table.select(list(columns)).rename_columns(names)
+        return int(narrow.group_by(names).aggregate([]).num_rows)
+
+    def example(self, keys: Mapping[str, str]) -> dict[str, Any]:
+        """Return the last sampled row that has all of some key columns, under their keys' names."""
+        if self.rows == 0 or not all(column in self.distinct for column in keys):
+            return {}
+        found = self._table.select(list(keys)).rename_columns(list(keys.values())).drop_null()
+        rows: list[dict[str, Any]] = found.slice(max(found.num_rows - 1, 0)).to_pylist()
+        return rows[0] if rows else {}
+
+    def share_in(self, column: str, other: Profile, key: str) -> float:
+        """Return which share of a column's values are among another sample's."""
+        import pyarrow.compute as pc
+
+        values = self._table.column(column).drop_null().unique()
+        known = other._table.column(key)
+        if not len(values) or values.type != known.type:
+            return 0.0
+        return float(pc.sum(pc.is_in(values, value_set=known.combine_chunks())).as_py()) / len(
+            values
+        )
+
+
+def key_columns(table: CatalogTable) -> list[str]:
+    """Return the columns whose types may name something."""
+    return [
+        column.name
+        for column in table.columns
+        if column.dtype is not None and column.dtype.startswith(_KEY_TYPES)
+    ]
+
+
+def sampled_columns(table: CatalogTable) -> list[str]:
+    """Return the columns worth a sample: what may be a key, and times."""
+    times = [column.name for column in table.columns if column.is_time]
+    return [*key_columns(table), *times]
+
+
+def profile(table: CatalogTable, sample: pa.Table) -> Profile:
+    """Count what a sample holds."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    distinct, nulls, spans = {}, {}, {}
+    arrays = {}
+    for name, column in zip(sample.column_names, sample.columns, strict=True):
+        kind = column.type
+        if isinstance(kind, pa.BaseExtensionType):
+            column = pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type)
+        elif pa.types.is_dictionary(kind):
+            column = column.cast(kind.value_type)
+        arrays[name] = column
+        distinct[name] = pc.count_distinct(column).as_py()
+        nulls[name] = column.null_count
+        if table.column(name).is_time and column.null_count < len(column):
+            ends = pc.min_max(column)
+            try:
+                spans[name] = (ends["min"].as_py(), ends["max"].as_py())
+            except (OverflowError, ValueError):  # a year that Python has no dates for
+                continue
+    # An estimate of the catalog is rarely exact, so only a sample that was not full is whole.
+    whole = sample.num_rows < SAMPLE_ROWS and (
+        table.is_view or table.rows is None or table.rows < SAMPLE_ROWS * 4
+    )
+    return Profile(sample.num_rows, whole, distinct, nulls, spans, pa.table(arrays))
