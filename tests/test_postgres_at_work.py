@@ -75,23 +75,25 @@ def test_application_name_and_statement_timeout(postgres, tmp_path):
         store.warehouse().ping()  # and it goes on
 
 
-def test_the_index_is_used_where_it_is_worth_it(postgres, tmp_path):
+@pytest.mark.parametrize("key", ["k", 'Key "Col" (1)'])
+def test_the_index_is_used_where_it_is_worth_it(key, postgres, tmp_path):
+    quoted = '"' + key.replace('"', '""') + '"'
     with open_postgres(tmp_path, postgres, postgres) as house:
         house.admin.execute(
-            "DROP TABLE IF EXISTS source; CREATE TABLE source AS SELECT (n % 500)::text AS k, "
+            f"DROP TABLE IF EXISTS source; CREATE TABLE source AS SELECT (n % 500)::text AS {quoted}, "
             "timestamp '2024-01-01' + n * interval '1 minute' AS at, n AS x "
             "FROM generate_series(1, 20000) n; ANALYZE source"
         )
         view = vfs.FeatureView(
             "v", source=vfs.Source("s", table="source", event_timestamp="at"),
-            entities=[vfs.Entity("e", {"k": "string"})], features=["x"],
+            entities=[vfs.Entity("e", {key: "string"})], features=["x"],
         )  # fmt: skip
-        spine = pa.table({"k": ["7", "8", None], "event_timestamp": [NOON] * 3})
+        spine = pa.table({key: ["7", "8", None], "event_timestamp": [NOON] * 3})
         ds = house.store.get_historical_features(spine, [view])
         swept = ds.to_pyarrow()
         assert "sweep" in ds.explain(engine=False)
         (advice,) = house.store.check([view]).advice
-        assert advice == 'CREATE INDEX CONCURRENTLY ON "source" ("k", "at");'
+        assert advice == f'CREATE INDEX CONCURRENTLY ON "source" ({quoted}, "at");'
         house.admin.execute(advice)
         house.admin.execute("ANALYZE source")
         house.store.warehouse()._known.clear()
@@ -101,10 +103,10 @@ def test_the_index_is_used_where_it_is_worth_it(postgres, tmp_path):
         assert "Index Scan" in text
         assert ds.to_pyarrow().equals(swept)
         assert house.store.check([view]).advice == ()
-        wide = pa.table({"k": ["7"] * 9000, "event_timestamp": [NOON] * 9000})
+        wide = pa.table({key: ["7"] * 9000, "event_timestamp": [NOON] * 9000})
         ds = house.store.get_historical_features(wide, [view])
         assert "sweep" in ds.explain(engine=False)
-        online = house.store.get_features([view], [{"k": "7"}, {"k": "x"}], as_of=NOON)
+        online = house.store.get_features([view], [{key: "7"}, {key: "x"}], as_of=NOON)
         assert [row["x"] for row in online.to_list()] == [swept["x"][0].as_py(), None]
 
 

@@ -62,6 +62,8 @@ class CatalogTable:
         Number of rows as the catalog knows it, never counted; None where it does not.
     readable
         Whether the role that asks may read it.
+    database
+        The database it lies in, where that must be said.
     """
 
     schema: str
@@ -75,6 +77,7 @@ class CatalogTable:
     comment: str = ""
     rows: int | None = None
     readable: bool = True
+    database: str = ""
     owner: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
 

@@ -21,6 +21,7 @@ from virtualfs.definitions.entity import Entity
 from virtualfs.definitions.feature_view import FeatureView
 from virtualfs.definitions.project import Project, collect, load_definitions
 from virtualfs.definitions.source import Source
+from virtualfs.discovery.dbt import scan_dbt
 from virtualfs.discovery.reader import scan_warehouse
 from virtualfs.discovery.scan import Scan
 from virtualfs.display import Block, Grid, Note, Shown
@@ -328,6 +329,26 @@ class FeatureStore(Shown):
             exclude=exclude,
             progress=progress,
         )
+
+    def scan_dbt(
+        self,
+        manifest: str | Path,
+        warehouse: str = "default",
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> Scan:
+        """Read a dbt manifest, and propose definitions for the models that were built.
+
+        Parameters
+        ----------
+        manifest
+            Path of ``target/manifest.json``.
+        include, exclude
+            Patterns of model names.
+        """
+        opened = self.warehouse(warehouse)
+        return scan_dbt(Path(manifest), opened, include=include, exclude=exclude)
 
     def list_features(self) -> list[dict[str, Any]]:
         """Return every feature of the registry: reference, type, entities, description."""

@@ -303,7 +303,8 @@ class DuckDBWarehouse(SilentCatalog):
         for table, name, native, nullable, comment in column_rows:
             dtype = None
             with suppress(Exception):  # of types that Ibis does not know it raises several kinds
-                dtype = str(DuckDBType.from_string(native, nullable=True))
+                kind = DuckDBType.from_string(native, nullable=True)
+                dtype = None if kind.is_unknown() else str(kind)
             columns.setdefault(table, []).append(
                 CatalogColumn(name, dtype, native, nullable, comment or "")
             )

@@ -16,7 +16,7 @@ from virtualfs.display import text_table
 if TYPE_CHECKING:
     from virtualfs.store import FeatureStore
 
-__all__ = ["echo_json", "echo_table", "json_option", "open_store"]
+__all__ = ["coloured", "echo_json", "echo_table", "json_option", "open_store"]
 
 json_option: Callable[[Any], Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON."
@@ -55,3 +55,14 @@ def _plain(value: Any) -> Any:
 def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
     """Print rows as a table as wide as the terminal; piped output is never cut."""
     click.echo(text_table(columns, rows, title))
+
+
+_COLOURS = {"+ ": "green", "- ": "red", "~ ": "yellow", "! ": "yellow"}
+
+
+def coloured(plan: str) -> str:
+    """Return a plan's text with its lines in the colours of a diff."""
+    return "\n".join(
+        click.style(line, fg=_COLOURS[line.lstrip()[:2]]) if line.lstrip()[:2] in _COLOURS else line
+        for line in plan.splitlines()
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from virtualfs.cli.output import echo_json, json_option, open_store
+from virtualfs.cli.output import coloured, echo_json, json_option, open_store
 from virtualfs.errors import ConfigError
 
 __all__ = ["example_folder"]
@@ -114,7 +114,7 @@ def plan_command(ctx: click.Context, check: bool, as_json: bool) -> int:
     if as_json:
         echo_json(plan.to_dict())
     else:
-        click.echo(_coloured(str(plan)))
+        click.echo(coloured(str(plan)))
     return 3 if check and plan else 0
 
 
@@ -130,7 +130,7 @@ def apply_command(ctx: click.Context, yes: bool, as_json: bool) -> None:
     store = open_store(ctx)
     plan = store.plan(prune=True)
     if not as_json:
-        click.echo(_coloured(str(plan)))
+        click.echo(coloured(str(plan)))
     if plan and not yes and sys.stdin.isatty():
         click.confirm("\nApply?", abort=True, err=as_json)
     revision = store.apply(plan)
@@ -138,14 +138,3 @@ def apply_command(ctx: click.Context, yes: bool, as_json: bool) -> None:
         echo_json({"revision": revision.number, "plan": plan.to_dict()})
     elif plan:
         click.echo(f"Applied as revision {revision.number}.")
-
-
-def _coloured(text: str) -> str:
-    colours = {"+": "green", "-": "red", "~": "yellow", "!": "yellow"}
-    return "\n".join(
-        click.style(line, fg=colours[line.lstrip()[0]]) if line.lstrip()[:2] in _MARKS else line
-        for line in text.splitlines()
-    )
-
-
-_MARKS = frozenset({"+ ", "- ", "~ ", "! "})

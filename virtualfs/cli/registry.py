@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import click
 
 from virtualfs.cli.output import echo_json, echo_table, json_option, open_store
-from virtualfs.errors import ConfigError, VirtualFSError
+from virtualfs.definitions.project import collect
+from virtualfs.errors import ConfigError, VirtualFSError, WarehouseError
 from virtualfs.registry.repository import migrations
 from virtualfs.store import FeatureStore
 
@@ -76,11 +78,26 @@ def doctor_command(ctx: click.Context, as_json: bool) -> int:
         check("cache", lambda: _cache(store))
         for name in store.config.warehouses:
             check(f"warehouse {name}", partial(_warehouse, store, name))
+            check(f"grants in {name}", partial(_grants, store, name))
     if as_json:
         echo_json(checks)
     else:
         echo_table(["check", "state", "detail"], [list(row.values()) for row in checks])
     return 0 if all(row["state"] == "ok" for row in checks) else 1
+
+
+def _grants(store: FeatureStore, name: str) -> str:
+    """Ask whether the role may read what sources name; of an engine that cannot tell, nothing."""
+    sources = [*store.state().project().sources.values()]
+    with suppress(VirtualFSError):  # broken definition files are another check's finding
+        sources += collect(store.definitions())["source"].values()
+    wanted = {source.table for source in sources if source.warehouse == name and source.table}
+    missing = store.warehouse(name).missing_grants(sorted(wanted))
+    if missing:
+        raise WarehouseError(
+            "this role may not read all sources; run as their owner:\n" + "\n".join(missing)
+        )
+    return f"tables that sources name: {len(wanted)}"
 
 
 def _cache(store: FeatureStore) -> str:

@@ -16,7 +16,6 @@ from virtualfs.cli.output import echo_json, json_option
 from virtualfs.config import FILE_NAME, Config, Warehouse, find_config, load_config
 from virtualfs.definitions.source import Source
 from virtualfs.discovery.scan import Scan
-from virtualfs.discovery.write import to_python, to_yaml
 from virtualfs.errors import ConfigError
 from virtualfs.store import FeatureStore
 
@@ -85,7 +84,7 @@ def scan_command(
     if not found.proposed:
         raise ConfigError("no table can be a feature view, so there is nothing to write")
     target.parent.mkdir(parents=True, exist_ok=True)
-    text = to_python(found) if target.suffix == ".py" else to_yaml(found)
+    text = found.to_python() if target.suffix == ".py" else found.to_yaml()
     target.write_text(text, encoding="utf-8")
     if new_project:
         _write_config(config, target)

@@ -80,9 +80,11 @@ def compiled(
     dialect = capabilities.dialect
     time = _outer(TIME, capabilities.instant_type)
     column = rows[view.event_timestamp]
+    # Any name may be a column's, but not a function's.
+    stands_for = {f"key_{n}": name for n, name in enumerate(part.key_columns)} | {TIME: TIME}
     same = [
-        rows[key] == _outer(spine_column, str(spine[spine_column].type()).lstrip("!"))
-        for key, spine_column in zip(view.join_keys, part.key_columns, strict=True)
+        rows[key] == _outer(f"key_{n}", sql.type_text(spine[spine_column]))
+        for n, (key, spine_column) in enumerate(zip(view.join_keys, part.key_columns, strict=True))
     ]
     if part.judges_arrival:
         same.append(created_of(rows, view, capabilities) <= time)
@@ -110,7 +112,7 @@ def compiled(
         name = node.name.removeprefix(_OUTER)
         if name == _LATEST:
             return exp.Subquery(this=latest.transform(outer_column))
-        return exp.column(sql.identifier(name), _SPINE, quoted=True)
+        return exp.column(sql.identifier(stands_for[name]), _SPINE, quoted=True)
 
     tree: exp.Expr = sql.render(inner, capabilities)
     if unique:

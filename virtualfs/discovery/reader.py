@@ -8,10 +8,15 @@ from fnmatch import fnmatchcase
 from virtualfs.catalog import CatalogTable
 from virtualfs.discovery.profile import SAMPLE_ROWS, Profile, profile, sampled_columns
 from virtualfs.discovery.scan import Scan, scan_tables
-from virtualfs.errors import NotFoundError, WarehouseError, did_you_mean
+from virtualfs.errors import (
+    NotFoundError,
+    UnsupportedByWarehouseError,
+    WarehouseError,
+    did_you_mean,
+)
 from virtualfs.provider import Warehouse
 
-__all__ = ["scan_warehouse"]
+__all__ = ["matches", "sample_table", "scan_warehouse"]
 
 
 def scan_warehouse(
@@ -49,16 +54,12 @@ def scan_warehouse(
         if schema not in there:
             raise NotFoundError(f"there is no schema {schema!r}. {did_you_mean(schema, there)}")
 
-    def matches(table: CatalogTable, patterns: Sequence[str]) -> bool:
-        called = (table.name, f"{table.schema}.{table.name}")
-        return any(fnmatchcase(name, pattern) for name in called for pattern in patterns)
-
     tables = [
         table
         for table in everything
         if (not schemas or table.schema in schemas)
-        and (not include or matches(table, include))
-        and not matches(table, exclude)
+        and (not include or matches(table.name, table.schema, include))
+        and not matches(table.name, table.schema, exclude)
     ]
     if not tables:
         raise NotFoundError(
@@ -67,15 +68,26 @@ def scan_warehouse(
         )
     samples = {}
     for table in progress(tables):
-        samples[table.schema, table.name] = _sample(warehouse, table)
+        samples[table.schema, table.name] = sample_table(warehouse, table)
     return scan_tables(tables, samples, warehouse.name)
 
 
-def _sample(warehouse: Warehouse, table: CatalogTable) -> Profile:
+def matches(name: str, schema: str, patterns: Sequence[str]) -> bool:
+    """Tell whether a table is meant by one of some patterns.
+
+    >>> matches("orders", "sales", ["sales.*"]), matches("orders", "sales", ["order"])
+    (True, False)
+    """
+    called = (name, f"{schema}.{name}")
+    return any(fnmatchcase(each, pattern) for each in called for pattern in patterns)
+
+
+def sample_table(warehouse: Warehouse, table: CatalogTable) -> Profile:
+    """Return what a sample of a table says; of one that cannot be sampled, nothing."""
     columns = sampled_columns(table)
     if not columns or not table.readable:
         return Profile()
     try:
         return profile(table, warehouse.sample(table, columns, SAMPLE_ROWS))
-    except WarehouseError:
+    except (WarehouseError, UnsupportedByWarehouseError):
         return Profile()

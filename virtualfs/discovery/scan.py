@@ -174,7 +174,6 @@ class Scan(Shown):
             timezone=finding.timezone,
             valid_from=times.get("valid_from"),
             valid_to=times.get("valid_to"),
-            description=_one_line(finding.table.comment),
         )
 
     def view_of(self, finding: Finding) -> FeatureView:
@@ -197,6 +196,18 @@ class Scan(Shown):
             owner=table.owner,
             tags=table.tags,
         )
+
+    def to_python(self) -> str:
+        """Return the text of a ``features.py``, with doubts as comments."""
+        from virtualfs.discovery.write import to_python
+
+        return to_python(self)
+
+    def to_yaml(self) -> str:
+        """Return the text of a ``features.yaml``, with doubts as comments."""
+        from virtualfs.discovery.write import to_yaml
+
+        return to_yaml(self)
 
     def in_zone(self, timezone: str) -> Scan:
         """Return the scan with times that say no zone read in `timezone`."""
@@ -270,6 +281,7 @@ def _place(table: CatalogTable) -> tuple[str, str]:
 def _dotted(table: CatalogTable) -> str:
     """Return the table's name as sources are given it, quoted where it must be."""
     parts = [table.name] if table.searched else [table.schema, table.name]
+    parts = [*filter(None, [table.database]), *parts]
     plain = all(part.replace("_", "a").isalnum() and part == part.lower() for part in parts)
     return ".".join(parts) if plain else ".".join('"' + p.replace('"', '""') + '"' for p in parts)
 
@@ -331,6 +343,9 @@ def _references(
         if (key.schema, key.table) in known and (key.schema, key.table) != _place(table)
     ]
     covered = {column for reference in found for column in reference.columns}
+    own = identities[_place(table)]
+    if own is not None and len(own.columns) == 1 and own.time is None:
+        covered.add(own.columns[0])  # it names the row itself
     sample = samples[_place(table)]
     for column in key_columns(table):
         if column in covered or column.lower() in names.GENERIC_KEYS | names.CALENDAR:
@@ -437,10 +452,14 @@ def _classify(
         elif sample.rows == 0:
             reason = "no key is declared, and there are no rows to find one by"
         return replace(draft, notes=(reason, "write it by hand, over a query= source if need be"))
-    kind: Kind = "current state" if overwritten or created or events else "dimension"
-    dated = [*overwritten, *filter(None, [created])] or events
+    if strong and not overwritten and not is_referenced:
+        return _log(draft, identity.columns, strong[0], created, note, strong[1:], sample)
+    kind: Kind = "current state" if overwritten or created else "dimension"
     if kind == "current state":
-        note = (*note, f"{', '.join(dated)} dates the row's last writing, not its history")
+        dated = ", ".join([*overwritten, *filter(None, [created])])
+        note = (*note, f"{dated} dates the writing of a row, not its history")
+    elif events:
+        note = (*note, f"if {', '.join(events)} dates these rows, say so by event_timestamp=")
     for reference in references if kind == "dimension" else ():
         note = (
             *note,

@@ -1,0 +1,320 @@
+"""Scanning warehouses that nobody prepared: what is found, what is written, what is doubted."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import duckdb
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+import virtualfs as vfs
+from virtualfs.cli import cli
+from virtualfs.definitions.project import collect, load_definitions
+from virtualfs.discovery.scan import Scan
+
+SHOP = """
+CREATE TABLE countries (code text PRIMARY KEY, name text NOT NULL);
+CREATE TABLE customers (
+    id bigint PRIMARY KEY, email text, country text REFERENCES countries (code),
+    segment text, created_at timestamptz, updated_at timestamptz);
+CREATE TABLE products (id int PRIMARY KEY, title text, price numeric(10, 2));
+CREATE TABLE orders (
+    id bigint PRIMARY KEY, customer_id bigint NOT NULL REFERENCES customers (id),
+    ordered_at timestamp NOT NULL, created_at timestamp NOT NULL, shipped_at timestamp,
+    total numeric(12, 2), status text);
+CREATE TABLE order_items (
+    order_id bigint REFERENCES orders (id), line int, product_id int REFERENCES products (id),
+    quantity int, PRIMARY KEY (order_id, line));
+CREATE TABLE customer_history (
+    customer_id bigint REFERENCES customers (id), valid_from timestamptz, valid_to timestamptz,
+    segment text, PRIMARY KEY (customer_id, valid_from));
+CREATE TABLE product_views (
+    product_id int REFERENCES products (id), viewed_at timestamptz, session uuid, seconds real);
+CREATE TABLE sensor_readings (
+    station text, sensor int, measured_at timestamptz, value double precision,
+    PRIMARY KEY (station, sensor, measured_at));
+COMMENT ON TABLE orders IS 'Every order, as it was placed.';
+COMMENT ON COLUMN orders.total IS 'Sum in euros, with tax.';
+CREATE VIEW recent_orders AS SELECT * FROM orders WHERE ordered_at > '2024-01-01';
+INSERT INTO countries SELECT 'C' || i, 'Country ' || i FROM generate_series(1, 20) i;
+INSERT INTO customers SELECT i, i || '@example.com', 'C' || (i % 20 + 1), 's' || i % 3,
+    '2024-01-01', '2024-02-01' FROM generate_series(1, 300) i;
+INSERT INTO products SELECT i, 'Product ' || i, i FROM generate_series(1, 50) i;
+INSERT INTO orders SELECT i, i % 300 + 1, timestamp '2024-01-01' + i * interval '1 hour',
+    timestamp '2024-01-01' + i * interval '61 minutes', NULL, i, 'paid'
+    FROM generate_series(1, 2000) i;
+INSERT INTO order_items SELECT i, 1, i % 50 + 1, 2 FROM generate_series(1, 2000) i;
+INSERT INTO customer_history SELECT i, '2024-01-01', NULL, 'a' FROM generate_series(1, 300) i;
+INSERT INTO product_views SELECT i % 50 + 1, timestamptz '2024-01-01' + i * interval '1 minute',
+    gen_random_uuid(), 1.5 FROM generate_series(1, 1000) i;
+INSERT INTO sensor_readings SELECT 's' || i % 5, i % 3, timestamptz '2024-01-01'
+    + i * interval '1 s', i FROM generate_series(1, 1000) i;
+ANALYZE;
+"""
+
+
+def project(tmp_path: Path, url: str) -> vfs.FeatureStore:
+    warehouses = {"default": {"url": url}}
+    return vfs.FeatureStore(vfs.Config(project="p", folder=tmp_path, warehouses=warehouses))
+
+
+def written(store: vfs.FeatureStore, found: Scan, tmp_path: Path) -> None:
+    """Check that both files say what the definitions are, and that the warehouse takes them."""
+    for name, text in (("f.py", found.to_python()), ("f.yaml", found.to_yaml())):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        assert collect(load_definitions(path)) == collect(found.definitions), name
+        assert all(len(line) <= 100 for line in text.splitlines() if line.startswith("#"))
+    plan = store.plan(found.definitions)
+    views = [write for write in plan.writes if write.key[0] == "feature_view"]
+    assert len(views) == len(found.proposed)
+    for write in views:  # types are those of the columns, so nothing is cast
+        assert "CAST(" not in write.item.resolved["rows_sql"].upper()
+
+
+@pytest.fixture
+def database(postgres: str) -> str:
+    """Return the URL of a database of its own, with the shop in it."""
+    name = f"scan_{random.randrange(10**9)}"
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+    url = postgres.replace("/postgres?", f"/{name}?")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(SHOP)
+    return url
+
+
+def test_a_shop_becomes_what_a_person_would_have_written(database, tmp_path):
+    with project(tmp_path, database) as store:
+        found = store.scan()
+        by_name = {finding.name: finding for finding in found.findings}
+        assert {name: finding.kind for name, finding in by_name.items()} == {
+            "countries": "dimension",
+            "customers": "current state",
+            "products": "dimension",
+            "orders": "event log",
+            "order_items": "dimension",
+            "customer_history": "SCD2",
+            "product_views": "event log",
+            "sensor_readings": "event log",
+            "recent_orders": "event log",
+        }
+        assert {name: dict(entity.join_keys) for name, entity in found.entities.items()} == {
+            "country": {"country": "string"},
+            "customer": {"customer_id": "int64"},
+            "product": {"product_id": "int64"},
+            "order_item": {"order_id": "int64", "line": "int64"},
+            "sensor_reading": {"station": "string", "sensor": "int64"},
+        }
+        orders = by_name["orders"]
+        assert orders.entities == ("customer",)
+        assert (orders.event_timestamp, orders.created_timestamp) == ("ordered_at", "created_at")
+        assert dict(orders.features) == {"total": "total", "status": "status"}
+        assert set(orders.left_out) == {"id", "shipped_at"}
+        assert orders.naive_times == ["ordered_at", "created_at"]
+        assert orders.table.rows == 2000
+        assert str(orders.span[0])[:10] == "2024-01-01"
+        assert by_name["customers"].renamed == {"id": "customer_id"}
+        assert "email" in by_name["customers"].left_out
+        assert by_name["customer_history"].entities == ("customer",)
+        assert (by_name["customer_history"].valid_from, by_name["customer_history"].valid_to) == (
+            "valid_from",
+            "valid_to",
+        )
+        view = found.view_of(orders)
+        assert view.description == "Every order, as it was placed."
+        assert view.features[0].description == "Sum in euros, with tax."
+        assert "no history to train on" in str(found)
+        text = found.to_python()
+        assert "no zone is said; read as UTC" in text
+        assert 'timezone="Europe/Berlin"' in found.in_zone("Europe/Berlin").to_python()
+        written(store, found, tmp_path)
+        written(store, found.in_zone("Europe/Berlin"), tmp_path)
+        store.apply(found.definitions)
+        answer = store.get_online_features(["orders:total", "customer_history:segment"],
+                                           [{"customer_id": 7}]).to_list()  # fmt: skip
+        assert str(answer[0]["total"]) == "1806.00"
+
+
+def test_a_hundred_and_more_tables_with_odd_names(postgres, tmp_path):
+    name = f"odd_{random.randrange(10**9)}"
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+    url = postgres.replace("/postgres?", f"/{name}?")
+    odd = ["Order Items", 'he said "so"', "select", "größe", "MixedCase", "2024", "a.b", "x;--",
+           "user", "tab\tname", "naïve café", "日本", "class", "very_" + "long_" * 11]  # fmt: skip
+    with psycopg.connect(url, autocommit=True) as connection:
+        for schema in ("public", "Sales Data", "ops"):
+            quoted = '"' + schema.replace('"', '""') + '"'
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
+            for number in range(56):
+                connection.execute(
+                    f"CREATE TABLE {quoted}.t_{number} (id int PRIMARY KEY, x float8, "
+                    "occurred_at timestamptz)"
+                )
+            for table in odd:
+                place = f'{quoted}."' + table.replace('"', '""') + '"'
+                connection.execute(
+                    f'CREATE TABLE {place} ("Key Col" int, "when" timestamptz, "a:b" text, '
+                    '"__x" int, "from" bit(3), "Value" float8, "value" float8, '
+                    'PRIMARY KEY ("Key Col", "when"))'
+                )
+                connection.execute(
+                    f"INSERT INTO {place} VALUES (1, '2024-01-01', 'x', 1, B'101', 1.5, 2.5)"
+                )
+    with project(tmp_path, url) as store:
+        found = store.scan()
+        assert len(found.findings) == 3 * (56 + len(odd))
+        left = {finding.table.name for finding in found.findings if finding.kind == "left out"}
+        assert left == {"a.b"}  # what looks like a schema and a table
+        written(store, found, tmp_path)
+        assert len({finding.name for finding in found.findings}) == len(found.findings)
+        store.apply(found.definitions)
+        view = next(f for f in found.findings if f.table.name == 'he said "so"').name
+        answer = store.get_online_features([f"{view}:a_b"], [{"Key Col": 1}]).to_list()
+        assert answer[0]["a_b"] == "x"
+        few = store.scan(schemas=["ops"], include=["t_*"], exclude=["t_1*"])
+        assert {finding.table.schema for finding in few.findings} == {"ops"}
+        assert len(few.findings) == 56 - 11
+        with pytest.raises(vfs.NotFoundError, match="Did you mean 'ops'"):
+            store.scan(schemas=["opps"])
+
+
+def test_flights_without_a_single_key(flights_database, tmp_path):
+    with project(tmp_path, f"duckdb://{flights_database}") as store:
+        found = store.scan()
+        by_name = {finding.name: finding for finding in found.findings}
+        assert {name: finding.kind for name, finding in by_name.items()} == {
+            "flights": "event log", "planes": "dimension", "weather": "event log",
+        }  # fmt: skip
+        assert by_name["flights"].entities == ("plane",)
+        assert by_name["planes"].keys == {"tailnum": "tailnum"}
+        assert by_name["weather"].keys == {"origin": "origin"}
+        assert by_name["weather"].event_timestamp == "time_hour"
+        notes = " ".join(by_name["weather"].notes)
+        assert "no key is declared" in notes
+        assert "year" in by_name["weather"].left_out
+        written(store, found, tmp_path)
+
+
+def test_duckdb_keys_comments_and_types(tmp_path):
+    path = tmp_path / "shop.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            "CREATE TABLE people (id INTEGER PRIMARY KEY, born DATE, kind ENUM ('a', 'b'));"
+            "CREATE SCHEMA s;"
+            "CREATE TABLE s.visits (person_id INTEGER, visited_at TIMESTAMP_NS, pages UTINYINT,"
+            "  raw BLOB, tags VARCHAR[], place STRUCT(x DOUBLE, y DOUBLE), bits BIT);"
+            "INSERT INTO people SELECT i, '2000-01-01', 'a' FROM range(100) t(i);"
+            "INSERT INTO s.visits SELECT i % 100, TIMESTAMP '2024-01-01' + to_minutes(i), 1, NULL,"
+            "  ['x'], {x: 1, y: 2}, NULL FROM range(1000) t(i);"
+            "COMMENT ON TABLE people IS 'People';"
+        )
+    with project(tmp_path, f"duckdb://{path}") as store:
+        found = store.scan()
+        people, visits = found.findings
+        assert (people.kind, people.table.comment) == ("dimension", "People")
+        assert visits.entities == ("person",) or visits.entities == ("people",)
+        assert set(visits.left_out) == {"raw", "bits"}
+        written(store, found, tmp_path)
+
+
+def test_a_role_that_may_not_read_is_told_what_to_ask_for(database, tmp_path):
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("DROP ROLE IF EXISTS scan_reader; CREATE ROLE scan_reader LOGIN")
+        admin.execute("GRANT SELECT ON countries TO scan_reader")
+    url = database.replace("postgres:@", "scan_reader:@")
+    (tmp_path / "features.py").write_text(
+        "import virtualfs as vfs\n"
+        'country = vfs.Entity("country", {"code": "string"})\n'
+        'countries = vfs.FeatureView("countries", source=vfs.Source("c", table="countries"), '
+        'entities=[country], features=["name"])\n'
+        'orders = vfs.FeatureView("orders", source=vfs.Source("o", table="orders"), '
+        'entities=[vfs.Entity("order", {"id": "int64"})], features=["total"])\n'
+    )
+    (tmp_path / "virtualfs.toml").write_text(
+        f'project = "p"\ndefinitions = ["features.py"]\n[warehouses.default]\nurl = "{url}"\n'
+    )
+    with vfs.FeatureStore(tmp_path) as store:
+        found = {finding.name: finding for finding in store.scan().findings}
+        assert found["countries"].kind == "dimension"
+        assert found["orders"].kind == "left out"
+        assert "may not read it" in found["orders"].notes[0]
+    result = CliRunner().invoke(
+        cli, ["-c", str(tmp_path), "doctor", "--json"], standalone_mode=False
+    )
+    assert result.return_value == 1
+    checks = {row["check"]: row for row in json.loads(result.output)}
+    assert checks["warehouse default"]["state"] == "ok"
+    assert (
+        'GRANT SELECT ON "public"."orders" TO "scan_reader";'
+        in (checks["grants in default"]["detail"])
+    )
+    assert "countries" not in checks["grants in default"]["detail"]
+
+
+def test_a_slow_view_is_left_unsampled(database, tmp_path, monkeypatch):
+    monkeypatch.setattr("virtualfs_providers.postgres._MOMENT", "200ms")
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("CREATE VIEW slow AS SELECT 1 AS id, pg_sleep(30)::text AS x")
+    with project(tmp_path, database) as store:
+        (slow,) = store.scan(include=["slow"]).findings
+        assert slow.kind == "left out"
+        assert store.scan(include=["countries"]).findings[0].kind == "dimension"
+
+
+def test_engines_without_a_catalog_say_so(tmp_path):
+    (tmp_path / "x.db").touch()
+    refused = pytest.raises(vfs.UnsupportedByWarehouseError, match="not of SQLite")
+    with project(tmp_path, "sqlite://x.db") as store, refused:
+        store.scan()
+
+
+def run(folder: Path, *words: str, **more: object):
+    return CliRunner().invoke(cli, ["scan", *words], obj={}, catch_exceptions=False, **more)
+
+
+def test_from_an_unseen_database_to_an_answer_in_four_commands(
+    flights_database, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    done = run(tmp_path, f"duckdb://{flights_database}", "--yes")
+    assert done.exit_code == 0, done.output
+    assert "event log" in done.output
+    (hint,) = [line.strip() for line in done.output.splitlines() if "virtualfs online" in line]
+    applied = CliRunner().invoke(cli, ["apply", "--yes"], obj={})
+    assert "Applied as revision 1" in applied.output
+    asked = CliRunner().invoke(cli, [*hint.split()[1:], "--json"], obj={})
+    assert asked.exit_code == 0, asked.output
+    assert "PRESENT" in asked.output
+
+
+def test_nothing_is_written_without_a_yes_and_nothing_over_what_stands(
+    flights_database, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    url = f"duckdb://{flights_database}"
+    assert "Nothing was written" in run(tmp_path, url).output
+    assert not list(tmp_path.iterdir()) or [p.name for p in tmp_path.iterdir()] == [".virtualfs"]
+    found = json.loads(run(tmp_path, url, "--json").output)
+    assert found["written"] is None
+    assert {table["kind"] for table in found["tables"]} == {"event log", "dimension"}
+    (tmp_path / "features.py").write_text("mine = 1\n")
+    with pytest.raises(vfs.ConfigError, match="exists; scan into another file"):
+        run(tmp_path, url, "--yes")
+    assert (tmp_path / "features.py").read_text() == "mine = 1\n"
+    assert run(tmp_path, url, "--yes", "-o", "all.yaml", "--timezone", "UTC").exit_code == 0
+    assert collect(load_definitions(tmp_path / "all.yaml"))["feature_view"]
+
+
+def test_a_password_is_not_written(database, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    url = database.replace("postgres:@", "postgres:secret@")
+    assert run(tmp_path, url, "--yes").exit_code == 0
+    text = (tmp_path / "virtualfs.toml").read_text()
+    assert "secret" not in text
+    assert "postgres:${WAREHOUSE_PASSWORD}@" in text
