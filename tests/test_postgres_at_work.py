@@ -80,7 +80,8 @@ def test_the_index_is_used_where_it_is_worth_it(key, postgres, tmp_path):
     quoted = '"' + key.replace('"', '""') + '"'
     with open_postgres(tmp_path, postgres, postgres) as house:
         house.admin.execute(
-            f"DROP TABLE IF EXISTS source; CREATE TABLE source AS SELECT (n % 500)::text AS {quoted}, "
+            "DROP TABLE IF EXISTS source; CREATE TABLE source AS "
+            f"SELECT (n % 500)::text AS {quoted}, "
             "timestamp '2024-01-01' + n * interval '1 minute' AS at, n AS x "
             "FROM generate_series(1, 20000) n; ANALYZE source"
         )

@@ -10,12 +10,14 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import sqlglot
 from sqlglot import exp
 
 from virtualfs.catalog import CatalogTable
 from virtualfs.compiler import sql
 from virtualfs.compiler.instant import as_of as view_as_of
 from virtualfs.compiler.plan import LateData, ResolvedView, plan_features
+from virtualfs.compiler.program import compile_known_keys
 from virtualfs.config import Config, Warehouse, find_config, load_config
 from virtualfs.definitions.entity import Entity
 from virtualfs.definitions.feature_view import FeatureView
@@ -25,6 +27,7 @@ from virtualfs.discovery.dbt import scan_dbt
 from virtualfs.discovery.reader import scan_warehouse
 from virtualfs.discovery.scan import Scan
 from virtualfs.display import Block, Grid, Note, Shown
+from virtualfs.dtypes import nullable_pandas
 from virtualfs.errors import (
     ConfigError,
     DefinitionError,
@@ -41,11 +44,13 @@ from virtualfs.registry.repository import Registry, State
 from virtualfs.registry.resolver import Resolver
 from virtualfs.serving.cache import MemoryStore
 from virtualfs.serving.online import OnlineReader, OnlineResponse, answer, entity_keys, lookups
+from virtualfs.serving.why import Explanation, explain_value
 from virtualfs.training.dataset import TrainingDataset
-from virtualfs.training.spine import read_spine
+from virtualfs.training.spine import WarehouseSpine, read_spine
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
+    import pandas as pd
 
 __all__ = ["FeatureStore"]
 
@@ -380,8 +385,8 @@ class FeatureStore(Shown):
         Parameters
         ----------
         spine
-            pandas, polars or pyarrow table, record-batch reader, path of a Parquet file, Ibis
-            table, or SQL text.
+            pandas, polars or pyarrow table, record-batch reader, path of a Parquet or CSV file,
+            Ibis table, or SQL text.
         features
             Name of a service or view, a list of ``"view:feature"`` references, or views; views
             need not be applied.
@@ -429,6 +434,111 @@ class FeatureStore(Shown):
             "warehouse": warehouse.name,
         }
         return TrainingDataset(warehouse, read, plan, timestamp, context)
+
+    def get_batch_features(
+        self,
+        features: Any,
+        as_of: datetime | None = None,
+        late_data: LateData = "include",
+        full_feature_names: bool = False,
+    ) -> TrainingDataset:
+        """Describe the features of all entities that are known at one instant, to score them all.
+
+        The spine is made in the warehouse: the keys that the views know then, each once, and the
+        instant as ``event_timestamp``.
+
+        Parameters
+        ----------
+        features
+            As in :meth:`get_historical_features`. Views that have fewer keys join in; at least one
+            must have them all.
+        as_of
+            The instant; now when None.
+
+        Raises
+        ------
+        SpineError
+            No view has all the keys, so that nothing says which combinations of them exist.
+        """
+        selections = self._resolver.selections(features, self.state())
+        plan = plan_features(selections, ())
+        wanted = set(plan.key_columns)
+        whole = [part for part in plan.parts if set(part.key_columns) == wanted]
+        if not wanted or not whole:
+            raise SpineError(
+                "no view has all of the join keys "
+                f"({', '.join(sorted(wanted)) or 'there are none'}), so nothing says which "
+                "entities there are; use get_historical_features with a spine"
+            )
+        at = self.now() if as_of is None else _utc(as_of)
+        capabilities = self.warehouse(whole[0].view.warehouse).capabilities
+        spine = WarehouseSpine(
+            *compile_known_keys(whole, at.replace(tzinfo=None), "event_timestamp", capabilities)
+        )
+        return self.get_historical_features(
+            spine, features, late_data, full_feature_names=full_feature_names
+        )
+
+    def preview(self, view: Any, rows: int = 10) -> pd.DataFrame:
+        """Return some source rows of a view as a pandas frame: keys, times, features.
+
+        Parameters
+        ----------
+        view
+            Name of an applied view, or a view that need not be applied.
+        rows
+            How many rows at most; which ones is the warehouse's choice.
+        """
+        resolved = self._view(view, self.state())
+        warehouse = self.warehouse(resolved.warehouse)
+        query = exp.select("*").from_(
+            sql.subquery(
+                sqlglot.parse_one(resolved.rows_sql, dialect=warehouse.capabilities.dialect), "rows"
+            )
+        )
+        text = sql.text(query.limit(rows), warehouse.capabilities.dialect)
+        with warehouse.session() as session:
+            table = session.query(text, resolved.columns)
+        frame: pd.DataFrame = table.to_pandas(types_mapper=nullable_pandas)
+        return frame
+
+    def why(
+        self,
+        feature: str,
+        keys: Mapping[str, Any],
+        at: datetime | None = None,
+        late_data: LateData = "include",
+    ) -> Explanation:
+        """Return why a feature has its value: the row behind it, and the rows that lost.
+
+        Parameters
+        ----------
+        feature
+            Reference, ``"view:feature"`` or ``"view@2:feature"``.
+        keys
+            The entity's join keys.
+        at
+            The instant; now when None. A naive one is UTC.
+
+        Raises
+        ------
+        NotFoundError, SpineError
+            The feature is not known; a key is missing or mistyped.
+        """
+        selections = self._resolver.selections([feature], self.state())
+        ((selection,), names) = selections, [f for s in selections for f in s.features]
+        if len(names) != 1:
+            raise NotFoundError(f"{feature!r} names a view; write 'view:feature' to ask of one")
+        plan = plan_features(selections, ())
+        (checked,) = entity_keys(plan, [dict(keys)])
+        return explain_value(
+            selection.view,
+            names[0],
+            checked,
+            self.now() if at is None else _utc(at),
+            self.warehouse(selection.view.warehouse),
+            late_data,
+        )
 
     # -- online
 

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from virtualfs.cli.output import echo_json, echo_table, json_option, open_store
-from virtualfs.errors import SpineError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
 
     from virtualfs.compiler.plan import LateData
 
@@ -59,9 +57,7 @@ def historical_command(
     if output is not None and output.exists() and not overwrite:
         raise click.UsageError(f"{output} exists; choose another file, or add --overwrite")
     store = open_store(ctx)
-    dataset = store.get_historical_features(
-        _read_spine(spine), _features(features), late_data, timestamp
-    )
+    dataset = store.get_historical_features(spine, _features(features), late_data, timestamp)
     if show_sql:
         click.echo(dataset.sql())
         return
@@ -89,23 +85,6 @@ def historical_command(
     shown = table.slice(0, rows)
     echo_table(table.column_names, [list(row.values()) for row in shown.to_pylist()])
     click.echo(f"{table.num_rows:,} rows, {min(rows, table.num_rows)} shown")
-
-
-def _read_spine(text: str) -> str | Path | pa.Table:
-    path = Path(text)
-    if path.suffix.lower() not in (".parquet", ".csv") or " " in text.strip():
-        return text
-    if not path.is_file():
-        raise SpineError(f"there is no spine file {path}")
-    if path.suffix.lower() == ".parquet":
-        return path
-    import pyarrow as pa
-    from pyarrow import csv
-
-    try:
-        return csv.read_csv(path)
-    except pa.ArrowInvalid as error:
-        raise SpineError(f"{path} cannot be read: {error}") from None
 
 
 def _features(names: tuple[str, ...]) -> str | list[str]:

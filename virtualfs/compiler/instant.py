@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from virtualfs.capabilities import Capabilities
-from virtualfs.compiler.plan import Part, ResolvedView
+from virtualfs.compiler.plan import LateData, Part, ResolvedView
 from virtualfs.compiler.rows import (
     AT,
     EVENT,
@@ -15,6 +17,8 @@ from virtualfs.compiler.rows import (
     UNTIL,
     bound,
     newest_first,
+    same_keys,
+    spine_keys,
     valid_rows,
     whole_rows,
     young,
@@ -24,8 +28,12 @@ from virtualfs.definitions.duration import microseconds
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["as_of", "lookup", "whole_view"]
+__all__ = ["VISIBLE", "YOUNG", "as_of", "candidates", "known_keys", "lookup", "whole_view"]
 
+VISIBLE = "__visible"
+"""Whether a row counts at the instant."""
+YOUNG = "__young"
+"""Whether a row is within the TTL at the instant; NULL without one."""
 _RANK = "__rank"
 
 
@@ -45,6 +53,84 @@ def lookup(
     """
     found = valid_rows(keys, rows, whole_view(view), capabilities, how="inner")
     return found.select(ROW, EVENT, *view.feature_names)
+
+
+def candidates(
+    keys: ir.Table,
+    rows: ir.Table,
+    view: ResolvedView,
+    capabilities: Capabilities,
+    late_data: LateData,
+    count: int,
+) -> ir.Table:
+    """Return source rows of one key: `count` that count at its instant and as many that do not.
+
+    The winner stands first, of either kind the nearest first. All columns of the view, and
+    ``__event``, ``__visible`` and ``__young``, in that order.
+    """
+    import ibis
+
+    part = replace(whole_view(view), late_data=late_data)
+    whole = whole_rows(rows, part, capabilities)
+    left = keys.select(ROW, TIME, **spine_keys(keys, part))
+    joined = left.inner_join(whole, same_keys(left, whole, view) or [True], rname="{name}__right")
+    visible: ir.Value = ibis.literal(True)
+    if view.event_timestamp:
+        visible = joined[AT] <= bound(joined[TIME], part, capabilities)
+    if view.valid_to:
+        ends = capabilities.shift(joined[TIME], -microseconds(view.availability_delay))
+        visible = visible & (ends < joined[UNTIL])
+    fresh = young(joined, part, capabilities)
+    marked = joined.mutate(
+        **{VISIBLE: visible, YOUNG: ibis.null("boolean") if fresh is None else fresh}
+    )
+    # Of rows that do not count yet the nearest is the oldest.
+    later = marked[VISIBLE].ifelse(ibis.null(capabilities.instant_type), marked[EVENT])
+    rank = ibis.row_number().over(
+        group_by=[marked[ROW], marked[VISIBLE]],
+        order_by=[later, *newest_first(marked, view, capabilities)],
+    )
+    ranked = marked.mutate(**{_RANK: rank})
+    kept = ranked.filter(ranked[_RANK] < count)
+    kept = kept.order_by([kept[VISIBLE].desc(), kept[_RANK]])
+    return kept.select(*view.columns, EVENT, VISIBLE, YOUNG)
+
+
+def known_keys(
+    parts: Sequence[Part],
+    rows: Sequence[ir.Table],
+    instant: datetime,
+    timestamp: str,
+    capabilities: Capabilities,
+) -> ir.Table:
+    """Return the keys that some of the views know at an instant, each once, and the instant.
+
+    Parameters
+    ----------
+    parts
+        Views on the same spine columns.
+    rows
+        Each view's rows.
+    timestamp
+        Name of the column that holds the instant.
+    """
+    import ibis
+
+    at = capabilities.literal_instant(instant)
+    found = []
+    for part, source in zip(parts, rows, strict=True):
+        view = part.view
+        whole = whole_rows(source, part, capabilities)
+        if view.event_timestamp:
+            whole = whole.filter(whole[AT] <= bound(at, part, capabilities))
+        if view.valid_to:
+            ends = capabilities.shift(at, -microseconds(view.availability_delay))
+            whole = whole.filter(ends < whole[UNTIL])
+        named = dict(zip(part.key_columns, view.join_keys, strict=True))
+        found.append(whole.select(**{name: whole[key] for name, key in sorted(named.items())}))
+    first, *others = found
+    keys = first.union(*others, distinct=True) if others else first.distinct()
+    return keys.mutate(**{timestamp: ibis.literal(instant.isoformat()).cast("timestamp(6)")})
 
 
 def as_of(

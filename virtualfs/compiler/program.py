@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from sqlglot import exp
 
 from virtualfs.capabilities import Capabilities, Statistics
 from virtualfs.compiler import instant, seek, sql
-from virtualfs.compiler.plan import FeaturePlan, Part, ResolvedView
+from virtualfs.compiler.plan import FeaturePlan, LateData, Part, ResolvedView
 from virtualfs.compiler.rows import ROW, TIME, outputs_of
 from virtualfs.compiler.sql import SPINE
 from virtualfs.compiler.strategy import Strategy, choose, winners
@@ -27,12 +28,15 @@ from virtualfs.compiler.template import KeyTypes, Template, open_hash, shape_of
 from virtualfs.errors import SpineError, UnsupportedByWarehouseError
 
 if TYPE_CHECKING:
+    import ibis.expr.datatypes as dt
     import ibis.expr.types as ir
 
 __all__ = [
     "CompiledPart",
     "Program",
     "bind_rows",
+    "compile_candidates",
+    "compile_known_keys",
     "compile_lookup",
     "compile_training",
     "is_plain",
@@ -265,11 +269,46 @@ def compile_lookup(view: ResolvedView, capabilities: Capabilities, statistics: S
         )
     else:
         tree = sql.render(instant.lookup(keys, rows, view, capabilities), capabilities)
+    return _on_keys(tree, view, capabilities)
+
+
+@lru_cache(maxsize=128)
+def compile_candidates(
+    view: ResolvedView, capabilities: Capabilities, late_data: LateData, count: int
+) -> str:
+    """Return the SELECT of the rows that could answer the keys in the spine table."""
+    keys = spine_relation(view.join_keys, capabilities)
+    rows = rows_relation(view)
+    found = instant.candidates(keys, rows, view, capabilities, late_data, count)
+    return _on_keys(sql.render(found, capabilities), view, capabilities)
+
+
+def _on_keys(tree: exp.Expr, view: ResolvedView, capabilities: Capabilities) -> str:
+    """Return the text of a statement on keys that the client sends."""
     select = bind_rows(sql.text(tree, capabilities.dialect), view, capabilities)
     if capabilities.temporary_tables:
         return select
     head = _inline(_bound_spine(view.join_keys, capabilities), capabilities)
     return with_head(head, select)
+
+
+def compile_known_keys(
+    parts: Sequence[Part], at: datetime, timestamp: str, capabilities: Capabilities
+) -> tuple[str, dict[str, dt.DataType]]:
+    """Return a spine and its columns: the keys that views on one set of columns know at an instant.
+
+    Parameters
+    ----------
+    at
+        The instant, naive and in UTC.
+    """
+    rows = [rows_relation(part.view, f"{_ROWS}_{number}") for number, part in enumerate(parts)]
+    found = instant.known_keys(parts, rows, at, timestamp, capabilities)
+    text = sql.text(sql.render(found, capabilities), capabilities.dialect)
+    for number, part in enumerate(parts):
+        place = sql.quoted(f"{_ROWS}_{number}", capabilities.dialect)
+        text = text.replace(place, f"(\n{part.view.rows_sql}\n)")
+    return text, dict(found.schema())
 
 
 def _bound_spine(key_types: Mapping[str, str], capabilities: Capabilities) -> str:

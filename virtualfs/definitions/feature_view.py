@@ -180,6 +180,81 @@ class FeatureView(Definition):
             **unknown,
         )
 
+    @classmethod
+    def from_ibis(
+        cls,
+        expr: Any,
+        name: str,
+        *,
+        entities: Sequence[Entity | str],
+        features: Sequence[Feature | str] | None = None,
+        event_timestamp: str | None = None,
+        created_timestamp: str | None = None,
+        valid_from: str | None = None,
+        valid_to: str | None = None,
+        timezone: str = "UTC",
+        availability_delay: str | timedelta | None = None,
+        warehouse: str = "default",
+        **options: Any,
+    ) -> FeatureView:
+        """Return a view of what an Ibis expression gives; it is stored as SQL when planned.
+
+        Parameters
+        ----------
+        expr
+            Ibis table of the warehouse's own tables.
+        name
+            Name of the view, and of its source.
+        features
+            As for a view; all columns but keys and times when None, for which the entities must be
+            given themselves and not by name.
+        event_timestamp, created_timestamp, valid_from, valid_to, timezone, availability_delay
+            As for a :class:`Source`, with columns of the expression.
+        options
+            What else a view takes: ``ttl``, ``boundary``, ``online``, ``freshness``,
+            ``description``, ``owner``, ``tags``.
+
+        Raises
+        ------
+        DefinitionError
+            It is no Ibis table, or the features cannot be told.
+
+        Examples
+        --------
+        >>> import ibis
+        >>> trips = ibis.table({"driver": "int64", "at": "timestamp", "km": "float64"}, "trips")
+        >>> driver = Entity("driver", {"driver": "int64"})
+        >>> long = trips.filter(trips.km > 100)
+        >>> view = FeatureView.from_ibis(long, "long", entities=[driver], event_timestamp="at")
+        >>> [feature.name for feature in view.features]
+        ['km']
+        """
+        if not hasattr(expr, "schema") or not hasattr(expr, "op"):
+            raise DefinitionError(
+                f"FeatureView({name!r}): from_ibis takes an Ibis table, not {type(expr).__name__}"
+            )
+        if features is None:
+            if not all(isinstance(entity, Entity) for entity in entities):
+                raise DefinitionError(
+                    f"FeatureView({name!r}): give features=, or the Entity objects, whose join "
+                    "keys tell which columns are features"
+                )
+            keys = [key for entity in entities for key in getattr(entity, "join_keys", ())]
+            fixed = {*keys, event_timestamp, created_timestamp, valid_from, valid_to}
+            features = [column for column in expr.schema() if column not in fixed]
+        source = Source(
+            name,
+            expr=lambda _connection: expr,
+            warehouse=warehouse,
+            event_timestamp=event_timestamp,
+            created_timestamp=created_timestamp,
+            valid_from=valid_from,
+            valid_to=valid_to,
+            timezone=timezone,
+            availability_delay=availability_delay,
+        )
+        return cls(name, source=source, entities=entities, features=features, **options)
+
     @field_validator("entities", "features", mode="before")
     @classmethod
     def _is_list(cls, value: Any) -> Any:

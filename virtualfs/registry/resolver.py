@@ -74,7 +74,14 @@ class Resolver:
     def _as_query(self, source: Source) -> Source:
         warehouse = self._warehouse(source.warehouse)
         try:
+            import ibis.expr.operations as ops
+
             table = source.expr(warehouse.connection)  # type: ignore[misc]
+            if table.op().find(ops.InMemoryTable):
+                raise ValueError(
+                    "it holds rows of this process (a memtable, pandas), which will be gone; write "
+                    "them into a table of the warehouse first"
+                )
             capabilities = warehouse.capabilities
             text = sql.text(sql.render(table, capabilities), capabilities.dialect)
         except Exception as error:

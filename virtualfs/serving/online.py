@@ -28,8 +28,17 @@ from virtualfs.serving.codec import Row, decode_row, encode_key, encode_row, fro
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
-__all__ = ["FeatureStatus", "Lookup", "OnlineReader", "OnlineResponse", "answer", "entity_keys"]
+__all__ = [
+    "FeatureStatus",
+    "Lookup",
+    "OnlineReader",
+    "OnlineResponse",
+    "answer",
+    "entity_keys",
+    "keys_at",
+]
 
 
 _SHOWN = 100
@@ -115,33 +124,17 @@ class OnlineReader:
     def _from_warehouse(
         self, view: ResolvedView, keys: Sequence[tuple[Any, ...]], instant: int
     ) -> dict[tuple[Any, ...], Row]:
-        import ibis
         import pyarrow as pa
 
-        columns: dict[str, Any] = {
-            ROW: pa.array(range(len(keys)), pa.int64()),
-            TIME: pa.array([instant] * len(keys), pa.int64()).cast(pa.timestamp("us")),
-        }
-        for number, (name, dtype) in enumerate(view.join_keys.items()):
-            kind = ibis.dtype(dtype).to_pyarrow()
-            values = [key[number] for key in keys]
-            if dtype == "uuid":  # pyarrow makes no array of UUIDs; the warehouse reads their text
-                kind, values = pa.string(), [str(value) for value in values]
-            try:
-                columns[name] = pa.array(values, kind)
-            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-                raise SpineError(f"join key {name!r} does not fit {dtype}: {error}") from None
         warehouse = self._warehouse(view.warehouse)
         can = warehouse.capabilities
         known = warehouse.statistics(view) if can.lateral_limit else UNKNOWN
         select = compile_lookup(view, can, known)
-        if can.instant_type == "int64":
-            columns[TIME] = columns[TIME].cast(pa.int64())
         schema = {ROW: "int64", EVENT: can.instant_type}
         schema |= {feature.name: feature.dtype for feature in view.features}
         name = temporary_name()
         with warehouse.session() as session:
-            session.load(name, pa.table(columns))
+            session.load(name, keys_at(view, keys, instant, can.instant_type))
             result = session.query(select.replace(SPINE, name), schema)
         rows = {key: Row(instant, None, False, (None,) * len(view.features)) for key in keys}
         events = result.column(EVENT).cast(pa.int64()).to_pylist()
@@ -161,6 +154,36 @@ class OnlineReader:
             {encode_key(self._project, view, key): encode_row(row) for key, row in rows.items()},
             seconds,
         )
+
+
+def keys_at(
+    view: ResolvedView, keys: Sequence[tuple[Any, ...]], instant: int, instant_type: str
+) -> pa.Table:
+    """Return keys at one instant as a spine, numbered in order.
+
+    Raises
+    ------
+    SpineError
+        A key does not fit its type.
+    """
+    import ibis
+    import pyarrow as pa
+
+    at = pa.array([instant] * len(keys), pa.int64())
+    columns: dict[str, Any] = {
+        ROW: pa.array(range(len(keys)), pa.int64()),
+        TIME: at if instant_type == "int64" else at.cast(pa.timestamp("us")),
+    }
+    for number, (name, dtype) in enumerate(view.join_keys.items()):
+        kind = ibis.dtype(dtype).to_pyarrow()
+        values = [key[number] for key in keys]
+        if dtype == "uuid":  # pyarrow makes no array of UUIDs; the warehouse reads their text
+            kind, values = pa.string(), [str(value) for value in values]
+        try:
+            columns[name] = pa.array(values, kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise SpineError(f"join key {name!r} does not fit {dtype}: {error}") from None
+    return pa.table(columns)
 
 
 def _is_fresh(row: Row, view: ResolvedView, instant: int) -> bool:

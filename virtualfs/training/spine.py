@@ -8,6 +8,7 @@ once, into a temporary table.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,9 @@ __all__ = [
     "read_spine",
     "spine_instant",
 ]
+
+
+_FILE = re.compile(r"^\S[^\n]*\.(parquet|csv)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -251,8 +255,8 @@ Spine = ClientSpine | StreamedSpine | WarehouseSpine
 def read_spine(spine: Any, warehouse: Warehouse) -> Spine:
     """Recognise a spine and describe it; nothing is run.
 
-    It is a pandas, polars or pyarrow table, a record-batch reader, the path of a Parquet file, an
-    Ibis table, or SQL text.
+    It is a pandas, polars or pyarrow table, a record-batch reader, the path of a Parquet or CSV
+    file, an Ibis table, or SQL text.
 
     Raises
     ------
@@ -273,8 +277,11 @@ def read_spine(spine: Any, warehouse: Warehouse) -> Spine:
 
 
 def _recognised(spine: Any, warehouse: Warehouse) -> Spine:
-    if isinstance(spine, Path) or (isinstance(spine, str) and spine.endswith(".parquet")):
-        return _parquet_spine(Path(spine))
+    if isinstance(spine, WarehouseSpine):
+        return spine
+    path = Path(spine) if isinstance(spine, Path | str) and _FILE.search(str(spine)) else None
+    if path is not None:
+        return _csv_spine(path) if path.suffix.lower() == ".csv" else _parquet_spine(path)
     if isinstance(spine, str):
         return WarehouseSpine(spine, _describe(spine, warehouse))
     module, kind = type(spine).__module__.partition(".")[0], type(spine).__name__
@@ -294,8 +301,21 @@ def _recognised(spine: Any, warehouse: Warehouse) -> Spine:
         return ClientSpine(table, tuple(table.schema.names))
     raise SpineError(
         "a spine is a pandas, polars or pyarrow table, a record-batch reader, the path of a "
-        f"Parquet file, an Ibis table or SQL text, not {kind}"
+        f"Parquet or CSV file, an Ibis table or SQL text, not {kind}"
     )
+
+
+def _csv_spine(path: Path) -> ClientSpine:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    try:
+        table = csv.read_csv(path)
+    except FileNotFoundError:
+        raise SpineError(f"the spine's file {path} does not exist") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SpineError(f"the spine's file {path} cannot be read as CSV: {error}") from None
+    return ClientSpine(table, tuple(table.schema.names))
 
 
 def _parquet_spine(path: Path) -> StreamedSpine:
