@@ -225,7 +225,7 @@ def test_objects_show_themselves_in_text_and_html(make_store, connection):
         "why": (store.why("v:x", {"k": "<b>"}, NOON), ["Because the row of"]),
         "check": (store.check(), ["1 view checked"]),
         "diagnosis": (ds.diagnose(), ["1 of 1 rows"]),
-        "scan": (store.scan(), ["event log"]),
+        "scan": (store.scan(), ["left out"]),
     }
     for name, (value, words) in wanted.items():
         text, html = shown(value)

@@ -223,6 +223,42 @@ def test_duckdb_keys_comments_and_types(tmp_path):
         written(store, found, tmp_path)
 
 
+def test_registering_one_table_finds_its_keys_and_times(database, tmp_path):
+    with project(tmp_path, database) as store:
+        planned = store.register_table("orders", dry_run=True)
+        assert "event_timestamp: ordered_at" in str(planned.plan)
+        assert planned.number == 0
+        assert store.register_table("orders").number == 1
+        assert store.register_table("orders").number == 1
+        history = store.register_table("customer_history", ttl=None)
+        assert history.number == 2
+        assert "valid_from: valid_from" in str(history.plan)
+        views = store.state().of_kind("feature_view")
+        assert views["customer_history"].view().join_keys == {"customer_id": "int64"}
+        assert store.register_table("customers", entity="customer_row", join_keys=["id"])
+        with pytest.raises(vfs.NotFoundError, match="Did you mean 'orders'"):
+            store.register_table("order")
+        with pytest.raises(vfs.DefinitionError, match="there is no entity 'nobody' yet"):
+            store.register_table("orders", entity="nobody")
+        with pytest.raises(vfs.DefinitionError, match="say by entity="):
+            store.register_table("orders", join_keys=["customer_id"])
+        with psycopg.connect(database, autocommit=True) as admin:
+            admin.execute("CREATE TABLE blob (x float8)")
+        with pytest.raises(vfs.DefinitionError, match="or name its entity= and join_keys="):
+            store.register_table("blob")
+
+
+def test_a_versioned_table_is_registered_by_its_ends(database, tmp_path):
+    with project(tmp_path, database) as store:
+        store.register_table(
+            "customer_history", entity="customer", join_keys=["customer_id"],
+            valid_from="valid_from", valid_to="valid_to",
+        )  # fmt: skip
+        view = store.state().of_kind("feature_view")["customer_history"].view()
+        assert view.feature_names == ("segment",)
+        assert view.valid_to == "valid_to"
+
+
 def test_a_role_that_may_not_read_is_told_what_to_ask_for(database, tmp_path):
     with psycopg.connect(database, autocommit=True) as admin:
         admin.execute("DROP ROLE IF EXISTS scan_reader; CREATE ROLE scan_reader LOGIN")

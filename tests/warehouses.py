@@ -88,10 +88,10 @@ class PostgresHouse(House):
     def put(self, name: str, table: pa.Table) -> None:
         import ibis
 
-        from virtualfs_providers.postgres_arrow import copy_in, type_name
+        from virtualfs_providers.postgres_arrow import copy_in, sql_type
 
         columns = ", ".join(
-            f'"{column}" {type_name(dtype)}'
+            f'"{column}" {sql_type(dtype)}'
             for column, dtype in ibis.Schema.from_pyarrow(table.schema).items()
         )
         with self.admin.cursor() as cursor:

@@ -117,6 +117,8 @@ class Capabilities:
         How the engine reads a path as one SELECT; None where it reads no files.
     max_identifier
         Longest column name in bytes; longer ones are refused when planned.
+    folds_case
+        Whether quoted names that differ only in case are one name.
     """
 
     engine: str
@@ -138,6 +140,7 @@ class Capabilities:
     replace_table: bool = False
     read_files: Callable[[str], str] | None = None
     max_identifier: int | None = None
+    folds_case: bool = True
 
 
 @dataclass(frozen=True)

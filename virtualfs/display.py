@@ -13,7 +13,7 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-__all__ = ["Block", "Code", "Grid", "Note", "Shown", "cell", "text_table"]
+__all__ = ["Block", "Code", "Grid", "Note", "Shown", "cell", "shown_text", "text_table"]
 
 _BORDER = "border:1px solid rgba(128,128,128,.35);padding:3px 8px;text-align:left"
 COLOURS = {
@@ -115,10 +115,15 @@ class Shown:
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
         try:
-            text = "\n\n".join(filter(None, (block.text() for block in self._blocks())))
+            text = shown_text(self)
         except Exception:  # noqa: BLE001 - see the module's docstring
             text = _plain_repr(self)
         printer.text(text)
+
+
+def shown_text(value: Shown) -> str:
+    """Return how an object shows itself, as text."""
+    return "\n\n".join(filter(None, (block.text() for block in value._blocks())))
 
 
 def _plain_repr(value: object) -> str:

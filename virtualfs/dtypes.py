@@ -8,7 +8,9 @@ that is not one of the plain names, or to compare two.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 from pydantic import AfterValidator
 
@@ -16,7 +18,15 @@ if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
     import pyarrow as pa
 
-__all__ = ["DTypeName", "is_lossless", "key_family", "normalize", "nullable_pandas"]
+__all__ = [
+    "DTypeName",
+    "is_lossless",
+    "key_family",
+    "normalize",
+    "nullable_pandas",
+    "type_name",
+    "uuids",
+]
 
 _PLAIN = frozenset(
     (
@@ -69,6 +79,40 @@ def normalize(name: str) -> str:
 DTypeName = Annotated[str, AfterValidator(normalize)]
 
 
+def type_name(dtype: dt.DataType) -> str | None:
+    """Return a data type as text that reads back; None for one without, or without an Arrow type.
+
+    >>> import ibis
+    >>> type_name(ibis.dtype("!int64")), type_name(ibis.dtype("unknown"))
+    ('int64', None)
+    """
+    import ibis
+
+    text = str(dtype).lstrip("!")
+    try:
+        dtype.to_pyarrow()
+        return text if ibis.dtype(text) == dtype.copy(nullable=True) else None
+    except Exception:  # noqa: BLE001 - Ibis raises several kinds for text that it cannot read
+        return None
+
+
+def uuids(values: Iterable[Any]) -> pa.Array:
+    """Return UUIDs, or their text, as an Arrow array of UUIDs.
+
+    Raises
+    ------
+    ValueError
+        A text is no UUID.
+    """
+    import pyarrow as pa
+
+    held = [
+        None if value is None else (value if isinstance(value, UUID) else UUID(str(value))).bytes
+        for value in values
+    ]
+    return pa.ExtensionArray.from_storage(pa.uuid(), pa.array(held, pa.binary(16)))
+
+
 def key_family(dtype: dt.DataType) -> str:
     """Name the family in which two types can serve as one join key.
 
@@ -81,6 +125,8 @@ def key_family(dtype: dt.DataType) -> str:
         return "float"
     if dtype.is_decimal():
         return "decimal"
+    if dtype.is_timestamp() and dtype.timezone is not None:
+        return "zoned timestamp"  # beside a naive one it would be read by the session's zone
     return re.split(r"[(<]", str(dtype).lstrip("!"))[0]
 
 

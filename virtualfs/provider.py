@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "DuplicateColumnsError",
     "OnlineStore",
     "OnlineStoreProvider",
     "Session",
@@ -38,6 +39,7 @@ __all__ = [
     "Warehouse",
     "WarehouseProvider",
     "load_provider",
+    "named_once",
     "temporary_name",
 ]
 
@@ -230,6 +232,33 @@ class OnlineStoreProvider(Protocol):
 
     def open_store(self, url: str) -> OnlineStore:
         """Connect to the online store at `url`."""
+
+
+class DuplicateColumnsError(WarehouseError):
+    """A SELECT gives two columns that the engine does not tell apart."""
+
+
+def named_once(
+    columns: Iterable[tuple[str, dt.DataType]], *, folds_case: bool
+) -> dict[str, dt.DataType]:
+    """Return the columns of a SELECT by name.
+
+    Raises
+    ------
+    DuplicateColumnsError
+        Two of them have one name.
+    """
+    found: dict[str, dt.DataType] = {}
+    seen: set[str] = set()
+    for name, dtype in columns:
+        folded = name.casefold() if folds_case else name
+        if folded in seen:
+            raise DuplicateColumnsError(
+                f"the SELECT gives two columns called {name!r}; name each of them once, by AS"
+            )
+        seen.add(folded)
+        found[name] = dtype
+    return found
 
 
 def temporary_name() -> str:

@@ -19,18 +19,15 @@ from virtualfs.compiler.instant import as_of as view_as_of
 from virtualfs.compiler.plan import LateData, ResolvedView, plan_features
 from virtualfs.compiler.program import compile_known_keys
 from virtualfs.config import Config, Warehouse, find_config, load_config
-from virtualfs.definitions.entity import Entity
-from virtualfs.definitions.feature_view import FeatureView
 from virtualfs.definitions.project import Project, collect, load_definitions
-from virtualfs.definitions.source import Source
 from virtualfs.discovery.dbt import scan_dbt
 from virtualfs.discovery.reader import scan_warehouse
+from virtualfs.discovery.register import table_view
 from virtualfs.discovery.scan import Scan
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas
 from virtualfs.errors import (
     ConfigError,
-    DefinitionError,
     NotFoundError,
     SpineError,
     UnsupportedByWarehouseError,
@@ -221,10 +218,12 @@ class FeatureStore(Shown):
         self,
         table: str,
         *,
-        entity: str,
-        join_keys: Sequence[str],
+        entity: str | None = None,
+        join_keys: Sequence[str] | None = None,
         event_timestamp: str | None = None,
         created_timestamp: str | None = None,
+        valid_from: str | None = None,
+        valid_to: str | None = None,
         features: Sequence[str] | None = None,
         name: str | None = None,
         ttl: str | None = None,
@@ -234,6 +233,8 @@ class FeatureStore(Shown):
     ) -> Revision:
         """Register one existing table as a feature view, in one call that may be repeated.
 
+        Without an entity its keys, times and features are found as :meth:`scan` finds them.
+
         Parameters
         ----------
         table
@@ -241,7 +242,9 @@ class FeatureStore(Shown):
         entity
             Name of the entity that the rows describe; made if there is none.
         join_keys
-            Columns that name the entity.
+            Columns that name the entity; those of an entity that exists when None.
+        event_timestamp, created_timestamp, valid_from, valid_to
+            Time columns, as of a :class:`Source`.
         features
             Columns to offer; all but keys and times when None.
         name
@@ -252,44 +255,32 @@ class FeatureStore(Shown):
         Raises
         ------
         DefinitionError
-            A column does not exist or does not fit.
+            A column does not exist or does not fit, or the table's keys cannot be found.
         """
-        opened = self.warehouse(warehouse)
-        dialect = opened.capabilities.dialect
-        everything = exp.select("*").from_(sql.table_reference(table, dialect))
-        schema = opened.describe(sql.text(everything, dialect))
-        view_name = name or table.rpartition(".")[2].strip('"')
-        for column in join_keys:
-            if column not in schema:
-                raise DefinitionError(
-                    f"table {table!r} has no column {column!r}. {did_you_mean(column, schema)}"
-                )
-        keys = {column: str(schema[column]).lstrip("!") for column in join_keys}
         state = self.state()
-        known = state.project().entities.get(entity)
-        if known is not None and tuple(known.join_keys) != tuple(join_keys):
-            raise DefinitionError(
-                f"entity {entity!r} has the join keys {', '.join(known.join_keys)}; "
-                "name those, or choose another entity"
-            )
-        # A source of the definition files may have the table's name already; it stays theirs.
-        taken = state.objects.get(("source", view_name))
-        source = Source(
-            view_name if taken is None or taken.origin == "registered" else f"{view_name}_table",
-            table=table,
-            warehouse=warehouse,
-            event_timestamp=event_timestamp,
-            created_timestamp=created_timestamp,
-            timezone=timezone,
-        )
-        fixed = {*join_keys, event_timestamp, created_timestamp}
-        chosen = features if features is not None else [c for c in schema if c not in fixed]
-        view = FeatureView(
-            view_name,
-            source=source,
-            entities=[entity if known is not None else Entity(entity, keys)],
-            features=chosen,
+
+        def source_name(view: str) -> str:
+            # A source of the definition files may have the table's name already; it stays theirs.
+            taken = state.objects.get(("source", view))
+            return view if taken is None or taken.origin == "registered" else f"{view}_table"
+
+        view = table_view(
+            self.warehouse(warehouse),
+            table,
+            state.project().entities,
+            source_name,
+            entity=entity,
+            join_keys=join_keys,
+            times={
+                "event_timestamp": event_timestamp,
+                "created_timestamp": created_timestamp,
+                "valid_from": valid_from,
+                "valid_to": valid_to,
+            },
+            features=features,
+            name=name,
             ttl=ttl,
+            timezone=timezone,
         )
         plan = self.plan([view], origin="registered")
         return Revision(plan.base, plan) if dry_run else self.apply(plan)
@@ -550,7 +541,7 @@ class FeatureStore(Shown):
         features
             As in :meth:`get_historical_features`.
         entities
-            A list of dicts of join keys, or a dict of lists.
+            A list of dicts of join keys, a dict of lists, a table, or one dict for one entity.
 
         Raises
         ------

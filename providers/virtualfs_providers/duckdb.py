@@ -27,8 +27,9 @@ from virtualfs.catalog import CatalogColumn, CatalogTable, ForeignKey
 from virtualfs.compiler import sql
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.compiler.program import is_plain
+from virtualfs.dtypes import type_name
 from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
-from virtualfs.provider import SilentCatalog, TemporaryTables
+from virtualfs.provider import SilentCatalog, TemporaryTables, named_once
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -64,22 +65,31 @@ def instant(value: ir.Value, timezone: str, rounding: Literal["up", "down"]) -> 
 
 
 def _without_zone(value: ir.Value) -> ir.Value:
-    # Twenty times faster than timezone('UTC', ...), which asks the ICU library for each row.
+    # Twenty times faster than timezone('UTC', ...), which asks the ICU library for each row; but
+    # infinities have no microseconds. A cast would be by the connection's zone, were they finite.
+    import ibis
+
     micros = sql.builtin("epoch_us", (sql.type_text(value),), "int64")(value)
-    return sql.builtin("make_timestamp", ("int64",), "timestamp(6)")(micros)
+    finite = sql.builtin("make_timestamp", ("int64",), "timestamp(6)")(micros)
+    return ibis.coalesce(finite, value.cast("timestamp(6)"))
 
 
 def row_hash(values: Sequence[ir.Value]) -> ir.Value:
     """Hash columns with DuckDB's own hash, an unsigned 64-bit integer."""
-    types = tuple(sql.type_text(value) for value in values)
-    return sql.builtin("hash", types, "uint64")(*values)
+    # The hash of a nested NULL is that of an empty list; their texts differ.
+    told = [value.cast("string") if value.type().is_nested() else value for value in values]
+    types = tuple(sql.type_text(value) for value in told)
+    return sql.builtin("hash", types, "uint64")(*told)
 
 
-def _reads_a_table(select: str) -> bool:
-    """Tell whether a SELECT picks columns of one table, so that LIMIT 1 reads next to nothing."""
-    tree = sqlglot.parse_one(select, dialect="duckdb")
-    tables = list(tree.find_all(exp.Table))
-    return len(tables) == 1 and isinstance(tables[0].this, exp.Identifier) and is_plain(tree)
+def _ibis_type(native: str) -> dt.DataType:
+    import ibis.expr.datatypes as dt
+    from ibis.backends.sql.datatypes import DuckDBType
+
+    try:
+        return DuckDBType.from_string(native, nullable=True)
+    except Exception:  # noqa: BLE001 - of types that it does not know Ibis raises several kinds
+        return dt.Unknown(native)
 
 
 def read_files(path: str) -> str:
@@ -274,11 +284,10 @@ class DuckDBWarehouse(SilentCatalog):
 
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT without running it."""
-        from ibis.backends.sql.datatypes import DuckDBType
-
         with self._lock, _readable(self.table_names):
             rows = self._connection.con.execute(f"DESCRIBE {select}").fetchall()
-        return {name: DuckDBType.from_string(kind, nullable=True) for name, kind, *_ in rows}
+        found = ((name, _ibis_type(kind)) for name, kind, *_ in rows)
+        return named_once(found, folds_case=True)
 
     def table_names(self) -> Sequence[str]:
         """Return the names of the tables and views, for messages."""
@@ -291,8 +300,6 @@ class DuckDBWarehouse(SilentCatalog):
 
     def catalog(self) -> Sequence[CatalogTable]:
         """Return what DuckDB's catalog says of its tables and views."""
-        from ibis.backends.sql.datatypes import DuckDBType
-
         con = self._connection.con
         with self._lock, _readable():
             schema = con.execute("SELECT current_schema()").fetchone()[0]
@@ -301,12 +308,8 @@ class DuckDBWarehouse(SilentCatalog):
             constraints = con.execute(_CONSTRAINTS).fetchall()
         columns: dict[int, list[CatalogColumn]] = {}
         for table, name, native, nullable, comment in column_rows:
-            dtype = None
-            with suppress(Exception):  # of types that Ibis does not know it raises several kinds
-                kind = DuckDBType.from_string(native, nullable=True)
-                dtype = None if kind.is_unknown() else str(kind)
             columns.setdefault(table, []).append(
-                CatalogColumn(name, dtype, native, nullable, comment or "")
+                CatalogColumn(name, type_name(_ibis_type(native)), native, nullable, comment or "")
             )
         keys: dict[tuple[int, str], list[Any]] = {}
         for table, kind, *constraint in constraints:

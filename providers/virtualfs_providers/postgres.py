@@ -25,14 +25,17 @@ from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics, round_up
 from virtualfs.catalog import CatalogColumn, CatalogTable, ForeignKey
 from virtualfs.compiler import sql
 from virtualfs.compiler.plan import ResolvedView
+from virtualfs.dtypes import type_name
 from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
-from virtualfs.provider import TemporaryTables
+from virtualfs.provider import TemporaryTables, named_once
 from virtualfs_providers.postgres_arrow import (
     copy_in,
     copy_out,
     is_plain,
+    read_as_text,
     rows_to_arrow,
-    type_name,
+    sql_type,
+    types_in,
 )
 
 if TYPE_CHECKING:
@@ -92,7 +95,7 @@ def inline_spine(columns: Mapping[str, dt.DataType]) -> str:
     """Return the SELECT that turns bound arrays into the spine."""
     names = ", ".join(sql.quoted(name, "postgres") for name in columns)
     arrays = ", ".join(
-        f"${number}::{type_name(dtype)}[]" for number, dtype in enumerate(columns.values(), 1)
+        f"${number}::{sql_type(dtype)}[]" for number, dtype in enumerate(columns.values(), 1)
     )
     return f"SELECT * FROM unnest({arrays}) AS spine({names})"
 
@@ -107,6 +110,7 @@ CAPABILITIES = Capabilities(
     inline_spine=inline_spine,
     materialized=True,
     max_identifier=63,
+    folds_case=False,
 )
 
 
@@ -145,12 +149,9 @@ class PostgresSession(TemporaryTables):
         if not self._warehouse.capabilities.temporary_tables:
             self._arrays = [column.to_pylist() for column in table.columns]
             return
-        import ibis
-
-        schema = ibis.Schema.from_pyarrow(table.schema)
         columns = ", ".join(
-            f"{sql.quoted(column, 'postgres')} {type_name(dtype)}"
-            for column, dtype in schema.items()
+            f"{sql.quoted(column, 'postgres')} {sql_type(dtype)}"
+            for column, dtype in types_in(table)
         )
         quoted = sql.quoted(name, "postgres")
         self._tables.add(name)
@@ -181,7 +182,7 @@ class PostgresSession(TemporaryTables):
             types = self._warehouse.types_of(cursor, statement)
             if not self._arrays and all(is_plain(dtype) for _, dtype in types):
                 return copy_out(cursor, statement, types)
-            cursor.format = _BINARY
+            read_as_text(cursor)
             cursor.execute(statement, self._arrays or None)
             return rows_to_arrow(cursor.fetchall(), types)
 
@@ -194,7 +195,7 @@ class PostgresSession(TemporaryTables):
         with self._turn() as probe:
             types = self._warehouse.types_of(probe, statement)
             with psycopg.RawServerCursor(self._connection, "virtualfs_stream") as cursor:
-                cursor.format = _BINARY
+                read_as_text(cursor)
                 cursor.execute(statement, self._arrays or None)
                 first = True
                 while (found := cursor.fetchmany(rows)) or first:
@@ -208,7 +209,6 @@ class PostgresSession(TemporaryTables):
             return "\n".join(line for (line,) in cursor.fetchall())
 
 
-_BINARY: Any = 1
 _SETTINGS = "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'"
 
 
@@ -266,13 +266,12 @@ class PostgresWarehouse:
         """Return the columns and types of a SELECT, which is parsed and neither planned nor run."""
         with self._reading() as cursor:
             try:
-                return dict(self.types_of(cursor, select))
+                return named_once(self.types_of(cursor, select), folds_case=False)
             except WarehouseError as error:
                 raise self._with_near_names(error) from None
 
     def types_of(self, cursor: Any, statement: str) -> list[tuple[str, dt.DataType]]:
         """Return names and types of a statement's columns, from the server's parser."""
-        from ibis.backends.sql.datatypes import PostgresType
         from psycopg import generators
 
         connection = cursor.connection
@@ -301,7 +300,7 @@ class PostgresWarehouse:
                 [list(oids), list(mods)],
             )
             for key, (text,) in zip(unknown, cursor.fetchall(), strict=True):
-                self._types[key] = PostgresType.from_string(text, nullable=True)
+                self._types[key] = _ibis_type(text)
         return [(name, self._types[key]) for name, key in found]
 
     @contextmanager
@@ -342,12 +341,15 @@ class PostgresWarehouse:
         return Statistics(
             rows=round_up(rows),
             keys=round_up(known),
-            indexed=event is not None
+            indexed=None not in (event, *keys)
             and any(
                 set(names[: len(keys)]) == set(keys) and names[len(keys) : len(keys) + 1] == [event]
                 for names, _ in indexes
             ),
-            unique=any(unique and set(names) <= {*keys, event} for names, unique in indexes),
+            unique=any(
+                unique and None not in names and set(names) <= {*keys, event}
+                for names, unique in indexes
+            ),
         )
 
     def advice(self, view: ResolvedView) -> list[str]:
@@ -379,8 +381,6 @@ class PostgresWarehouse:
 
     def catalog(self) -> Sequence[CatalogTable]:
         """Return what PostgreSQL's catalog says of tables and views, readable or not."""
-        from ibis.backends.sql.datatypes import PostgresType
-
         with self._reading() as cursor:
             cursor.execute(_RELATIONS)
             relations = cursor.fetchall()
@@ -390,8 +390,7 @@ class PostgresWarehouse:
             constraints = cursor.fetchall()
         columns: dict[int, list[CatalogColumn]] = {}
         for table, name, native, nullable, comment in attributes:
-            dtype = PostgresType.from_string(native, nullable=True)
-            known = None if dtype.is_unknown() else str(dtype)
+            known = type_name(_ibis_type(native))
             columns.setdefault(table, []).append(
                 CatalogColumn(name, known, native, nullable, comment or "")
             )
@@ -517,8 +516,10 @@ JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.at
 WHERE c.oid = to_regclass($1)
 """
 _INDEXES = """
-SELECT array_agg(a.attname::text ORDER BY k.place), bool_and(i.indisunique)
-FROM pg_index i CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k(number, place)
+SELECT array_agg(a.attname::text ORDER BY k.place),
+       bool_and(i.indisunique AND NOT (c.relhassubclass AND c.relkind = 'r'))
+FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k(number, place)
 LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
 WHERE i.indrelid = to_regclass($1) AND i.indisvalid AND i.indpred IS NULL
   AND k.place <= i.indnkeyatts
@@ -531,6 +532,22 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p')
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%'
 """
+
+
+# Types that Ibis reads as others, which hold less.
+_NARROWED = ("interval", "time with time zone", "timetz", "macaddr", "money")
+
+
+def _ibis_type(native: str) -> dt.DataType:
+    import ibis.expr.datatypes as dt
+    from ibis.backends.sql.datatypes import PostgresType
+
+    if native.startswith(_NARROWED):
+        return dt.Unknown(native)
+    try:
+        return PostgresType.from_string(native, nullable=True)
+    except Exception:  # noqa: BLE001 - of types that it does not know Ibis raises several kinds
+        return dt.Unknown(native)
 
 
 def _table_of(view: ResolvedView) -> tuple[str, dict[str, str]] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from typing import TYPE_CHECKING, Any
 
 from virtualfs.errors import WarehouseError
@@ -12,17 +11,27 @@ if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
     import pyarrow as pa
 
-__all__ = ["copy_in", "copy_out", "is_plain", "rows_to_arrow", "type_name"]
+__all__ = [
+    "copy_in",
+    "copy_out",
+    "is_plain",
+    "read_as_text",
+    "rows_to_arrow",
+    "sql_type",
+    "types_in",
+]
 
 
-def type_name(dtype: dt.DataType) -> str:
+def sql_type(dtype: dt.DataType) -> str:
     """Return the type of a column that holds such values; unsigned ones need a wider one."""
     import ibis
     from ibis.backends.sql.datatypes import PostgresType
 
     if dtype.is_unsigned_integer():
-        name = {"uint8": "int16", "uint16": "int32", "uint32": "int64"}.get(dtype.name.lower())
-        return type_name(ibis.dtype(name or "decimal(20, 0)"))
+        name = {"uint8": "int16", "uint16": "int32", "uint32": "int64"}.get(
+            type(dtype).__name__.lower()
+        )
+        return sql_type(ibis.dtype(name or "decimal(20, 0)"))
     if dtype.is_timestamp():
         return "timestamp" if dtype.timezone is None else "timestamptz"
     return str(PostgresType.from_ibis(dtype).sql("postgres"))
@@ -40,9 +49,20 @@ def is_plain(dtype: dt.DataType) -> bool:
     )
 
 
+def types_in(table: pa.Table) -> list[tuple[str, dt.DataType]]:
+    """Return the names and types of Arrow columns."""
+    import ibis
+    import pyarrow as pa
+
+    uuid = pa.uuid()  # which Ibis does not know
+    return [
+        (field.name, ibis.dtype("uuid" if field.type == uuid else field.type))
+        for field in table.schema
+    ]
+
+
 def copy_in(cursor: Any, quoted: str, table: pa.Table) -> None:
     """Send Arrow rows by COPY: packed by numpy where that can be, as CSV where it says all."""
-    import ibis
     import pyarrow.csv as csv
 
     if table.num_rows == 0:
@@ -52,8 +72,8 @@ def copy_in(cursor: Any, quoted: str, table: pa.Table) -> None:
         with cursor.copy(f"COPY {quoted} FROM STDIN (FORMAT binary)") as copy:
             copy.write(packed)
         return
-    schema = ibis.Schema.from_pyarrow(table.schema)
-    if all(is_plain(dtype) or dtype.is_decimal() for dtype in schema.values()):
+    kinds = [dtype for _, dtype in types_in(table)]
+    if all(is_plain(dtype) or dtype.is_decimal() for dtype in kinds):
         with cursor.copy(f"COPY {quoted} FROM STDIN (FORMAT csv)") as copy:
             csv.write_csv(
                 table,
@@ -150,8 +170,14 @@ def rows_to_arrow(rows: list[tuple[Any, ...]], types: list[tuple[str, dt.DataTyp
     arrays = {}
     for (name, dtype), values in zip(types, columns, strict=True):
         kind = dtype.to_pyarrow()
+        if dtype.is_unknown():
+            raise WarehouseError(
+                f"PostgreSQL: column {name!r} is {dtype.raw_type}, for which VirtualFS has no data "
+                "type; convert it, for example to text, or to seconds by extract(epoch from ...)"
+            )
         if dtype.is_uuid() or dtype.is_json():
-            kind, values = pa.string(), [_as_text(value) for value in values]
+            kind = pa.string()
+            values = [None if value is None else str(value) for value in values]
         try:
             arrays[name] = pa.array(values, kind)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -162,7 +188,21 @@ def rows_to_arrow(rows: list[tuple[Any, ...]], types: list[tuple[str, dt.DataTyp
     return pa.table(arrays)
 
 
-def _as_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value) if isinstance(value, dict | list | bool | float | int) else str(value)
+def read_as_text(cursor: Any) -> None:
+    """Have a cursor read values in their binary form, and JSON as the text that it is."""
+    from psycopg.adapt import Loader
+    from psycopg.pq import Format
+
+    class Text(Loader):
+        format = Format.BINARY
+
+        def load(self, data: Any) -> str:
+            return bytes(data).decode()
+
+    class Versioned(Text):
+        def load(self, data: Any) -> str:
+            return bytes(data)[1:].decode()  # the first byte is the form's version
+
+    cursor.format = Format.BINARY
+    cursor.adapters.register_loader("json", Text)
+    cursor.adapters.register_loader("jsonb", Versioned)

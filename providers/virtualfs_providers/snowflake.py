@@ -48,5 +48,6 @@ CAPABILITIES = Capabilities(
     shift=shift_micros,
     replace_table=True,
     max_identifier=255,
+    folds_case=False,
 )
 PROVIDER = CloudProvider("snowflake", "snowflake", CAPABILITIES)

@@ -32,7 +32,7 @@ from virtualfs.errors import (
     did_you_mean,
     without_secrets,
 )
-from virtualfs.provider import SilentCatalog, TemporaryTables
+from virtualfs.provider import SilentCatalog, TemporaryTables, named_once
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -213,7 +213,8 @@ class SparkWarehouse(SilentCatalog):
         """Return the columns and types of a SELECT, which is analysed and not run."""
         with _readable(self.table_names):
             fields = self._session.sql(select).schema.fields
-        return {field.name: _ibis_type(field.dataType) for field in fields}
+        found = ((field.name, _ibis_type(field.dataType)) for field in fields)
+        return named_once(found, folds_case=True)
 
     def statistics(self, view: ResolvedView) -> Statistics:
         """Return the row count that the optimizer knows, if it knows one."""

@@ -44,12 +44,26 @@ def instant(value: ir.Value, timezone: str, rounding: Literal["up", "down"]) -> 
     tail = sql.builtin("substr", ("string", "int64"), "string")
     seconds_of = sql.builtin("strftime", ("string", "string"), "string")
     text = sql.builtin("trim", (sql.type_text(value),), "string")(value)
-    has_offset = (substr(text, -3, 1) == ":") & substr(text, -6, 1).isin(["+", "-"])
-    offset = ibis.cases((has_offset, tail(text, -6)), (tail(text, -1) == "Z", "Z"), else_="")
-    whole = seconds_of("%s", substr(text, 1, 19) + offset).cast("int64")
+    # Offsets as people write them; SQLite's own functions read +HH:MM and Z alone. Cases stand
+    # beside each other, because its parser's stack is shallow.
+    has_clock = substr(text, 14, 1) == ":"
+    offset = ibis.cases(
+        (tail(text, -1) == "Z", "Z"),
+        (has_clock & substr(text, -6, 1).isin(["+", "-"]), tail(text, -6)),
+        (
+            has_clock & substr(text, -5, 1).isin(["+", "-"]),
+            substr(text, -5, 3) + ":" + tail(text, -2),
+        ),
+        (has_clock & substr(text, -3, 1).isin(["+", "-"]), tail(text, -3) + ":00"),
+        else_="",
+    )
+    whole = ibis.coalesce(
+        seconds_of("%s", substr(text, 1, 19) + offset), seconds_of("%s", text)
+    ).cast("int64")
+    has_fraction = substr(text, 20, 1) == "."
     fraction = ("0" + tail(text, 20)).cast("float64") * 1_000_000
     nearly = 0.9999 if rounding == "up" else 0.0001
-    micros = (substr(text, 20, 1) == ".").ifelse((fraction + nearly).cast("int64"), 0)
+    micros = has_fraction.ifelse((fraction + nearly).cast("int64"), 0)
     return whole * 1_000_000 + micros
 
 
@@ -238,7 +252,15 @@ def _reader(dtype: dt.DataType) -> Any:
         return lambda value: Decimal(str(value))
     if dtype.is_floating():
         return float
+    if dtype.is_integer():
+        return _whole
     return lambda value: value
+
+
+def _whole(value: Any) -> int:
+    if value != int(value):
+        raise ValueError(f"{value!r}")
+    return int(value)
 
 
 class SQLiteProvider:

@@ -7,6 +7,8 @@ import dataclasses
 import click
 
 from virtualfs.cli.output import echo_json, echo_table, json_option, open_store
+from virtualfs.definitions.project import KINDS
+from virtualfs.display import shown_text
 from virtualfs.errors import NotFoundError, did_you_mean
 
 _KINDS = {
@@ -71,9 +73,9 @@ def show_command(ctx: click.Context, name: str, as_json: bool) -> None:
         return
     for item in found:
         click.secho(f"{item.kind.replace('_', ' ')} {item.name}@{item.version}", bold=True)
-        if item.definition.get("description"):
-            click.echo(item.definition["description"])
         if item.kind == "feature_view":
+            if item.definition.get("description"):
+                click.echo(item.definition["description"])
             view = item.view()
             keys = ", ".join(f"{key} {dtype}" for key, dtype in view.join_keys.items()) or "none"
             click.echo(f"Join keys: {keys}\nRules: {view.rules()}\nRows:\n{view.rows_sql}")
@@ -82,13 +84,9 @@ def show_command(ctx: click.Context, name: str, as_json: bool) -> None:
                 [[f.name, f.dtype, f.sql, f.description] for f in view.features],
             )
         else:
-            shown = {**item.definition, **(item.resolved or {})}
-            rows = [
-                [field, value if not isinstance(value, dict | list) else str(value)]
-                for field, value in shown.items()
-                if value not in (None, "", {}, []) and field != "name"
-            ]
-            echo_table(["field", "value"], rows)
+            click.echo(shown_text(KINDS[item.kind](**item.definition)).partition("\n\n")[2])
+            for view, version in ((item.resolved or {}).get("pins") or {}).items():
+                click.echo(f"Pinned: {view}@{version}")
 
 
 @click.command("check")

@@ -11,7 +11,6 @@ import click
 from virtualfs.cli.output import echo_json, echo_table, json_option, open_store
 
 if TYPE_CHECKING:
-
     from virtualfs.compiler.plan import LateData
 
 

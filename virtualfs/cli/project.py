@@ -56,10 +56,13 @@ def _is_project_file(path: Path) -> bool:
 
 @click.command("register")
 @click.argument("table")
-@click.option("--entity", required=True, help="Name of the entity that the rows describe.")
-@click.option("--join-key", "join_keys", multiple=True, required=True, help="Key column; repeat.")
+@click.option("--entity", help="Name of the entity that the rows describe; found when absent.")
+@click.option("--join-key", "join_keys", multiple=True, help="Key column of it; repeat.")
 @click.option("--event-timestamp", help="Column of the instant at which a row became true.")
 @click.option("--created-timestamp", help="Column of the instant at which a row was written.")
+@click.option("--valid-from", help="Column of the instant from which on an SCD2 row is true.")
+@click.option("--valid-to", help="Column of the instant until which it is true.")
+@click.option("--timezone", default="UTC", show_default=True, help="Zone of times that say none.")
 @click.option("--feature", "features", multiple=True, help="Column to offer; all when absent.")
 @click.option("--name", help="Name of the view; the table's own when absent.")
 @click.option("--ttl", help="Age beyond which a value counts as missing, such as 3h.")
@@ -70,10 +73,13 @@ def _is_project_file(path: Path) -> bool:
 def register_command(
     ctx: click.Context,
     table: str,
-    entity: str,
+    entity: str | None,
     join_keys: tuple[str, ...],
     event_timestamp: str | None,
     created_timestamp: str | None,
+    valid_from: str | None,
+    valid_to: str | None,
+    timezone: str,
     features: tuple[str, ...],
     name: str | None,
     ttl: str | None,
@@ -81,13 +87,20 @@ def register_command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Register an existing TABLE as a feature view, in one call that may be repeated."""
-    revision = open_store(ctx).register_table(
+    """Register an existing TABLE as a feature view, in one call that may be repeated.
+
+    Without --entity its keys, times and features are found by looking at the table.
+    """
+    store = open_store(ctx)
+    revision = store.register_table(
         table,
         entity=entity,
-        join_keys=join_keys,
+        join_keys=join_keys or None,
         event_timestamp=event_timestamp,
         created_timestamp=created_timestamp,
+        valid_from=valid_from,
+        valid_to=valid_to,
+        timezone=timezone,
         features=features or None,
         name=name,
         ttl=ttl,
@@ -99,8 +112,8 @@ def register_command(
         return
     click.echo(str(revision.plan))
     if revision.plan and not dry_run:
-        view = name or table.rpartition(".")[2]
-        keys = " ".join(f"{key}=..." for key in join_keys)
+        view = next(c.name for c in revision.plan.changes if c.kind == "feature_view")
+        keys = " ".join(f"{key}=..." for key in store.key_types(view))
         click.echo(f"Applied as revision {revision.number}. Next: virtualfs online {view} {keys}")
 
 

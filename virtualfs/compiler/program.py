@@ -40,6 +40,7 @@ __all__ = [
     "compile_lookup",
     "compile_training",
     "is_plain",
+    "on_spine",
     "rows_relation",
     "spine_relation",
     "with_head",
@@ -86,7 +87,9 @@ class Program:
 
     def statement(self, select: str, spine: str) -> str:
         """Return a SELECT ready to run, with the spine's table by its name of this run."""
-        return with_head(self.head, select) if self.head else select.replace(SPINE, spine)
+        if self.head:
+            return with_head(self.head, select)
+        return on_spine(select, spine, self.dialect)
 
     @property
     def is_one_statement(self) -> bool:
@@ -191,6 +194,16 @@ def compile_training(
                 f"{capabilities.engine} cuts names off; use a shorter name, for a view's prefix "
                 "with_name(...)"
             )
+    if capabilities.folds_case:
+        own = {name.casefold(): name for name in spine_columns}
+        for name in plan.columns:
+            other = own.setdefault(name.casefold(), name)
+            if other != name:
+                raise SpineError(
+                    f"the columns {other!r} and {name!r} differ only in case, which "
+                    f"{capabilities.engine} does not tell apart; rename one, a view's by "
+                    "with_name(...) and full_feature_names=True"
+                )
     head = ""
     if not capabilities.temporary_tables:
         keys = {name: spine_schema[name] for name in plan.key_columns}
@@ -319,6 +332,15 @@ def _bound_spine(key_types: Mapping[str, str], capabilities: Capabilities) -> st
         )
     schema = spine_relation(key_types, capabilities).schema()
     return capabilities.inline_spine(dict(schema.items()))
+
+
+def on_spine(select: str, spine: str, dialect: str) -> str:
+    """Return a statement with the spine's table by its name of this run.
+
+    >>> on_spine('SELECT a FROM "__virtualfs_spine"', "spine_1", "duckdb")
+    'SELECT a FROM "spine_1"'
+    """
+    return select.replace(sql.quoted(SPINE, dialect), sql.quoted(spine, dialect))
 
 
 def with_head(head: str, select: str) -> str:

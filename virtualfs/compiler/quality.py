@@ -67,7 +67,7 @@ def broken(
     if view.event_timestamp:
         event = event_of(rows, view, capabilities)
         found["null_times"] = (
-            "rows without an event timestamp never match",
+            "rows without a readable event timestamp never match",
             rows.filter(event.isnull()),
         )
         found["future_times"] = (
@@ -77,13 +77,16 @@ def broken(
         rows = rows.mutate(**{EVENT: event})
         group.append(EVENT)
     if view.created_timestamp:
+        found["null_created"] = (
+            'rows without a created timestamp are never known under late_data="exclude"',
+            rows.filter(rows[view.created_timestamp].isnull()),
+        )
         rows = rows.mutate(__created=created_of(rows, view, capabilities))
         group.append("__created")
     ties = ibis.window(group_by=group) if group else ibis.window()
     tied = rows.mutate(**{COUNT: rows.count().over(ties)})
-    kept = tied.filter(
-        [tied[COUNT] > 1, *(tied[name].notnull() for name in group)][: 1 + len(view.join_keys)]
-    )
+    never = [*view.join_keys, *([EVENT] if view.event_timestamp else [])]  # match nothing
+    kept = tied.filter([tied[COUNT] > 1, *(tied[name].notnull() for name in never)])
     what = "keys and event timestamp" if view.event_timestamp else "keys"
     also = " and created timestamp" if view.created_timestamp else ""
     found["ties"] = (

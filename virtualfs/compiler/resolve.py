@@ -21,7 +21,7 @@ from virtualfs.definitions.base import fingerprint
 from virtualfs.definitions.duration import format_duration
 from virtualfs.definitions.feature_view import Feature, FeatureView
 from virtualfs.definitions.source import Source
-from virtualfs.dtypes import is_lossless, key_family
+from virtualfs.dtypes import is_lossless, key_family, type_name
 from virtualfs.errors import DefinitionError, UnsupportedByWarehouseError, did_you_mean
 
 if TYPE_CHECKING:
@@ -167,7 +167,16 @@ def resolve_view(
     rows_sql = _select(columns, place, dialect)
     if any(feature.dtype for feature in view.features):
         found = describe(rows_sql)
-    types = {name: str(dtype).lstrip("!") for name, dtype in found.items()}
+    types = {}
+    for name, dtype in found.items():
+        known = type_name(dtype)
+        if known is None:
+            native = getattr(dtype, "raw_type", None) or dtype
+            raise DefinitionError(
+                f"{where}, column {name!r}: VirtualFS has no data type for {native}; convert it, "
+                "for example to text, in the feature's expr= or a query= source"
+            )
+        types[name] = known
     return ResolvedView(
         name=view.name,
         fingerprint=fingerprint(_meaning(view, source, join_keys, types)),
@@ -270,6 +279,11 @@ def _check_key(found: dt.DataType, declared: str, where: str) -> None:
 def _check_names(names: list[str], capabilities: Capabilities, where: str) -> None:
     limit = capabilities.max_identifier
     for name in names:
+        if any(ord(char) < 32 for char in name):
+            raise DefinitionError(
+                f"{where}, column {name!r}: names may not hold control characters; rename it with "
+                "columns= of the source"
+            )
         if name.startswith(RESERVED):
             raise DefinitionError(
                 f"{where}, column {name!r}: names that start with '{RESERVED}' are reserved; "

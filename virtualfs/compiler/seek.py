@@ -77,7 +77,6 @@ def compiled(
         features, whatever their age, of those that have a winner.
     """
     view = part.view
-    dialect = capabilities.dialect
     time = _outer(TIME, capabilities.instant_type)
     column = rows[view.event_timestamp]
     # Any name may be a column's, but not a function's.
@@ -119,7 +118,7 @@ def compiled(
         tree = _in_index_order(tree)
     tree = tree.transform(outer_column)
     place = [exp.column(sql.identifier(name)) for name in (*part.key_columns, TIME)]
-    table = exp.to_table(sql.SPINE, dialect=dialect)
+    table = exp.Table(this=sql.identifier(sql.SPINE))
     sorted_spine = exp.select("*").from_(table).order_by(*place)
     select = exp.select(exp.column(sql.identifier(ROW), _SPINE, quoted=True)).from_(
         sql.subquery(sorted_spine, _SPINE)

@@ -34,6 +34,7 @@ _PAYLOAD = "virtualfs_payload"  # all columns that pass through
 _OUTPUT = "virtualfs_output"  # the names of all outputs
 _VALUES = "virtualfs_values"  # the values of all outputs, with their names
 _FEATURE = "virtualfs_feature"  # the column that one output shows
+_NULL = "virtualfs_null"  # the NULL that it shows beyond the TTL
 _HASH = "virtualfs_hash"  # the hash of a row
 _TABLE = "virtualfs_table"  # the table that hashed columns are read from
 
@@ -94,8 +95,9 @@ class Template:
         value = place.this
         shown = value.args["true"] if isinstance(value, exp.If) else value
         shown.set("this", sql.identifier(_FEATURE))
-        if shown is not value:  # NULL beyond the TTL, which CASE gives without a typed ELSE
-            value = exp.Case(ifs=[exp.If(this=value.this, true=shown)])
+        if shown is not value:  # NULL beyond the TTL, of the feature's own type
+            missing = exp.column(sql.identifier(_NULL))
+            value = exp.Case(ifs=[exp.If(this=value.this, true=shown)], default=missing)
         place.replace(exp.column(sql.identifier(_VALUES)))
         return cls(sql.text(tree, dialect), sql.text(value, dialect))
 
@@ -110,7 +112,7 @@ class Template:
         open_table = sql.quoted(_TABLE, dialect)
         pattern = _pattern(dialect)
 
-        def fill(text: str, feature: str = "") -> str:
+        def fill(text: str, feature: str = "", null: str = "") -> str:
             def meant(found: re.Match[str]) -> str:
                 table, name = found["table"] or "", found["name"]
                 line = text[text.rfind("\n", 0, found.start()) + 1 : found.start()]
@@ -123,15 +125,25 @@ class Template:
                     return f",{margin}".join(table + output for output in outputs)
                 if name == _VALUES:
                     return f",{margin}".join(values).replace("\n", margin)
+                if name == _NULL:
+                    return null
                 return table + (feature if name == _FEATURE else sql.quoted(own[name], dialect))
 
             return pattern.sub(meant, text)
 
+        def null_of(feature: str) -> str:
+            return _null_text(part.view.columns[feature], capabilities)
+
         values = [
-            f"{fill(self.value, sql.quoted(feature, dialect))} AS {output}"
+            f"{fill(self.value, sql.quoted(feature, dialect), null_of(feature))} AS {output}"
             for (feature, _), output in zip(part.outputs, outputs, strict=True)
         ]
         return fill(self.text)
+
+
+@cache
+def _null_text(dtype: str, capabilities: Capabilities) -> str:
+    return sql.text(sql.cast(exp.null(), dtype, capabilities), capabilities.dialect)
 
 
 @cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -257,7 +258,9 @@ def _load_module(path: Path) -> list[Definition]:
     except DefinitionError as error:
         raise DefinitionError(f"{path}: {error}") from error
     except Exception as error:
-        raise DefinitionError(f"{path} failed: {type(error).__name__}: {error}") from error
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        place = f"{path}, line {frames[-1].lineno}" if frames else str(path)
+        raise DefinitionError(f"{place}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(str(path.parent))
     return _in_module(module)

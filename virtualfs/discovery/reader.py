@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
 from virtualfs.catalog import CatalogTable
+from virtualfs.compiler import sql
 from virtualfs.discovery.profile import SAMPLE_ROWS, Profile, profile, sampled_columns
-from virtualfs.discovery.scan import Scan, scan_tables
+from virtualfs.discovery.scan import Finding, Scan, scan_tables
 from virtualfs.errors import (
+    DefinitionError,
     NotFoundError,
     UnsupportedByWarehouseError,
     WarehouseError,
@@ -16,7 +18,7 @@ from virtualfs.errors import (
 )
 from virtualfs.provider import Warehouse
 
-__all__ = ["matches", "sample_table", "scan_warehouse"]
+__all__ = ["find_table", "matches", "sample_table", "scan_warehouse"]
 
 
 def scan_warehouse(
@@ -70,6 +72,39 @@ def scan_warehouse(
     for table in progress(tables):
         samples[table.schema, table.name] = sample_table(warehouse, table)
     return scan_tables(tables, samples, warehouse.name)
+
+
+def find_table(warehouse: Warehouse, name: str) -> tuple[Scan, Finding]:
+    """Return what is found of one table; of the others only the catalog is read.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such table.
+    DefinitionError
+        Its keys cannot be found; the message says what was looked for.
+    """
+    tables = warehouse.catalog()
+    parts = [part.name for part in sql.table_reference(name, warehouse.capabilities.dialect).parts]
+    meant = [
+        table
+        for table in tables
+        if table.name == parts[-1]
+        and (table.schema == parts[-2] if len(parts) > 1 else table.searched)
+    ]
+    if not meant:
+        labels = [table.label for table in tables]
+        raise NotFoundError(f"there is no table {name!r}. {did_you_mean(name, labels)}")
+    (table,) = meant
+    found = scan_tables(
+        tables, {(table.schema, table.name): sample_table(warehouse, table)}, warehouse.name
+    )
+    finding = next(finding for finding in found.findings if finding.table == table)
+    if finding.kind == "left out":
+        raise DefinitionError(
+            f"table {name!r}: {'; '.join(finding.notes)}; or name its entity= and join_keys="
+        )
+    return found, finding
 
 
 def matches(name: str, schema: str, patterns: Sequence[str]) -> bool:

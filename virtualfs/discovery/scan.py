@@ -20,7 +20,7 @@ from virtualfs.definitions.feature_view import Feature, FeatureView
 from virtualfs.definitions.source import Source
 from virtualfs.discovery import names
 from virtualfs.discovery.profile import Profile, key_columns
-from virtualfs.display import Block, Grid, Note, Shown
+from virtualfs.display import Block, Grid, Note, Shown, shown_text
 
 __all__ = ["KINDS", "Finding", "Kind", "Scan", "scan_tables"]
 
@@ -149,7 +149,7 @@ class Scan(Shown):
         return f"Scan({len(self.findings)} tables, {len(self.proposed)} views proposed)"
 
     def __str__(self) -> str:
-        return "\n\n".join(block.text() for block in self._blocks())
+        return shown_text(self)
 
     @property
     def proposed(self) -> list[Finding]:

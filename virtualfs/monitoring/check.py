@@ -61,6 +61,8 @@ class CheckReport(Shown):
         return [Code(str(self))]
 
     def __str__(self) -> str:
+        if not self.views:
+            return "No view is applied yet, so nothing was checked; run `virtualfs apply` first."
         count = len(self.views)
         lines = [str(finding) for finding in self.findings]
         if not lines:

@@ -16,12 +16,11 @@ from uuid import UUID
 
 from virtualfs.capabilities import UNKNOWN
 from virtualfs.compiler.plan import FeaturePlan, ResolvedView
-from virtualfs.compiler.program import compile_lookup
+from virtualfs.compiler.program import compile_lookup, on_spine
 from virtualfs.compiler.rows import EVENT, ROW, TIME
-from virtualfs.compiler.sql import SPINE
 from virtualfs.definitions.duration import microseconds
 from virtualfs.display import Block, Grid, Note, Shown
-from virtualfs.dtypes import nullable_pandas
+from virtualfs.dtypes import nullable_pandas, uuids
 from virtualfs.errors import SpineError
 from virtualfs.provider import OnlineStore, Warehouse, temporary_name
 from virtualfs.serving.codec import Row, decode_row, encode_key, encode_row, from_micros, to_micros
@@ -135,7 +134,7 @@ class OnlineReader:
         name = temporary_name()
         with warehouse.session() as session:
             session.load(name, keys_at(view, keys, instant, can.instant_type))
-            result = session.query(select.replace(SPINE, name), schema)
+            result = session.query(on_spine(select, name, can.dialect), schema)
         rows = {key: Row(instant, None, False, (None,) * len(view.features)) for key in keys}
         events = result.column(EVENT).cast(pa.int64()).to_pylist()
         values = [
@@ -177,10 +176,8 @@ def keys_at(
     for number, (name, dtype) in enumerate(view.join_keys.items()):
         kind = ibis.dtype(dtype).to_pyarrow()
         values = [key[number] for key in keys]
-        if dtype == "uuid":  # pyarrow makes no array of UUIDs; the warehouse reads their text
-            kind, values = pa.string(), [str(value) for value in values]
         try:
-            columns[name] = pa.array(values, kind)
+            columns[name] = uuids(values) if dtype == "uuid" else pa.array(values, kind)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise SpineError(f"join key {name!r} does not fit {dtype}: {error}") from None
     return pa.table(columns)
@@ -291,9 +288,13 @@ def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
     SpineError
         A join key is missing or mistyped; the message says at which entity.
     """
+    if hasattr(entities, "columns") and hasattr(entities, "__dataframe__"):
+        entities = _columns_of(entities)
     if isinstance(entities, Mapping):
+        if entities and not any(_is_list(values) for values in entities.values()):
+            entities = {name: [value] for name, value in entities.items()}  # one entity
         for name, values in entities.items():
-            if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
+            if not _is_list(values):
                 raise SpineError(f"join key {name!r}: expected a list of values, not {values!r}")
         lengths = {name: len(values) for name, values in entities.items()}
         if len(set(lengths.values())) > 1:
@@ -301,7 +302,7 @@ def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
         count = next(iter(lengths.values()), 0)
         entities = [{name: entities[name][row] for name in entities} for row in range(count)]
     if isinstance(entities, str) or not isinstance(entities, Sequence):
-        raise SpineError("entities must be a list of dicts, or a dict of lists")
+        raise SpineError("entities must be a list of dicts, a dict of lists, or a table")
     checked = []
     for number, entity in enumerate(entities):
         if not isinstance(entity, Mapping):
@@ -316,6 +317,19 @@ def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
             keys[name] = _checked_key(entity[name], dtype, f"entity {number}, join key {name!r}")
         checked.append(keys)
     return checked
+
+
+def _is_list(values: Any) -> bool:
+    return hasattr(values, "__len__") and not isinstance(values, str | bytes)
+
+
+def _columns_of(frame: Any) -> dict[str, list[Any]]:
+    """Return the columns of a pandas, polars or pyarrow table as lists."""
+    import pyarrow as pa
+
+    table = frame if isinstance(frame, pa.Table) else pa.table(frame)
+    columns: dict[str, list[Any]] = table.to_pydict()
+    return columns
 
 
 def _checked_key(value: Any, dtype: str, where: str) -> Any:

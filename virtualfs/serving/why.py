@@ -9,11 +9,10 @@ from typing import Any
 
 from virtualfs.compiler.instant import VISIBLE, YOUNG
 from virtualfs.compiler.plan import LateData, ResolvedView
-from virtualfs.compiler.program import compile_candidates
+from virtualfs.compiler.program import compile_candidates, on_spine
 from virtualfs.compiler.rows import EVENT
-from virtualfs.compiler.sql import SPINE
 from virtualfs.definitions.duration import format_duration
-from virtualfs.display import Block, Grid, Note, Shown, cell
+from virtualfs.display import Block, Grid, Note, Shown, cell, shown_text
 from virtualfs.provider import Warehouse, temporary_name
 from virtualfs.serving.codec import to_micros
 from virtualfs.serving.online import keys_at
@@ -62,7 +61,7 @@ class Explanation(Shown):
         return shown
 
     def __str__(self) -> str:
-        return "\n\n".join(block.text() for block in self._blocks())
+        return shown_text(self)
 
 
 def explain_value(
@@ -90,7 +89,7 @@ def explain_value(
     name = temporary_name()
     with warehouse.session() as session:
         session.load(name, spine)
-        found = session.query(select.replace(SPINE, name), schema).to_pylist()
+        found = session.query(on_spine(select, name, capabilities.dialect), schema).to_pylist()
     rows = [{column: row[column] for column in view.columns} for row in found]
     label = f"{view.label.partition(' ')[0]}:{feature}"
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import sqlglot
 from sqlglot import exp
@@ -21,9 +22,9 @@ from virtualfs.capabilities import Capabilities
 from virtualfs.compiler import sql
 from virtualfs.compiler.plan import RESERVED, FeaturePlan
 from virtualfs.compiler.rows import ROW, TIME
-from virtualfs.dtypes import key_family
+from virtualfs.dtypes import key_family, uuids
 from virtualfs.errors import SpineError
-from virtualfs.provider import Warehouse
+from virtualfs.provider import DuplicateColumnsError, Warehouse
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -48,6 +49,8 @@ class ClientSpine:
 
     original: Any
     columns: tuple[str, ...]
+    schema: pa.Schema | None = None
+    """Types of all columns, where the rows are a piece of more."""
 
     @property
     def rows(self) -> int:
@@ -61,8 +64,12 @@ class ClientSpine:
         module = type(self.original).__module__.partition(".")[0]
         if module == "pandas":
             try:
+                types = None
+                if self.schema is not None:
+                    types = pa.schema([self.schema.field(name) for name in columns])
+                frame = _with_uuids_as_text(self.original[list(columns)])
                 return pa.Table.from_pandas(
-                    self.original[list(columns)], preserve_index=False
+                    frame, types, preserve_index=False
                 ).replace_schema_metadata(None)
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 raise SpineError(
@@ -80,9 +87,13 @@ class ClientSpine:
     def pieces(self, rows: int) -> Iterator[ClientSpine]:
         """Yield the rows in pieces of at most `rows`, one empty piece where there are none."""
         module = type(self.original).__module__.partition(".")[0]
+        # A piece alone might look like another type: all None, fewer digits.
+        several = module == "pandas" and self.rows > rows
+        schema = self.arrow(self.columns).schema if several else None
         for start in range(0, max(self.rows, 1), rows):
             if module == "pandas":
-                yield ClientSpine(self.original.iloc[start : start + rows], self.columns)
+                piece = self.original.iloc[start : start + rows]
+                yield ClientSpine(piece, self.columns, schema)
             else:
                 yield ClientSpine(self.original.slice(start, rows), self.columns)
 
@@ -113,7 +124,9 @@ class ClientSpine:
             column = table.column(name)
             if pa.types.is_dictionary(column.type):
                 column = column.cast(column.type.value_type)
-            if pa.types.is_null(column.type) and name in declared:
+            if declared.get(name) == "uuid":
+                column = _uuids(name, column)
+            elif pa.types.is_null(column.type) and name in declared:
                 import ibis
 
                 column = column.cast(ibis.dtype(declared[name]).to_pyarrow())
@@ -125,6 +138,14 @@ class ClientSpine:
         import ibis
 
         return ibis.memtable(self.arrow(_distinct(self.columns)))
+
+
+def _with_uuids_as_text(frame: Any) -> Any:
+    for name in frame.columns:
+        column = frame[name]
+        if column.dtype == object and isinstance(next(iter(column.dropna()), None), UUID):
+            frame = frame.assign(**{name: column.map(str, na_action="ignore")})
+    return frame
 
 
 class StreamedSpine:
@@ -360,7 +381,10 @@ def _describe(text: str, warehouse: Warehouse) -> dict[str, Any]:
         raise SpineError(f"the spine is not SQL: {str(error).splitlines()[0]}") from None
     if len(trees) != 1 or not isinstance(trees[0], exp.Query):
         raise SpineError("the spine's SQL must be exactly one SELECT")
-    return dict(warehouse.describe(text))
+    try:
+        return dict(warehouse.describe(text))
+    except DuplicateColumnsError as error:
+        raise SpineError(f"the spine: {error}") from None
 
 
 def _ibis_spine(spine: Any, warehouse: Warehouse) -> WarehouseSpine:
@@ -421,10 +445,19 @@ def _check_arrow(plan: FeaturePlan, timestamp: str, schema: pa.Schema) -> None:
             dtypes[name] = ibis.dtype(kind)
         except Exception:  # noqa: BLE001 - Ibis raises several kinds for types it lacks
             raise SpineError(f"the spine's column {name!r} has type {kind}") from None
-    _check_types(plan, timestamp, dtypes)
+    _check_types(plan, timestamp, dtypes, written=True)
 
 
-def _check_types(plan: FeaturePlan, timestamp: str, dtypes: dict[str, Any]) -> None:
+def _check_types(
+    plan: FeaturePlan, timestamp: str, dtypes: dict[str, Any], *, written: bool = False
+) -> None:
+    """Raise SpineError unless keys and instants have types that fit.
+
+    Parameters
+    ----------
+    written
+        Whether UUIDs may be given as text, as by clients.
+    """
     import ibis
 
     pairs = [
@@ -434,6 +467,8 @@ def _check_types(plan: FeaturePlan, timestamp: str, dtypes: dict[str, Any]) -> N
     ]
     for name, declared in pairs:
         found = dtypes[name]
+        if written and declared == "uuid" and found.is_string():
+            continue
         if not found.is_null() and key_family(found) != key_family(ibis.dtype(declared)):
             raise SpineError(
                 f"the spine's join key {name!r} is {found}, but the features are keyed by "
@@ -448,6 +483,13 @@ def _check_types(plan: FeaturePlan, timestamp: str, dtypes: dict[str, Any]) -> N
                 f"the spine's timestamp column {timestamp!r} is {found}; convert it to timestamps, "
                 "for example with pandas.to_datetime(..., utc=True)"
             )
+
+
+def _uuids(name: str, column: pa.ChunkedArray) -> pa.Array:
+    try:
+        return uuids(column.to_pylist())
+    except ValueError as error:
+        raise SpineError(f"the spine's join key {name!r} holds what is no UUID: {error}") from None
 
 
 def _instants(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -44,11 +44,11 @@ FROM (
       END AS "__at"
     FROM (
       SELECT
-        "t5"."__row",
-        "t5"."__time",
-        "t5"."__bound",
-        "t5"."__key_0",
-        "t5"."__key_1",
+        "t4"."__row",
+        "t4"."__time",
+        "t4"."__bound",
+        "t4"."__key_0",
+        "t4"."__key_1",
         "t10"."__at"
       FROM (
         SELECT
@@ -58,7 +58,7 @@ FROM (
           "t1"."number" AS "__key_1",
           "t1"."__time" - INTERVAL '3600000001' MICROSECOND AS "__bound"
         FROM "__virtualfs_spine" AS "t1"
-      ) AS "t5"
+      ) AS "t4"
       ASOF LEFT JOIN (
         SELECT
           "t6"."__key_0",
@@ -74,8 +74,14 @@ FROM (
             "t2"."temp",
             "t2"."origin" AS "__key_0",
             "t2"."number" AS "__key_1",
-            MAKE_TIMESTAMP(EPOCH_US("t2"."at")) AS "__event",
-            MAKE_TIMESTAMP(EPOCH_US("t2"."at")) AS "__at",
+            COALESCE(
+              MAKE_TIMESTAMP(EPOCH_US("t2"."at")),
+              CAST("t2"."at" AS TIMESTAMP(6))
+            ) AS "__event",
+            COALESCE(
+              MAKE_TIMESTAMP(EPOCH_US("t2"."at")),
+              CAST("t2"."at" AS TIMESTAMP(6))
+            ) AS "__at",
             TRUE AS "__found"
           FROM (
 SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
@@ -86,9 +92,9 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
           AND "t6"."__key_1" IS NOT NULL
           AND "t6"."__event" IS NOT NULL
       ) AS "t10"
-        ON "t5"."__bound" >= "t10"."__at"
-        AND "t5"."__key_0" = "t10"."__key_0"
-        AND "t5"."__key_1" = "t10"."__key_1"
+        ON "t4"."__bound" >= "t10"."__at"
+        AND "t4"."__key_0" = "t10"."__key_0"
+        AND "t4"."__key_1" = "t10"."__key_1"
     ) AS "t11"
   ) AS "t13"
   LEFT OUTER JOIN (
@@ -104,17 +110,23 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
         "t0"."temp",
         "t0"."origin" AS "__key_0",
         "t0"."number" AS "__key_1",
-        MAKE_TIMESTAMP(EPOCH_US("t0"."at")) AS "__event",
-        MAKE_TIMESTAMP(EPOCH_US("t0"."at")) AS "__at",
+        COALESCE(
+          MAKE_TIMESTAMP(EPOCH_US("t0"."at")),
+          CAST("t0"."at" AS TIMESTAMP(6))
+        ) AS "__event",
+        COALESCE(
+          MAKE_TIMESTAMP(EPOCH_US("t0"."at")),
+          CAST("t0"."at" AS TIMESTAMP(6))
+        ) AS "__at",
         TRUE AS "__found"
       FROM (
 SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
 ) AS "t0"
-    ) AS "t4"
+    ) AS "t5"
     WHERE
-      "t4"."__key_0" IS NOT NULL
-      AND "t4"."__key_1" IS NOT NULL
-      AND "t4"."__event" IS NOT NULL
+      "t5"."__key_0" IS NOT NULL
+      AND "t5"."__key_1" IS NOT NULL
+      AND "t5"."__event" IS NOT NULL
   ) AS "t9"
     ON "t13"."__key_0" = "t9"."__key_0"
     AND "t13"."__key_1" = "t9"."__key_1"

@@ -69,18 +69,31 @@ FROM (
               "t2"."origin" AS "__key_0",
               "t2"."number" AS "__key_1",
               (
-                CAST(STRFTIME(
-                  '%s',
-                  SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
-                    WHEN (
-                      SUBSTRING(TRIM("t2"."at"), -3, 1) = ':'
-                    )
-                    AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
-                    THEN SUBSTRING(TRIM("t2"."at"), -6)
-                    WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
-                    THEN 'Z'
-                    ELSE ''
-                  END
+                CAST(COALESCE(
+                  STRFTIME(
+                    '%s',
+                    SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
+                      WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
+                      THEN 'Z'
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -6)
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -5, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."at"), -2)
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -3, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -3) || ':00'
+                      ELSE ''
+                    END
+                  ),
+                  STRFTIME('%s', TRIM("t2"."at"))
                 ) AS INTEGER) * 1000000
               ) + IIF(
                 SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
@@ -90,18 +103,31 @@ FROM (
                 0
               ) AS "__event",
               (
-                CAST(STRFTIME(
-                  '%s',
-                  SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
-                    WHEN (
-                      SUBSTRING(TRIM("t2"."at"), -3, 1) = ':'
-                    )
-                    AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
-                    THEN SUBSTRING(TRIM("t2"."at"), -6)
-                    WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
-                    THEN 'Z'
-                    ELSE ''
-                  END
+                CAST(COALESCE(
+                  STRFTIME(
+                    '%s',
+                    SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
+                      WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
+                      THEN 'Z'
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -6)
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -5, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."at"), -2)
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -3, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -3) || ':00'
+                      ELSE ''
+                    END
+                  ),
+                  STRFTIME('%s', TRIM("t2"."at"))
                 ) AS INTEGER) * 1000000
               ) + IIF(
                 SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
@@ -153,18 +179,31 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
         "t0"."origin" AS "__key_0",
         "t0"."number" AS "__key_1",
         (
-          CAST(STRFTIME(
-            '%s',
-            SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
-              WHEN (
-                SUBSTRING(TRIM("t0"."at"), -3, 1) = ':'
-              )
-              AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
-              THEN SUBSTRING(TRIM("t0"."at"), -6)
-              WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
-              THEN 'Z'
-              ELSE ''
-            END
+          CAST(COALESCE(
+            STRFTIME(
+              '%s',
+              SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
+                WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
+                THEN 'Z'
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -6)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -5, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."at"), -2)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -3, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -3) || ':00'
+                ELSE ''
+              END
+            ),
+            STRFTIME('%s', TRIM("t0"."at"))
           ) AS INTEGER) * 1000000
         ) + IIF(
           SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',
@@ -174,18 +213,31 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
           0
         ) AS "__event",
         (
-          CAST(STRFTIME(
-            '%s',
-            SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
-              WHEN (
-                SUBSTRING(TRIM("t0"."at"), -3, 1) = ':'
-              )
-              AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
-              THEN SUBSTRING(TRIM("t0"."at"), -6)
-              WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
-              THEN 'Z'
-              ELSE ''
-            END
+          CAST(COALESCE(
+            STRFTIME(
+              '%s',
+              SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
+                WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
+                THEN 'Z'
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -6)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -5, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."at"), -2)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -3, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -3) || ':00'
+                ELSE ''
+              END
+            ),
+            STRFTIME('%s', TRIM("t0"."at"))
           ) AS INTEGER) * 1000000
         ) + IIF(
           SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',

@@ -88,13 +88,31 @@ FROM (
                 "t2"."temp",
                 "t2"."origin" AS "__key_0",
                 "t2"."number" AS "__key_1",
-                MAKE_TIMESTAMP(EPOCH_US("t2"."at")) AS "__event",
+                COALESCE(
+                  MAKE_TIMESTAMP(EPOCH_US("t2"."at")),
+                  CAST("t2"."at" AS TIMESTAMP(6))
+                ) AS "__event",
                 CASE
-                  WHEN MAKE_TIMESTAMP(EPOCH_US("t2"."at")) > MAKE_TIMESTAMP(EPOCH_US("t2"."made"))
-                  THEN MAKE_TIMESTAMP(EPOCH_US("t2"."at"))
-                  ELSE MAKE_TIMESTAMP(EPOCH_US("t2"."made"))
+                  WHEN COALESCE(
+                    MAKE_TIMESTAMP(EPOCH_US("t2"."at")),
+                    CAST("t2"."at" AS TIMESTAMP(6))
+                  ) > COALESCE(
+                    MAKE_TIMESTAMP(EPOCH_US("t2"."made")),
+                    CAST("t2"."made" AS TIMESTAMP(6))
+                  )
+                  THEN COALESCE(
+                    MAKE_TIMESTAMP(EPOCH_US("t2"."at")),
+                    CAST("t2"."at" AS TIMESTAMP(6))
+                  )
+                  ELSE COALESCE(
+                    MAKE_TIMESTAMP(EPOCH_US("t2"."made")),
+                    CAST("t2"."made" AS TIMESTAMP(6))
+                  )
                 END AS "__at",
-                MAKE_TIMESTAMP(EPOCH_US("t2"."made")) AS "__created",
+                COALESCE(
+                  MAKE_TIMESTAMP(EPOCH_US("t2"."made")),
+                  CAST("t2"."made" AS TIMESTAMP(6))
+                ) AS "__created",
                 TRUE AS "__found"
               FROM (
 SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
@@ -128,13 +146,31 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
         "t0"."temp",
         "t0"."origin" AS "__key_0",
         "t0"."number" AS "__key_1",
-        MAKE_TIMESTAMP(EPOCH_US("t0"."at")) AS "__event",
+        COALESCE(
+          MAKE_TIMESTAMP(EPOCH_US("t0"."at")),
+          CAST("t0"."at" AS TIMESTAMP(6))
+        ) AS "__event",
         CASE
-          WHEN MAKE_TIMESTAMP(EPOCH_US("t0"."at")) > MAKE_TIMESTAMP(EPOCH_US("t0"."made"))
-          THEN MAKE_TIMESTAMP(EPOCH_US("t0"."at"))
-          ELSE MAKE_TIMESTAMP(EPOCH_US("t0"."made"))
+          WHEN COALESCE(
+            MAKE_TIMESTAMP(EPOCH_US("t0"."at")),
+            CAST("t0"."at" AS TIMESTAMP(6))
+          ) > COALESCE(
+            MAKE_TIMESTAMP(EPOCH_US("t0"."made")),
+            CAST("t0"."made" AS TIMESTAMP(6))
+          )
+          THEN COALESCE(
+            MAKE_TIMESTAMP(EPOCH_US("t0"."at")),
+            CAST("t0"."at" AS TIMESTAMP(6))
+          )
+          ELSE COALESCE(
+            MAKE_TIMESTAMP(EPOCH_US("t0"."made")),
+            CAST("t0"."made" AS TIMESTAMP(6))
+          )
         END AS "__at",
-        MAKE_TIMESTAMP(EPOCH_US("t0"."made")) AS "__created",
+        COALESCE(
+          MAKE_TIMESTAMP(EPOCH_US("t0"."made")),
+          CAST("t0"."made" AS TIMESTAMP(6))
+        ) AS "__created",
         TRUE AS "__found"
       FROM (
 SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"

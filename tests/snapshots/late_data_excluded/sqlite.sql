@@ -83,18 +83,31 @@ FROM (
                   "t2"."origin" AS "__key_0",
                   "t2"."number" AS "__key_1",
                   (
-                    CAST(STRFTIME(
-                      '%s',
-                      SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
-                        WHEN (
-                          SUBSTRING(TRIM("t2"."at"), -3, 1) = ':'
-                        )
-                        AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
-                        THEN SUBSTRING(TRIM("t2"."at"), -6)
-                        WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
-                        THEN 'Z'
-                        ELSE ''
-                      END
+                    CAST(COALESCE(
+                      STRFTIME(
+                        '%s',
+                        SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
+                          WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
+                          THEN 'Z'
+                          WHEN (
+                            SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                          )
+                          AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
+                          THEN SUBSTRING(TRIM("t2"."at"), -6)
+                          WHEN (
+                            SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                          )
+                          AND SUBSTRING(TRIM("t2"."at"), -5, 1) IN ('+', '-')
+                          THEN SUBSTRING(TRIM("t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."at"), -2)
+                          WHEN (
+                            SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                          )
+                          AND SUBSTRING(TRIM("t2"."at"), -3, 1) IN ('+', '-')
+                          THEN SUBSTRING(TRIM("t2"."at"), -3) || ':00'
+                          ELSE ''
+                        END
+                      ),
+                      STRFTIME('%s', TRIM("t2"."at"))
                     ) AS INTEGER) * 1000000
                   ) + IIF(
                     SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
@@ -106,18 +119,31 @@ FROM (
                   IIF(
                     (
                       (
-                        CAST(STRFTIME(
-                          '%s',
-                          SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
-                            WHEN (
-                              SUBSTRING(TRIM("t2"."at"), -3, 1) = ':'
-                            )
-                            AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
-                            THEN SUBSTRING(TRIM("t2"."at"), -6)
-                            WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
-                            THEN 'Z'
-                            ELSE ''
-                          END
+                        CAST(COALESCE(
+                          STRFTIME(
+                            '%s',
+                            SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
+                              WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
+                              THEN 'Z'
+                              WHEN (
+                                SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                              )
+                              AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
+                              THEN SUBSTRING(TRIM("t2"."at"), -6)
+                              WHEN (
+                                SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                              )
+                              AND SUBSTRING(TRIM("t2"."at"), -5, 1) IN ('+', '-')
+                              THEN SUBSTRING(TRIM("t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."at"), -2)
+                              WHEN (
+                                SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                              )
+                              AND SUBSTRING(TRIM("t2"."at"), -3, 1) IN ('+', '-')
+                              THEN SUBSTRING(TRIM("t2"."at"), -3) || ':00'
+                              ELSE ''
+                            END
+                          ),
+                          STRFTIME('%s', TRIM("t2"."at"))
                         ) AS INTEGER) * 1000000
                       ) + IIF(
                         SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
@@ -128,18 +154,31 @@ FROM (
                       )
                     ) > (
                       (
-                        CAST(STRFTIME(
-                          '%s',
-                          SUBSTRING(TRIM("t2"."made"), 1, 19) || CASE
-                            WHEN (
-                              SUBSTRING(TRIM("t2"."made"), -3, 1) = ':'
-                            )
-                            AND SUBSTRING(TRIM("t2"."made"), -6, 1) IN ('+', '-')
-                            THEN SUBSTRING(TRIM("t2"."made"), -6)
-                            WHEN SUBSTRING(TRIM("t2"."made"), -1) = 'Z'
-                            THEN 'Z'
-                            ELSE ''
-                          END
+                        CAST(COALESCE(
+                          STRFTIME(
+                            '%s',
+                            SUBSTRING(TRIM("t2"."made"), 1, 19) || CASE
+                              WHEN SUBSTRING(TRIM("t2"."made"), -1) = 'Z'
+                              THEN 'Z'
+                              WHEN (
+                                SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                              )
+                              AND SUBSTRING(TRIM("t2"."made"), -6, 1) IN ('+', '-')
+                              THEN SUBSTRING(TRIM("t2"."made"), -6)
+                              WHEN (
+                                SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                              )
+                              AND SUBSTRING(TRIM("t2"."made"), -5, 1) IN ('+', '-')
+                              THEN SUBSTRING(TRIM("t2"."made"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."made"), -2)
+                              WHEN (
+                                SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                              )
+                              AND SUBSTRING(TRIM("t2"."made"), -3, 1) IN ('+', '-')
+                              THEN SUBSTRING(TRIM("t2"."made"), -3) || ':00'
+                              ELSE ''
+                            END
+                          ),
+                          STRFTIME('%s', TRIM("t2"."made"))
                         ) AS INTEGER) * 1000000
                       ) + IIF(
                         SUBSTRING(TRIM("t2"."made"), 20, 1) = '.',
@@ -150,18 +189,31 @@ FROM (
                       )
                     ),
                     (
-                      CAST(STRFTIME(
-                        '%s',
-                        SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
-                          WHEN (
-                            SUBSTRING(TRIM("t2"."at"), -3, 1) = ':'
-                          )
-                          AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
-                          THEN SUBSTRING(TRIM("t2"."at"), -6)
-                          WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
-                          THEN 'Z'
-                          ELSE ''
-                        END
+                      CAST(COALESCE(
+                        STRFTIME(
+                          '%s',
+                          SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
+                            WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
+                            THEN 'Z'
+                            WHEN (
+                              SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                            )
+                            AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
+                            THEN SUBSTRING(TRIM("t2"."at"), -6)
+                            WHEN (
+                              SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                            )
+                            AND SUBSTRING(TRIM("t2"."at"), -5, 1) IN ('+', '-')
+                            THEN SUBSTRING(TRIM("t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."at"), -2)
+                            WHEN (
+                              SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                            )
+                            AND SUBSTRING(TRIM("t2"."at"), -3, 1) IN ('+', '-')
+                            THEN SUBSTRING(TRIM("t2"."at"), -3) || ':00'
+                            ELSE ''
+                          END
+                        ),
+                        STRFTIME('%s', TRIM("t2"."at"))
                       ) AS INTEGER) * 1000000
                     ) + IIF(
                       SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
@@ -171,18 +223,31 @@ FROM (
                       0
                     ),
                     (
-                      CAST(STRFTIME(
-                        '%s',
-                        SUBSTRING(TRIM("t2"."made"), 1, 19) || CASE
-                          WHEN (
-                            SUBSTRING(TRIM("t2"."made"), -3, 1) = ':'
-                          )
-                          AND SUBSTRING(TRIM("t2"."made"), -6, 1) IN ('+', '-')
-                          THEN SUBSTRING(TRIM("t2"."made"), -6)
-                          WHEN SUBSTRING(TRIM("t2"."made"), -1) = 'Z'
-                          THEN 'Z'
-                          ELSE ''
-                        END
+                      CAST(COALESCE(
+                        STRFTIME(
+                          '%s',
+                          SUBSTRING(TRIM("t2"."made"), 1, 19) || CASE
+                            WHEN SUBSTRING(TRIM("t2"."made"), -1) = 'Z'
+                            THEN 'Z'
+                            WHEN (
+                              SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                            )
+                            AND SUBSTRING(TRIM("t2"."made"), -6, 1) IN ('+', '-')
+                            THEN SUBSTRING(TRIM("t2"."made"), -6)
+                            WHEN (
+                              SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                            )
+                            AND SUBSTRING(TRIM("t2"."made"), -5, 1) IN ('+', '-')
+                            THEN SUBSTRING(TRIM("t2"."made"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."made"), -2)
+                            WHEN (
+                              SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                            )
+                            AND SUBSTRING(TRIM("t2"."made"), -3, 1) IN ('+', '-')
+                            THEN SUBSTRING(TRIM("t2"."made"), -3) || ':00'
+                            ELSE ''
+                          END
+                        ),
+                        STRFTIME('%s', TRIM("t2"."made"))
                       ) AS INTEGER) * 1000000
                     ) + IIF(
                       SUBSTRING(TRIM("t2"."made"), 20, 1) = '.',
@@ -193,18 +258,31 @@ FROM (
                     )
                   ) AS "__at",
                   (
-                    CAST(STRFTIME(
-                      '%s',
-                      SUBSTRING(TRIM("t2"."made"), 1, 19) || CASE
-                        WHEN (
-                          SUBSTRING(TRIM("t2"."made"), -3, 1) = ':'
-                        )
-                        AND SUBSTRING(TRIM("t2"."made"), -6, 1) IN ('+', '-')
-                        THEN SUBSTRING(TRIM("t2"."made"), -6)
-                        WHEN SUBSTRING(TRIM("t2"."made"), -1) = 'Z'
-                        THEN 'Z'
-                        ELSE ''
-                      END
+                    CAST(COALESCE(
+                      STRFTIME(
+                        '%s',
+                        SUBSTRING(TRIM("t2"."made"), 1, 19) || CASE
+                          WHEN SUBSTRING(TRIM("t2"."made"), -1) = 'Z'
+                          THEN 'Z'
+                          WHEN (
+                            SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                          )
+                          AND SUBSTRING(TRIM("t2"."made"), -6, 1) IN ('+', '-')
+                          THEN SUBSTRING(TRIM("t2"."made"), -6)
+                          WHEN (
+                            SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                          )
+                          AND SUBSTRING(TRIM("t2"."made"), -5, 1) IN ('+', '-')
+                          THEN SUBSTRING(TRIM("t2"."made"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."made"), -2)
+                          WHEN (
+                            SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                          )
+                          AND SUBSTRING(TRIM("t2"."made"), -3, 1) IN ('+', '-')
+                          THEN SUBSTRING(TRIM("t2"."made"), -3) || ':00'
+                          ELSE ''
+                        END
+                      ),
+                      STRFTIME('%s', TRIM("t2"."made"))
                     ) AS INTEGER) * 1000000
                   ) + IIF(
                     SUBSTRING(TRIM("t2"."made"), 20, 1) = '.',
@@ -261,18 +339,31 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
         "t0"."origin" AS "__key_0",
         "t0"."number" AS "__key_1",
         (
-          CAST(STRFTIME(
-            '%s',
-            SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
-              WHEN (
-                SUBSTRING(TRIM("t0"."at"), -3, 1) = ':'
-              )
-              AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
-              THEN SUBSTRING(TRIM("t0"."at"), -6)
-              WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
-              THEN 'Z'
-              ELSE ''
-            END
+          CAST(COALESCE(
+            STRFTIME(
+              '%s',
+              SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
+                WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
+                THEN 'Z'
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -6)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -5, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."at"), -2)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -3, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -3) || ':00'
+                ELSE ''
+              END
+            ),
+            STRFTIME('%s', TRIM("t0"."at"))
           ) AS INTEGER) * 1000000
         ) + IIF(
           SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',
@@ -284,18 +375,31 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
         IIF(
           (
             (
-              CAST(STRFTIME(
-                '%s',
-                SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
-                  WHEN (
-                    SUBSTRING(TRIM("t0"."at"), -3, 1) = ':'
-                  )
-                  AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
-                  THEN SUBSTRING(TRIM("t0"."at"), -6)
-                  WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
-                  THEN 'Z'
-                  ELSE ''
-                END
+              CAST(COALESCE(
+                STRFTIME(
+                  '%s',
+                  SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
+                    WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
+                    THEN 'Z'
+                    WHEN (
+                      SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                    )
+                    AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
+                    THEN SUBSTRING(TRIM("t0"."at"), -6)
+                    WHEN (
+                      SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                    )
+                    AND SUBSTRING(TRIM("t0"."at"), -5, 1) IN ('+', '-')
+                    THEN SUBSTRING(TRIM("t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."at"), -2)
+                    WHEN (
+                      SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                    )
+                    AND SUBSTRING(TRIM("t0"."at"), -3, 1) IN ('+', '-')
+                    THEN SUBSTRING(TRIM("t0"."at"), -3) || ':00'
+                    ELSE ''
+                  END
+                ),
+                STRFTIME('%s', TRIM("t0"."at"))
               ) AS INTEGER) * 1000000
             ) + IIF(
               SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',
@@ -306,18 +410,31 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
             )
           ) > (
             (
-              CAST(STRFTIME(
-                '%s',
-                SUBSTRING(TRIM("t0"."made"), 1, 19) || CASE
-                  WHEN (
-                    SUBSTRING(TRIM("t0"."made"), -3, 1) = ':'
-                  )
-                  AND SUBSTRING(TRIM("t0"."made"), -6, 1) IN ('+', '-')
-                  THEN SUBSTRING(TRIM("t0"."made"), -6)
-                  WHEN SUBSTRING(TRIM("t0"."made"), -1) = 'Z'
-                  THEN 'Z'
-                  ELSE ''
-                END
+              CAST(COALESCE(
+                STRFTIME(
+                  '%s',
+                  SUBSTRING(TRIM("t0"."made"), 1, 19) || CASE
+                    WHEN SUBSTRING(TRIM("t0"."made"), -1) = 'Z'
+                    THEN 'Z'
+                    WHEN (
+                      SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                    )
+                    AND SUBSTRING(TRIM("t0"."made"), -6, 1) IN ('+', '-')
+                    THEN SUBSTRING(TRIM("t0"."made"), -6)
+                    WHEN (
+                      SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                    )
+                    AND SUBSTRING(TRIM("t0"."made"), -5, 1) IN ('+', '-')
+                    THEN SUBSTRING(TRIM("t0"."made"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."made"), -2)
+                    WHEN (
+                      SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                    )
+                    AND SUBSTRING(TRIM("t0"."made"), -3, 1) IN ('+', '-')
+                    THEN SUBSTRING(TRIM("t0"."made"), -3) || ':00'
+                    ELSE ''
+                  END
+                ),
+                STRFTIME('%s', TRIM("t0"."made"))
               ) AS INTEGER) * 1000000
             ) + IIF(
               SUBSTRING(TRIM("t0"."made"), 20, 1) = '.',
@@ -328,18 +445,31 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
             )
           ),
           (
-            CAST(STRFTIME(
-              '%s',
-              SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
-                WHEN (
-                  SUBSTRING(TRIM("t0"."at"), -3, 1) = ':'
-                )
-                AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t0"."at"), -6)
-                WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
-                THEN 'Z'
-                ELSE ''
-              END
+            CAST(COALESCE(
+              STRFTIME(
+                '%s',
+                SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
+                  WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
+                  THEN 'Z'
+                  WHEN (
+                    SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                  )
+                  AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
+                  THEN SUBSTRING(TRIM("t0"."at"), -6)
+                  WHEN (
+                    SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                  )
+                  AND SUBSTRING(TRIM("t0"."at"), -5, 1) IN ('+', '-')
+                  THEN SUBSTRING(TRIM("t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."at"), -2)
+                  WHEN (
+                    SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                  )
+                  AND SUBSTRING(TRIM("t0"."at"), -3, 1) IN ('+', '-')
+                  THEN SUBSTRING(TRIM("t0"."at"), -3) || ':00'
+                  ELSE ''
+                END
+              ),
+              STRFTIME('%s', TRIM("t0"."at"))
             ) AS INTEGER) * 1000000
           ) + IIF(
             SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',
@@ -349,18 +479,31 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
             0
           ),
           (
-            CAST(STRFTIME(
-              '%s',
-              SUBSTRING(TRIM("t0"."made"), 1, 19) || CASE
-                WHEN (
-                  SUBSTRING(TRIM("t0"."made"), -3, 1) = ':'
-                )
-                AND SUBSTRING(TRIM("t0"."made"), -6, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t0"."made"), -6)
-                WHEN SUBSTRING(TRIM("t0"."made"), -1) = 'Z'
-                THEN 'Z'
-                ELSE ''
-              END
+            CAST(COALESCE(
+              STRFTIME(
+                '%s',
+                SUBSTRING(TRIM("t0"."made"), 1, 19) || CASE
+                  WHEN SUBSTRING(TRIM("t0"."made"), -1) = 'Z'
+                  THEN 'Z'
+                  WHEN (
+                    SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                  )
+                  AND SUBSTRING(TRIM("t0"."made"), -6, 1) IN ('+', '-')
+                  THEN SUBSTRING(TRIM("t0"."made"), -6)
+                  WHEN (
+                    SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                  )
+                  AND SUBSTRING(TRIM("t0"."made"), -5, 1) IN ('+', '-')
+                  THEN SUBSTRING(TRIM("t0"."made"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."made"), -2)
+                  WHEN (
+                    SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                  )
+                  AND SUBSTRING(TRIM("t0"."made"), -3, 1) IN ('+', '-')
+                  THEN SUBSTRING(TRIM("t0"."made"), -3) || ':00'
+                  ELSE ''
+                END
+              ),
+              STRFTIME('%s', TRIM("t0"."made"))
             ) AS INTEGER) * 1000000
           ) + IIF(
             SUBSTRING(TRIM("t0"."made"), 20, 1) = '.',
@@ -371,18 +514,31 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
           )
         ) AS "__at",
         (
-          CAST(STRFTIME(
-            '%s',
-            SUBSTRING(TRIM("t0"."made"), 1, 19) || CASE
-              WHEN (
-                SUBSTRING(TRIM("t0"."made"), -3, 1) = ':'
-              )
-              AND SUBSTRING(TRIM("t0"."made"), -6, 1) IN ('+', '-')
-              THEN SUBSTRING(TRIM("t0"."made"), -6)
-              WHEN SUBSTRING(TRIM("t0"."made"), -1) = 'Z'
-              THEN 'Z'
-              ELSE ''
-            END
+          CAST(COALESCE(
+            STRFTIME(
+              '%s',
+              SUBSTRING(TRIM("t0"."made"), 1, 19) || CASE
+                WHEN SUBSTRING(TRIM("t0"."made"), -1) = 'Z'
+                THEN 'Z'
+                WHEN (
+                  SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."made"), -6, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."made"), -6)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."made"), -5, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."made"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."made"), -2)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."made"), -3, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."made"), -3) || ':00'
+                ELSE ''
+              END
+            ),
+            STRFTIME('%s', TRIM("t0"."made"))
           ) AS INTEGER) * 1000000
         ) + IIF(
           SUBSTRING(TRIM("t0"."made"), 20, 1) = '.',

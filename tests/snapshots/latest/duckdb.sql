@@ -13,6 +13,7 @@ SELECT
       "t14"."__time" - INTERVAL '86400000000' MICROSECOND
     )
     THEN "t14"."temp"
+    ELSE CAST(NULL AS DOUBLE)
   END AS "temp"
 FROM (
   SELECT
@@ -79,9 +80,18 @@ FROM (
             "t2"."temp",
             "t2"."origin" AS "__key_0",
             "t2"."number" AS "__key_1",
-            MAKE_TIMESTAMP(EPOCH_US("t2"."at")) AS "__event",
-            MAKE_TIMESTAMP(EPOCH_US("t2"."at")) AS "__at",
-            MAKE_TIMESTAMP(EPOCH_US("t2"."made")) AS "__created",
+            COALESCE(
+              MAKE_TIMESTAMP(EPOCH_US("t2"."at")),
+              CAST("t2"."at" AS TIMESTAMP(6))
+            ) AS "__event",
+            COALESCE(
+              MAKE_TIMESTAMP(EPOCH_US("t2"."at")),
+              CAST("t2"."at" AS TIMESTAMP(6))
+            ) AS "__at",
+            COALESCE(
+              MAKE_TIMESTAMP(EPOCH_US("t2"."made")),
+              CAST("t2"."made" AS TIMESTAMP(6))
+            ) AS "__created",
             TRUE AS "__found"
           FROM (
 SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
@@ -110,9 +120,18 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
         "t0"."temp",
         "t0"."origin" AS "__key_0",
         "t0"."number" AS "__key_1",
-        MAKE_TIMESTAMP(EPOCH_US("t0"."at")) AS "__event",
-        MAKE_TIMESTAMP(EPOCH_US("t0"."at")) AS "__at",
-        MAKE_TIMESTAMP(EPOCH_US("t0"."made")) AS "__created",
+        COALESCE(
+          MAKE_TIMESTAMP(EPOCH_US("t0"."at")),
+          CAST("t0"."at" AS TIMESTAMP(6))
+        ) AS "__event",
+        COALESCE(
+          MAKE_TIMESTAMP(EPOCH_US("t0"."at")),
+          CAST("t0"."at" AS TIMESTAMP(6))
+        ) AS "__at",
+        COALESCE(
+          MAKE_TIMESTAMP(EPOCH_US("t0"."made")),
+          CAST("t0"."made" AS TIMESTAMP(6))
+        ) AS "__created",
         TRUE AS "__found"
       FROM (
 SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"

@@ -13,6 +13,7 @@ SELECT
       "t13"."__time" - INTERVAL '86400000000 MICROSECOND'
     )
     THEN "t13"."temp"
+    ELSE CAST(NULL AS DOUBLE PRECISION)
   END AS "temp"
 FROM (
   SELECT

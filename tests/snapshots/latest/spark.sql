@@ -13,6 +13,7 @@ SELECT
       `t13`.`__time` + -86400000000
     )
     THEN `t13`.`temp`
+    ELSE CAST(NULL AS DOUBLE)
   END AS `temp`
 FROM (
   SELECT

@@ -13,6 +13,7 @@ SELECT
       "t13"."__time" + -86400000000
     )
     THEN "t13"."temp"
+    ELSE CAST(NULL AS REAL)
   END AS "temp"
 FROM (
   SELECT
@@ -74,18 +75,31 @@ FROM (
               "t2"."origin" AS "__key_0",
               "t2"."number" AS "__key_1",
               (
-                CAST(STRFTIME(
-                  '%s',
-                  SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
-                    WHEN (
-                      SUBSTRING(TRIM("t2"."at"), -3, 1) = ':'
-                    )
-                    AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
-                    THEN SUBSTRING(TRIM("t2"."at"), -6)
-                    WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
-                    THEN 'Z'
-                    ELSE ''
-                  END
+                CAST(COALESCE(
+                  STRFTIME(
+                    '%s',
+                    SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
+                      WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
+                      THEN 'Z'
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -6)
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -5, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."at"), -2)
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -3, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -3) || ':00'
+                      ELSE ''
+                    END
+                  ),
+                  STRFTIME('%s', TRIM("t2"."at"))
                 ) AS INTEGER) * 1000000
               ) + IIF(
                 SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
@@ -95,18 +109,31 @@ FROM (
                 0
               ) AS "__event",
               (
-                CAST(STRFTIME(
-                  '%s',
-                  SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
-                    WHEN (
-                      SUBSTRING(TRIM("t2"."at"), -3, 1) = ':'
-                    )
-                    AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
-                    THEN SUBSTRING(TRIM("t2"."at"), -6)
-                    WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
-                    THEN 'Z'
-                    ELSE ''
-                  END
+                CAST(COALESCE(
+                  STRFTIME(
+                    '%s',
+                    SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
+                      WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
+                      THEN 'Z'
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -6)
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -5, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."at"), -2)
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -3, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -3) || ':00'
+                      ELSE ''
+                    END
+                  ),
+                  STRFTIME('%s', TRIM("t2"."at"))
                 ) AS INTEGER) * 1000000
               ) + IIF(
                 SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
@@ -116,18 +143,31 @@ FROM (
                 0
               ) AS "__at",
               (
-                CAST(STRFTIME(
-                  '%s',
-                  SUBSTRING(TRIM("t2"."made"), 1, 19) || CASE
-                    WHEN (
-                      SUBSTRING(TRIM("t2"."made"), -3, 1) = ':'
-                    )
-                    AND SUBSTRING(TRIM("t2"."made"), -6, 1) IN ('+', '-')
-                    THEN SUBSTRING(TRIM("t2"."made"), -6)
-                    WHEN SUBSTRING(TRIM("t2"."made"), -1) = 'Z'
-                    THEN 'Z'
-                    ELSE ''
-                  END
+                CAST(COALESCE(
+                  STRFTIME(
+                    '%s',
+                    SUBSTRING(TRIM("t2"."made"), 1, 19) || CASE
+                      WHEN SUBSTRING(TRIM("t2"."made"), -1) = 'Z'
+                      THEN 'Z'
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."made"), -6, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."made"), -6)
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."made"), -5, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."made"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."made"), -2)
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."made"), -3, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."made"), -3) || ':00'
+                      ELSE ''
+                    END
+                  ),
+                  STRFTIME('%s', TRIM("t2"."made"))
                 ) AS INTEGER) * 1000000
               ) + IIF(
                 SUBSTRING(TRIM("t2"."made"), 20, 1) = '.',
@@ -179,18 +219,31 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
         "t0"."origin" AS "__key_0",
         "t0"."number" AS "__key_1",
         (
-          CAST(STRFTIME(
-            '%s',
-            SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
-              WHEN (
-                SUBSTRING(TRIM("t0"."at"), -3, 1) = ':'
-              )
-              AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
-              THEN SUBSTRING(TRIM("t0"."at"), -6)
-              WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
-              THEN 'Z'
-              ELSE ''
-            END
+          CAST(COALESCE(
+            STRFTIME(
+              '%s',
+              SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
+                WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
+                THEN 'Z'
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -6)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -5, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."at"), -2)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -3, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -3) || ':00'
+                ELSE ''
+              END
+            ),
+            STRFTIME('%s', TRIM("t0"."at"))
           ) AS INTEGER) * 1000000
         ) + IIF(
           SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',
@@ -200,18 +253,31 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
           0
         ) AS "__event",
         (
-          CAST(STRFTIME(
-            '%s',
-            SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
-              WHEN (
-                SUBSTRING(TRIM("t0"."at"), -3, 1) = ':'
-              )
-              AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
-              THEN SUBSTRING(TRIM("t0"."at"), -6)
-              WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
-              THEN 'Z'
-              ELSE ''
-            END
+          CAST(COALESCE(
+            STRFTIME(
+              '%s',
+              SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
+                WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
+                THEN 'Z'
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -6)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -5, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."at"), -2)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -3, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -3) || ':00'
+                ELSE ''
+              END
+            ),
+            STRFTIME('%s', TRIM("t0"."at"))
           ) AS INTEGER) * 1000000
         ) + IIF(
           SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',
@@ -221,18 +287,31 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
           0
         ) AS "__at",
         (
-          CAST(STRFTIME(
-            '%s',
-            SUBSTRING(TRIM("t0"."made"), 1, 19) || CASE
-              WHEN (
-                SUBSTRING(TRIM("t0"."made"), -3, 1) = ':'
-              )
-              AND SUBSTRING(TRIM("t0"."made"), -6, 1) IN ('+', '-')
-              THEN SUBSTRING(TRIM("t0"."made"), -6)
-              WHEN SUBSTRING(TRIM("t0"."made"), -1) = 'Z'
-              THEN 'Z'
-              ELSE ''
-            END
+          CAST(COALESCE(
+            STRFTIME(
+              '%s',
+              SUBSTRING(TRIM("t0"."made"), 1, 19) || CASE
+                WHEN SUBSTRING(TRIM("t0"."made"), -1) = 'Z'
+                THEN 'Z'
+                WHEN (
+                  SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."made"), -6, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."made"), -6)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."made"), -5, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."made"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."made"), -2)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."made"), -3, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."made"), -3) || ':00'
+                ELSE ''
+              END
+            ),
+            STRFTIME('%s', TRIM("t0"."made"))
           ) AS INTEGER) * 1000000
         ) + IIF(
           SUBSTRING(TRIM("t0"."made"), 20, 1) = '.',

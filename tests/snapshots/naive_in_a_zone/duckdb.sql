@@ -74,8 +74,14 @@ FROM (
             "t2"."temp",
             "t2"."origin" AS "__key_0",
             "t2"."number" AS "__key_1",
-            MAKE_TIMESTAMP(EPOCH_US(TIMEZONE('America/New_York', "t2"."at"))) AS "__event",
-            MAKE_TIMESTAMP(EPOCH_US(TIMEZONE('America/New_York', "t2"."at"))) AS "__at",
+            COALESCE(
+              MAKE_TIMESTAMP(EPOCH_US(TIMEZONE('America/New_York', "t2"."at"))),
+              CAST(TIMEZONE('America/New_York', "t2"."at") AS TIMESTAMP(6))
+            ) AS "__event",
+            COALESCE(
+              MAKE_TIMESTAMP(EPOCH_US(TIMEZONE('America/New_York', "t2"."at"))),
+              CAST(TIMEZONE('America/New_York', "t2"."at") AS TIMESTAMP(6))
+            ) AS "__at",
             TRUE AS "__found"
           FROM (
 SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
@@ -104,8 +110,14 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
         "t0"."temp",
         "t0"."origin" AS "__key_0",
         "t0"."number" AS "__key_1",
-        MAKE_TIMESTAMP(EPOCH_US(TIMEZONE('America/New_York', "t0"."at"))) AS "__event",
-        MAKE_TIMESTAMP(EPOCH_US(TIMEZONE('America/New_York', "t0"."at"))) AS "__at",
+        COALESCE(
+          MAKE_TIMESTAMP(EPOCH_US(TIMEZONE('America/New_York', "t0"."at"))),
+          CAST(TIMEZONE('America/New_York', "t0"."at") AS TIMESTAMP(6))
+        ) AS "__event",
+        COALESCE(
+          MAKE_TIMESTAMP(EPOCH_US(TIMEZONE('America/New_York', "t0"."at"))),
+          CAST(TIMEZONE('America/New_York', "t0"."at") AS TIMESTAMP(6))
+        ) AS "__at",
         TRUE AS "__found"
       FROM (
 SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"

@@ -60,8 +60,14 @@ FROM (
             "t2"."made",
             "t2"."until",
             "t2"."temp",
-            MAKE_TIMESTAMP(EPOCH_US("t2"."at")) AS "__event",
-            MAKE_TIMESTAMP(EPOCH_US("t2"."at")) AS "__at",
+            COALESCE(
+              MAKE_TIMESTAMP(EPOCH_US("t2"."at")),
+              CAST("t2"."at" AS TIMESTAMP(6))
+            ) AS "__event",
+            COALESCE(
+              MAKE_TIMESTAMP(EPOCH_US("t2"."at")),
+              CAST("t2"."at" AS TIMESTAMP(6))
+            ) AS "__at",
             TRUE AS "__found"
           FROM (
 SELECT "at", "made", "until", "temp" FROM "weather"
@@ -82,8 +88,14 @@ SELECT "at", "made", "until", "temp" FROM "weather"
         "t0"."made",
         "t0"."until",
         "t0"."temp",
-        MAKE_TIMESTAMP(EPOCH_US("t0"."at")) AS "__event",
-        MAKE_TIMESTAMP(EPOCH_US("t0"."at")) AS "__at",
+        COALESCE(
+          MAKE_TIMESTAMP(EPOCH_US("t0"."at")),
+          CAST("t0"."at" AS TIMESTAMP(6))
+        ) AS "__event",
+        COALESCE(
+          MAKE_TIMESTAMP(EPOCH_US("t0"."at")),
+          CAST("t0"."at" AS TIMESTAMP(6))
+        ) AS "__at",
         TRUE AS "__found"
       FROM (
 SELECT "at", "made", "until", "temp" FROM "weather"

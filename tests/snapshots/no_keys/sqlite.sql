@@ -56,18 +56,31 @@ FROM (
               "t2"."until",
               "t2"."temp",
               (
-                CAST(STRFTIME(
-                  '%s',
-                  SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
-                    WHEN (
-                      SUBSTRING(TRIM("t2"."at"), -3, 1) = ':'
-                    )
-                    AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
-                    THEN SUBSTRING(TRIM("t2"."at"), -6)
-                    WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
-                    THEN 'Z'
-                    ELSE ''
-                  END
+                CAST(COALESCE(
+                  STRFTIME(
+                    '%s',
+                    SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
+                      WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
+                      THEN 'Z'
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -6)
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -5, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."at"), -2)
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -3, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -3) || ':00'
+                      ELSE ''
+                    END
+                  ),
+                  STRFTIME('%s', TRIM("t2"."at"))
                 ) AS INTEGER) * 1000000
               ) + IIF(
                 SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
@@ -77,18 +90,31 @@ FROM (
                 0
               ) AS "__event",
               (
-                CAST(STRFTIME(
-                  '%s',
-                  SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
-                    WHEN (
-                      SUBSTRING(TRIM("t2"."at"), -3, 1) = ':'
-                    )
-                    AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
-                    THEN SUBSTRING(TRIM("t2"."at"), -6)
-                    WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
-                    THEN 'Z'
-                    ELSE ''
-                  END
+                CAST(COALESCE(
+                  STRFTIME(
+                    '%s',
+                    SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
+                      WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
+                      THEN 'Z'
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -6)
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -5, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."at"), -2)
+                      WHEN (
+                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                      )
+                      AND SUBSTRING(TRIM("t2"."at"), -3, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("t2"."at"), -3) || ':00'
+                      ELSE ''
+                    END
+                  ),
+                  STRFTIME('%s', TRIM("t2"."at"))
                 ) AS INTEGER) * 1000000
               ) + IIF(
                 SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
@@ -132,18 +158,31 @@ SELECT "at", "made", "until", "temp" FROM "weather"
         "t0"."until",
         "t0"."temp",
         (
-          CAST(STRFTIME(
-            '%s',
-            SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
-              WHEN (
-                SUBSTRING(TRIM("t0"."at"), -3, 1) = ':'
-              )
-              AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
-              THEN SUBSTRING(TRIM("t0"."at"), -6)
-              WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
-              THEN 'Z'
-              ELSE ''
-            END
+          CAST(COALESCE(
+            STRFTIME(
+              '%s',
+              SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
+                WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
+                THEN 'Z'
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -6)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -5, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."at"), -2)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -3, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -3) || ':00'
+                ELSE ''
+              END
+            ),
+            STRFTIME('%s', TRIM("t0"."at"))
           ) AS INTEGER) * 1000000
         ) + IIF(
           SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',
@@ -153,18 +192,31 @@ SELECT "at", "made", "until", "temp" FROM "weather"
           0
         ) AS "__event",
         (
-          CAST(STRFTIME(
-            '%s',
-            SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
-              WHEN (
-                SUBSTRING(TRIM("t0"."at"), -3, 1) = ':'
-              )
-              AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
-              THEN SUBSTRING(TRIM("t0"."at"), -6)
-              WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
-              THEN 'Z'
-              ELSE ''
-            END
+          CAST(COALESCE(
+            STRFTIME(
+              '%s',
+              SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
+                WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
+                THEN 'Z'
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -6)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -5, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."at"), -2)
+                WHEN (
+                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t0"."at"), -3, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t0"."at"), -3) || ':00'
+                ELSE ''
+              END
+            ),
+            STRFTIME('%s', TRIM("t0"."at"))
           ) AS INTEGER) * 1000000
         ) + IIF(
           SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',

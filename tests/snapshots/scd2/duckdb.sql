@@ -52,10 +52,19 @@ FROM (
         "t1"."temp",
         "t1"."origin" AS "__key_0",
         "t1"."number" AS "__key_1",
-        MAKE_TIMESTAMP(EPOCH_US("t1"."at")) AS "__event",
-        MAKE_TIMESTAMP(EPOCH_US("t1"."at")) AS "__at",
         COALESCE(
-          MAKE_TIMESTAMP(EPOCH_US("t1"."until")),
+          MAKE_TIMESTAMP(EPOCH_US("t1"."at")),
+          CAST("t1"."at" AS TIMESTAMP(6))
+        ) AS "__event",
+        COALESCE(
+          MAKE_TIMESTAMP(EPOCH_US("t1"."at")),
+          CAST("t1"."at" AS TIMESTAMP(6))
+        ) AS "__at",
+        COALESCE(
+          COALESCE(
+            MAKE_TIMESTAMP(EPOCH_US("t1"."until")),
+            CAST("t1"."until" AS TIMESTAMP(6))
+          ),
           MAKE_TIMESTAMP(9999, 12, 31, 0, 0, 0.0)
         ) AS "__until",
         TRUE AS "__found"

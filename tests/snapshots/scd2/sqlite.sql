@@ -48,18 +48,31 @@ FROM (
         "t1"."origin" AS "__key_0",
         "t1"."number" AS "__key_1",
         (
-          CAST(STRFTIME(
-            '%s',
-            SUBSTRING(TRIM("t1"."at"), 1, 19) || CASE
-              WHEN (
-                SUBSTRING(TRIM("t1"."at"), -3, 1) = ':'
-              )
-              AND SUBSTRING(TRIM("t1"."at"), -6, 1) IN ('+', '-')
-              THEN SUBSTRING(TRIM("t1"."at"), -6)
-              WHEN SUBSTRING(TRIM("t1"."at"), -1) = 'Z'
-              THEN 'Z'
-              ELSE ''
-            END
+          CAST(COALESCE(
+            STRFTIME(
+              '%s',
+              SUBSTRING(TRIM("t1"."at"), 1, 19) || CASE
+                WHEN SUBSTRING(TRIM("t1"."at"), -1) = 'Z'
+                THEN 'Z'
+                WHEN (
+                  SUBSTRING(TRIM("t1"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t1"."at"), -6, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t1"."at"), -6)
+                WHEN (
+                  SUBSTRING(TRIM("t1"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t1"."at"), -5, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t1"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t1"."at"), -2)
+                WHEN (
+                  SUBSTRING(TRIM("t1"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t1"."at"), -3, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t1"."at"), -3) || ':00'
+                ELSE ''
+              END
+            ),
+            STRFTIME('%s', TRIM("t1"."at"))
           ) AS INTEGER) * 1000000
         ) + IIF(
           SUBSTRING(TRIM("t1"."at"), 20, 1) = '.',
@@ -69,18 +82,31 @@ FROM (
           0
         ) AS "__event",
         (
-          CAST(STRFTIME(
-            '%s',
-            SUBSTRING(TRIM("t1"."at"), 1, 19) || CASE
-              WHEN (
-                SUBSTRING(TRIM("t1"."at"), -3, 1) = ':'
-              )
-              AND SUBSTRING(TRIM("t1"."at"), -6, 1) IN ('+', '-')
-              THEN SUBSTRING(TRIM("t1"."at"), -6)
-              WHEN SUBSTRING(TRIM("t1"."at"), -1) = 'Z'
-              THEN 'Z'
-              ELSE ''
-            END
+          CAST(COALESCE(
+            STRFTIME(
+              '%s',
+              SUBSTRING(TRIM("t1"."at"), 1, 19) || CASE
+                WHEN SUBSTRING(TRIM("t1"."at"), -1) = 'Z'
+                THEN 'Z'
+                WHEN (
+                  SUBSTRING(TRIM("t1"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t1"."at"), -6, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t1"."at"), -6)
+                WHEN (
+                  SUBSTRING(TRIM("t1"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t1"."at"), -5, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t1"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t1"."at"), -2)
+                WHEN (
+                  SUBSTRING(TRIM("t1"."at"), 14, 1) = ':'
+                )
+                AND SUBSTRING(TRIM("t1"."at"), -3, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("t1"."at"), -3) || ':00'
+                ELSE ''
+              END
+            ),
+            STRFTIME('%s', TRIM("t1"."at"))
           ) AS INTEGER) * 1000000
         ) + IIF(
           SUBSTRING(TRIM("t1"."at"), 20, 1) = '.',
@@ -91,18 +117,31 @@ FROM (
         ) AS "__at",
         COALESCE(
           (
-            CAST(STRFTIME(
-              '%s',
-              SUBSTRING(TRIM("t1"."until"), 1, 19) || CASE
-                WHEN (
-                  SUBSTRING(TRIM("t1"."until"), -3, 1) = ':'
-                )
-                AND SUBSTRING(TRIM("t1"."until"), -6, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t1"."until"), -6)
-                WHEN SUBSTRING(TRIM("t1"."until"), -1) = 'Z'
-                THEN 'Z'
-                ELSE ''
-              END
+            CAST(COALESCE(
+              STRFTIME(
+                '%s',
+                SUBSTRING(TRIM("t1"."until"), 1, 19) || CASE
+                  WHEN SUBSTRING(TRIM("t1"."until"), -1) = 'Z'
+                  THEN 'Z'
+                  WHEN (
+                    SUBSTRING(TRIM("t1"."until"), 14, 1) = ':'
+                  )
+                  AND SUBSTRING(TRIM("t1"."until"), -6, 1) IN ('+', '-')
+                  THEN SUBSTRING(TRIM("t1"."until"), -6)
+                  WHEN (
+                    SUBSTRING(TRIM("t1"."until"), 14, 1) = ':'
+                  )
+                  AND SUBSTRING(TRIM("t1"."until"), -5, 1) IN ('+', '-')
+                  THEN SUBSTRING(TRIM("t1"."until"), -5, 3) || ':' || SUBSTRING(TRIM("t1"."until"), -2)
+                  WHEN (
+                    SUBSTRING(TRIM("t1"."until"), 14, 1) = ':'
+                  )
+                  AND SUBSTRING(TRIM("t1"."until"), -3, 1) IN ('+', '-')
+                  THEN SUBSTRING(TRIM("t1"."until"), -3) || ':00'
+                  ELSE ''
+                END
+              ),
+              STRFTIME('%s', TRIM("t1"."until"))
             ) AS INTEGER) * 1000000
           ) + IIF(
             SUBSTRING(TRIM("t1"."until"), 20, 1) = '.',
