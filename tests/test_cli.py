@@ -172,7 +172,7 @@ def test_bad_settings(fresh: Path, old: str, new: str, code: int, words: str) ->
             "keyed by int64",
         ),
         (["historical", "driver_activity", "--spine", "SELEC 1"], "SQL"),
-        (["historical", "driver_activity", "--spine", "missing.csv"], "spine's file missing.csv does not exist"),
+        (["historical", "driver_activity", "--spine", "missing.csv"], "missing.csv does not exist"),
         (["show", "driver_hourly"], "Did you mean 'driver_hourly_stats'"),
     ],
 )

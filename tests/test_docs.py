@@ -98,6 +98,97 @@ def test_the_shell_examples(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert result.exception is None, (line, result.output, result.exception)
 
 
+def run_lines(text: str, monkeypatch: pytest.MonkeyPatch, **replace: str) -> str:
+    """Run the lines of a shell block, but for what serves until it is stopped."""
+    from click.testing import CliRunner
+
+    from virtualfs.cli import cli
+
+    shown = []
+    for line in text.strip().splitlines():
+        words = [replace.get(word, word) for word in shlex.split(line)[1:]]
+        if words[0] == "serve":
+            continue
+        result = CliRunner().invoke(cli, words, standalone_mode=False)
+        assert result.exception is None, (line, result.output, result.exception)
+        shown.append(result.output)
+    return "\n".join(shown)
+
+
+@pytest.fixture
+def flights(tmp_path: Path, flights_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the flights' database and nothing else, entered."""
+    (tmp_path / "data").mkdir()
+    shutil.copyfile(flights_database, tmp_path / "data" / "flights.duckdb")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_examples_of_existing_tables(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "existing-tables.md").read_text()
+    assert "PRESENT" in run_lines(block(page, "scan"), monkeypatch)
+    assert "boundary" in (flights / "features.py").read_text()
+    (flights / "features.py").write_text("")
+    run_lines("virtualfs apply --yes", monkeypatch)  # make room for the entity below
+    assert "feature view hourly" in run_lines(block(page, "register"), monkeypatch)
+
+
+def test_the_ibis_example(flights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(block((ROOT / "docs" / "notebooks.md").read_text(), "ibis"), {})
+    out = capsys.readouterr().out
+    assert "feature view windy_hours (v1)" in out
+    assert "Because the row of" in out
+
+
+def test_the_boundary_example() -> None:
+    names: dict[str, object] = {}
+    exec(block((ROOT / "docs" / "point-in-time.md").read_text(), "boundary"), names)
+    assert isinstance(names["last_order"], virtualfs.FeatureView)
+
+
+def test_the_tutorial(
+    postgres: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import psycopg
+
+    page = (ROOT / "docs" / "tutorial.md").read_text()
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        admin.execute("DROP DATABASE IF EXISTS shop")
+        admin.execute("CREATE DATABASE shop")
+        admin.execute("DROP ROLE IF EXISTS shop_reader")
+        admin.execute("CREATE ROLE shop_reader LOGIN")
+    url = postgres.replace("/postgres?", "/shop?")
+    with psycopg.connect(url, autocommit=True) as owner:
+        owner.execute((ROOT / "examples" / "shop" / "shop.sql").read_text())
+        owner.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO shop_reader")
+    monkeypatch.chdir(tmp_path)
+    reader = url.replace("postgres:@", "shop_reader:@")
+    shown = run_lines(
+        block(page, "tutorial-scan"), monkeypatch,
+        **{"postgresql://reader@localhost/shop": reader},
+    )  # fmt: skip
+    printed = re.search(r"```text\n(.*?)```", page, re.DOTALL)
+    assert printed
+    for line in printed[1].splitlines():
+        assert line.strip() in " ".join(shown.split()) or line.rstrip() in shown, shown
+    proposed = (tmp_path / "features.py").read_text()
+    start = proposed.index("orders = vfs.FeatureView(")
+    end = proposed.index("\n)\n", start) + 3
+    edited = proposed[:start] + block(page, "tutorial-orders") + proposed[end:]
+    (tmp_path / "features.py").write_text(edited + "\n\n" + block(page, "tutorial-service"))
+    assert "Applied as revision 1" in run_lines(
+        block(page, "tutorial-apply").splitlines()[0], monkeypatch
+    )
+    exec(block(page, "tutorial-train"), {})
+    score = re.search(r"AUC on the months after: (0\.\d\d)", capsys.readouterr().out)
+    assert score
+    assert 0.6 < float(score[1]) < 0.9
+    assert "severity" in run_lines(block(page, "tutorial-online"), monkeypatch)
+
+
 @pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java 17, and there is none")
 def test_the_spark_example(demo: Path) -> None:
     # In a process of its own, as Spark is one to a process.

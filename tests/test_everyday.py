@@ -218,7 +218,7 @@ def test_objects_show_themselves_in_text_and_html(make_store, connection):
         "store": (store, ["project test", "DuckDB"]),
         "plan": (plan, ["feature view v"]),
         "revision": (revision, ["Revision 1"]),
-        "view": (view, ["Feature view v", "90 days", "number"]),
+        "view": (view, ["Feature view v", "90d", "number"]),
         "service": (service, ["Feature service s", "All"]),
         "dataset": (ds, ["Spine: 1 rows", "int32", "v@1", "ASOF"]),
         "online": (online, ["PRESENT", "NOT_FOUND"]),

@@ -7,6 +7,7 @@ never raise: a notebook cell that fails because of how its value looks helps nob
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -147,9 +148,12 @@ def text_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=10_000)
+    # Notebooks tell Rich to colour and to show things itself; this text is returned.
+    terminal = sys.stdout.isatty()
+    console = Console(
+        highlight=False, force_jupyter=False, force_terminal=terminal,
+        width=None if terminal else 10_000,
+    )  # fmt: skip
     headed = any(columns)
     table = Table(
         title=title or None,

@@ -82,8 +82,8 @@ DTypeName = Annotated[str, AfterValidator(normalize)]
 def type_name(dtype: dt.DataType) -> str | None:
     """Return a data type as text that reads back; None for one without, or without an Arrow type.
 
-    >>> import ibis
-    >>> type_name(ibis.dtype("!int64")), type_name(ibis.dtype("unknown"))
+    >>> import ibis.expr.datatypes as dt
+    >>> type_name(dt.int64), type_name(dt.Unknown("BIT"))
     ('int64', None)
     """
     import ibis

@@ -541,7 +541,7 @@ class FeatureStore(Shown):
         features
             As in :meth:`get_historical_features`.
         entities
-            A list of dicts of join keys, a dict of lists, a table, or one dict for one entity.
+            A list of dicts of join keys, a dict of lists, or a table.
 
         Raises
         ------

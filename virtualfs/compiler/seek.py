@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["can_seek", "compiled"]
 
 _OUTER = "__outer_"
-_LATEST = "__latest"
 _SPINE = "spine"
 _ANSWER = "answer"
 
@@ -89,13 +88,9 @@ def compiled(
         same.append(created_of(rows, view, capabilities) <= time)
     before = capabilities.seek(column, view.timezone, capabilities.shift(time, -view.lag))
     newest = rows.filter([*same, before]).order_by(column.desc()).limit(1)
-    if unique:
-        winner = newest
-    else:
-        # The latest time is looked up first, so that only rows that stand there are ranked: an
-        # order by more than the index has would make the engine fetch and rank dozens.
-        there = rows.filter([*same, column == _outer(_LATEST, sql.type_text(column))])
-        winner = there.order_by(tie_order(there, view, capabilities)).limit(1)
+    # The rows that stand at the latest time are looked up by it alone and ranked afterwards: an
+    # order by more than the index has would make the engine fetch and rank dozens.
+    winner = newest if unique else newest.order_by(tie_order(newest, view, capabilities)).limit(1)
     found = winner.mutate(**{EVENT: event_of(winner, view, capabilities), TIME: time, ROW: 0})
     if found_only:
         names = [EVENT, *view.feature_names]
@@ -103,20 +98,15 @@ def compiled(
     else:
         names = [output for _, output in part.outputs]
         inner = outputs_of(found, part, capabilities).select(names)
-    latest = _in_index_order(sql.render(newest.select(column), capabilities))
 
     def outer_column(node: exp.Expr) -> exp.Expr:
         if not isinstance(node, exp.Anonymous) or not node.name.startswith(_OUTER):
             return node
-        name = node.name.removeprefix(_OUTER)
-        if name == _LATEST:
-            return exp.Subquery(this=latest.transform(outer_column))
-        return exp.column(sql.identifier(stands_for[name]), _SPINE, quoted=True)
+        name = stands_for[node.name.removeprefix(_OUTER)]
+        return exp.column(sql.identifier(name), _SPINE, quoted=True)
 
-    tree: exp.Expr = sql.render(inner, capabilities)
-    if unique:
-        tree = _in_index_order(tree)
-    tree = tree.transform(outer_column)
+    tree: exp.Expr = sql.render(inner, capabilities).transform(outer_column)
+    _follow_the_index(tree, ties=not unique)
     place = [exp.column(sql.identifier(name)) for name in (*part.key_columns, TIME)]
     table = exp.Table(this=sql.identifier(sql.SPINE))
     sorted_spine = exp.select("*").from_(table).order_by(*place)
@@ -132,8 +122,15 @@ def compiled(
     return select.join(side, join_type="left", on=exp.true())
 
 
-def _in_index_order(tree: exp.Expr) -> exp.Expr:
-    """Take NULLS LAST off the event's order: no index serves it, and the event is never NULL."""
-    newest = next(tree.find_all(exp.Order)).expressions[0]
-    newest.set("nulls_first", True)
-    return tree
+def _follow_the_index(tree: exp.Expr, *, ties: bool) -> None:
+    """Have the look-up read the index alone: no NULLS LAST, which none serves, and rows that tie.
+
+    The event of rows that are looked up is never NULL.
+    """
+    *_, select = (node for node in tree.find_all(exp.Select) if node.args.get("order"))
+    select.args["order"].expressions[0].set("nulls_first", True)
+    if ties:
+        select.set("limit", exp.Fetch(
+            direction="FIRST", count=exp.Literal.number(1),
+            limit_options=exp.LimitOptions(rows=True, with_ties=True),
+        ))  # fmt: skip

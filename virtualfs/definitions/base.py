@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from virtualfs.definitions.duration import format_duration
 from virtualfs.display import Block, Grid, Note, Shown, cell
 from virtualfs.errors import DefinitionError, did_you_mean
 
@@ -41,7 +43,7 @@ def _brief(value: Any) -> str:
         return ", ".join(_brief(item) for item in value)
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_brief(item)}" for key, item in value.items())
-    return cell(value)
+    return format_duration(value) if isinstance(value, timedelta) else cell(value)
 
 
 def _grid(title: str, items: tuple[Any, ...]) -> Grid:

@@ -479,6 +479,11 @@ def _log(
 ) -> Finding:
     if others:
         notes = (*notes, f"event_timestamp could also be {', '.join(others)}")
+    notes = (
+        *notes,
+        "a row counts at its own instant; if the spine is made of this table, say "
+        'boundary="exclusive" in the view, else each row finds itself among its features',
+    )
     if created is None:
         notes = (
             *notes,

@@ -291,11 +291,12 @@ def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
     if hasattr(entities, "columns") and hasattr(entities, "__dataframe__"):
         entities = _columns_of(entities)
     if isinstance(entities, Mapping):
-        if entities and not any(_is_list(values) for values in entities.values()):
-            entities = {name: [value] for name, value in entities.items()}  # one entity
         for name, values in entities.items():
             if not _is_list(values):
-                raise SpineError(f"join key {name!r}: expected a list of values, not {values!r}")
+                raise SpineError(
+                    f"join key {name!r}: expected a list of values, not {values!r}; one entity is "
+                    f"a list of one dict: [{{{name!r}: {values!r}}}]"
+                )
         lengths = {name: len(values) for name, values in entities.items()}
         if len(set(lengths.values())) > 1:
             raise SpineError(f"the lists of join keys differ in length: {lengths}")

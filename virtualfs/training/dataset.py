@@ -56,13 +56,14 @@ class TrainingDataset(Shown):
 
     def _blocks(self) -> list[Block]:
         """Show what is known without asking the warehouse anything."""
-        program, remark = self.__dict__.get("_program"), ""
+        program = self.__dict__.get("_program")
+        heads = ("view", "strategy", "rules")
         if program is None:
             unknown = {part.view.fingerprint: Statistics() for part in self.plan.parts}
             program = self._compiled(unknown)
-            remark = ", before the warehouse is asked how large its tables are"
+            heads = ("view", "strategy, unless the tables' sizes speak for another", "rules")
         views = [
-            (part.view, compiled.strategy, part.rules())
+            (part.view.label, str(compiled.strategy).partition(" (")[0], part.rules())
             for part, compiled in zip(self.plan.parts, program.parts, strict=True)
         ]
         owners = {output: part.view.label for part in self.plan.parts for _, output in part.outputs}
@@ -75,7 +76,7 @@ class TrainingDataset(Shown):
             Note("Training dataset, not run until a to_* method is called", strong=True),
             Note(f"Spine: {size}{held}, with {', '.join(self.spine.columns)}"),
             Grid(("feature", "type", "view"), features),
-            Grid(("view", f"strategy{remark}", "rules"), [(v.label, s, r) for v, s, r in views]),
+            Grid(heads, views),
             Code(program.text(), "SQL"),
         ]
 
