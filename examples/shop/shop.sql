@@ -61,12 +61,15 @@ INSERT INTO tickets
 SELECT 1 + pg_temp.draw('t', i, 1500),
        timestamptz '2024-01-01 00:00Z' + pg_temp.draw('o', i, 525600) * interval '1 minute',
        1 + pg_temp.draw('s', i, 5), (ARRAY['delivery', 'quality', 'price'])[1 + pg_temp.draw('z', i, 3)]
-FROM generate_series(1, 9000) AS i;
+FROM generate_series(1, 30000) AS i;
+
+CREATE INDEX ON tickets (customer_id, opened_at);
+ANALYZE tickets;
 
 -- Who had a bad ticket in the month before is likelier to send an order back.
 INSERT INTO orders
 SELECT i, o.customer_id, o.at, o.at + interval '3 minutes', o.total, o.items,
-       pg_temp.draw('r', i, 100) < 8 + 12 * coalesce((
+       pg_temp.draw('r', i, 100) < 4 + 14 * coalesce((
            SELECT t.severity FROM tickets AS t
            WHERE t.customer_id = o.customer_id
              AND t.opened_at <= o.at AT TIME ZONE 'Europe/Berlin'
@@ -76,7 +79,7 @@ FROM (
     SELECT i, 1 + pg_temp.draw('u', i, 1500) AS customer_id,
            timestamp '2024-02-01' + pg_temp.draw('a', i, 475200) * interval '1 minute' AS at,
            (500 + pg_temp.draw('e', i, 20000)) / 100.0 AS total, 1 + pg_temp.draw('n', i, 6) AS items
-    FROM generate_series(1, 12000) AS i
+    FROM generate_series(1, 12000) AS i OFFSET 0
 ) AS o (i, customer_id, at, total, items);
 
 CREATE INDEX ON orders (customer_id, ordered_at, created_at);

@@ -19,6 +19,8 @@ from virtualfs.discovery.scan import Scan
 from virtualfs.errors import ConfigError
 from virtualfs.store import FeatureStore
 
+_PASSWORD = "WAREHOUSE_PASSWORD"  # noqa: S105 - the name of a variable
+
 
 @click.command("scan")
 @click.argument("url", required=False)
@@ -110,8 +112,7 @@ def _config(given: str | None, url: str | None, warehouse: str) -> tuple[Config,
 def _write_config(config: Config, target: Path) -> None:
     ((name, warehouse),) = config.warehouses.items()
     url = warehouse.url.get_secret_value()
-    variable = "WAREHOUSE_PASSWORD"
-    hidden = re.sub(r"(?<=://)([^:@/]*):[^@/]*@", rf"\1:${{{variable}}}@", url)
+    hidden = re.sub(r"(?<=://)([^:@/]*):[^@/]+@", rf"\1:${{{_PASSWORD}}}@", url)
     lines = [
         f'project = "{config.project}"',
         f'definitions = ["{target.relative_to(config.folder)}"]'
@@ -119,7 +120,7 @@ def _write_config(config: Config, target: Path) -> None:
         else f'definitions = ["{target}"]',
         "",
         f"[warehouses.{name}]",
-        f'url = "{hidden}"' + (f"   # {variable} is read from the environment" * (hidden != url)),
+        f'url = "{hidden}"' + (f"   # {_PASSWORD} is read from the environment" * (hidden != url)),
     ]
     path = config.folder / FILE_NAME
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -195,6 +196,8 @@ def _say_next(found: Scan, target: Path, config: Config, *, new_project: bool) -
     example = " ".join(shlex.quote(f"{key}={value}") for key, value in first.example.items())
     named = target.resolve() in config.definition_paths() or new_project
     hint = "" if named else f'  add "{target.name}" to definitions in {FILE_NAME}\n'
+    if new_project and "${" in (config.folder / FILE_NAME).read_text(encoding="utf-8"):
+        hint += f"  export {_PASSWORD}=...   # the warehouse's, which is not written down\n"
     click.echo(
         f"{made}. Its comments are doubts to settle.\n\nNext:\n{hint}"
         f"  virtualfs apply\n  virtualfs online {first.name} {example}"

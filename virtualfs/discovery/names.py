@@ -45,7 +45,7 @@ _EVENT = (
 )  # fmt: skip
 _UPDATED = re.compile(r"^(last_)?(updated|modified|changed|refreshed)(_(at|on|time|ts|date))?$")
 _ATTRIBUTE = re.compile(
-    r"birth|^born|dob|signup|sign_up|registered|joined|hired|founded|opened|launch|since|expir|due|"
+    r"birth|^born|dob|signup|sign_up|registered|joined|hired|founded|launch|since|expir|due|"
     r"first_|last_|next_|valid|effective|deleted|closed|deadline|renew",
     re.IGNORECASE,
 )

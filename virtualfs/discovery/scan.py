@@ -14,7 +14,7 @@ from datetime import date, datetime
 from functools import cached_property
 from typing import Any, Literal
 
-from virtualfs.catalog import CatalogTable
+from virtualfs.catalog import CatalogColumn, CatalogTable
 from virtualfs.definitions.entity import Entity
 from virtualfs.definitions.feature_view import Feature, FeatureView
 from virtualfs.definitions.source import Source
@@ -457,7 +457,7 @@ def _classify(
     kind: Kind = "current state" if overwritten or created else "dimension"
     if kind == "current state":
         dated = ", ".join([*overwritten, *filter(None, [created])])
-        note = (*note, f"{dated} dates the writing of a row, not its history")
+        note = (*note, f"rows are dated by their writing ({dated}), which is no history")
     elif events:
         note = (*note, f"if {', '.join(events)} dates these rows, say so by event_timestamp=")
     for reference in references if kind == "dimension" else ():
@@ -466,6 +466,11 @@ def _classify(
             f"if {reference.place[1]} dates these rows, join the two in a query= source",
         )
     return replace(draft, kind=kind, keys=dict.fromkeys(identity.columns, ""), notes=note)
+
+
+def _dates_writing(column: CatalogColumn) -> bool:
+    name = column.name
+    return column.is_time and (names.is_update_time(name) or names.created_rank(name) is not None)
 
 
 def _log(
@@ -656,6 +661,8 @@ def _complete(
             left_out[name] = "names the row itself"
         elif draft.times and name.lower() in names.CALENDAR:
             left_out[name] = "part of a time"
+        elif draft.kind == "current state" and _dates_writing(column):
+            left_out[name] = "dates the writing of the row"
         elif draft.kind == "event log" and column.is_time:
             left_out[name] = "a later time, or filled in after the event?"
         else:
