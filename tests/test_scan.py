@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -354,3 +358,40 @@ def test_a_password_is_not_written(database, tmp_path, monkeypatch):
     text = (tmp_path / "virtualfs.toml").read_text()
     assert "secret" not in text
     assert "postgres:${WAREHOUSE_PASSWORD}@" in text
+
+
+def test_on_a_terminal_it_shows_asks_and_takes_no_for_an_answer(database, tmp_path):
+    def talk(*answers: str) -> tuple[int, str]:
+        """Run scan on a terminal of its own, answering each question as it comes."""
+        master, slave = pty.openpty()
+        command = [sys.executable, "-c", "from virtualfs.cli import main; main()", "scan", database]
+        with subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+        ) as child:  # fmt: skip
+            os.close(slave)
+            seen, left = "", list(answers)
+            while True:
+                try:
+                    piece = os.read(master, 4096).decode(errors="replace")
+                except OSError:  # what Linux says when the other end is closed
+                    break
+                if not piece:
+                    break
+                seen += piece
+                if left and seen.rstrip().endswith(left[0].partition("|")[0]):
+                    os.write(master, left.pop(0).partition("|")[2].encode() + b"\n")
+            code = child.wait()
+        os.close(master)
+        return code, seen
+
+    code, seen = talk("[UTC]:|Mars/Base", "[UTC]:|Europe/Berlin", "[Y/n]:|n")
+    assert code == 130, seen
+    assert "is not a time zone" in seen
+    assert "event log" in seen
+    assert "orders.ordered_at for one" in seen
+    assert not (tmp_path / "features.py").exists()
+    code, seen = talk("[UTC]:|Europe/Berlin", "[Y/n]:|y")
+    assert code == 0, seen
+    assert 'timezone="Europe/Berlin"' in (tmp_path / "features.py").read_text()
+    assert "virtualfs apply" in seen

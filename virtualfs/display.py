@@ -50,8 +50,8 @@ class Grid:
             self.title
         )
         return (
-            f'<table style="border-collapse:collapse">{title}<thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table>"
+            f'<table style="border-collapse:collapse;margin:4px 0">{title}'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         )
 
 

@@ -54,8 +54,7 @@ def late_data() -> None:
     axes.fill_between([8, 10], 8, 10, color=BLUE, alpha=0.16)
     for happened, written, colour in ((8.4, 8.5, BLUE), (9.3, 9.6, BLUE), (9.5, 11, RED)):
         axes.plot(happened, written, "o", color=colour, markersize=9)
-    axes.annotate("happened at 9:30,\nwritten at 11:00", (9.5, 11), (12, -4),
-                  textcoords="offset points", color=RED)  # fmt: skip
+    axes.annotate("happened at 9:30,\nwritten at 11:00", (10.08, 10.9), color=RED)
     axes.axvline(10, color="black", linewidth=1)
     axes.annotate("t = 10:00", (10, 8.1), (4, 0), textcoords="offset points")
     axes.annotate('late_data="include":\nall left of t', (8.05, 11.75), va="top")
