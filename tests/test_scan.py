@@ -18,7 +18,7 @@ from click.testing import CliRunner
 import virtualfs as vfs
 from virtualfs.cli import cli
 from virtualfs.definitions.project import collect, load_definitions
-from virtualfs.discovery.scan import Scan
+from virtualfs.discovery.findings import Scan
 
 SHOP = """
 CREATE TABLE countries (code text PRIMARY KEY, name text NOT NULL);

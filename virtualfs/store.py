@@ -21,9 +21,9 @@ from virtualfs.compiler.program import compile_known_keys
 from virtualfs.config import Config, Warehouse, find_config, load_config
 from virtualfs.definitions.project import Project, collect, load_definitions
 from virtualfs.discovery.dbt import scan_dbt
+from virtualfs.discovery.findings import Scan
 from virtualfs.discovery.reader import scan_warehouse
 from virtualfs.discovery.register import table_view
-from virtualfs.discovery.scan import Scan
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas
 from virtualfs.errors import (

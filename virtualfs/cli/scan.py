@@ -15,7 +15,7 @@ from virtualfs.catalog import CatalogTable
 from virtualfs.cli.output import echo_json, json_option
 from virtualfs.config import FILE_NAME, Config, Warehouse, find_config, load_config
 from virtualfs.definitions.source import Source
-from virtualfs.discovery.scan import Scan
+from virtualfs.discovery.findings import Scan
 from virtualfs.errors import ConfigError
 from virtualfs.store import FeatureStore
 
@@ -176,6 +176,7 @@ def _as_data(found: Scan) -> dict[str, Any]:
                 "join_keys": dict(finding.keys),
                 **finding.times,
                 "timezone": finding.timezone if finding.naive_times else None,
+                "different_keys": finding.distinct,
                 "first": finding.span[0] if finding.span else None,
                 "last": finding.span[1] if finding.span else None,
                 "features": {

@@ -16,9 +16,10 @@ from sqlglot import exp
 
 from virtualfs.catalog import CatalogColumn, CatalogTable, ForeignKey
 from virtualfs.compiler import sql
+from virtualfs.discovery.findings import Scan
 from virtualfs.discovery.profile import Profile
 from virtualfs.discovery.reader import matches, sample_table
-from virtualfs.discovery.scan import Scan, scan_tables
+from virtualfs.discovery.scan import scan_tables
 from virtualfs.errors import ConfigError, NotFoundError, VirtualFSError
 from virtualfs.provider import Warehouse
 

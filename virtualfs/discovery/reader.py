@@ -7,8 +7,9 @@ from fnmatch import fnmatchcase
 
 from virtualfs.catalog import CatalogTable
 from virtualfs.compiler import sql
+from virtualfs.discovery.findings import Finding, Scan
 from virtualfs.discovery.profile import SAMPLE_ROWS, Profile, profile, sampled_columns
-from virtualfs.discovery.scan import Finding, Scan, scan_tables
+from virtualfs.discovery.scan import scan_tables
 from virtualfs.errors import (
     DefinitionError,
     NotFoundError,

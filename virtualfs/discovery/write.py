@@ -12,7 +12,7 @@ from typing import Any
 
 from virtualfs.definitions.feature_view import Feature
 from virtualfs.discovery import names
-from virtualfs.discovery.scan import KINDS, Finding, Scan
+from virtualfs.discovery.findings import KINDS, Finding, Scan
 
 __all__ = ["to_python", "to_yaml"]
 
@@ -101,9 +101,11 @@ def _comments(finding: Finding) -> list[str]:
     facts: list[str] = [finding.kind]
     if table.rows is not None:
         facts.append(f"about {table.rows:,} rows")
+    if finding.distinct is not None and finding.times:
+        facts.append(f"{finding.distinct:,} different keys in the sample")
     if finding.span is not None:
         start, end = (str(end)[:10] for end in finding.span)
-        facts.append(f"{start} to {end} in the sample")
+        facts.append(f"{start} to {end}")
     lines = [f"{table.label}: {', '.join(facts)}."]
     if not finding.times:
         lines.append(f"A {finding.kind} table has {KINDS[finding.kind]}.")

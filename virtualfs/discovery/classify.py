@@ -1,0 +1,140 @@
+"""What a table is: its kind, its times and the columns that its view is keyed by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from virtualfs.catalog import CatalogColumn, CatalogTable
+from virtualfs.discovery import names
+from virtualfs.discovery.findings import Finding, Kind
+from virtualfs.discovery.keys import (
+    Identity,
+    Reference,
+    created_column,
+    event_candidates,
+    looks_like_key,
+)
+from virtualfs.discovery.profile import Profile, key_columns
+
+__all__ = ["classify", "dates_writing"]
+
+
+def classify(
+    table: CatalogTable,
+    identity: Identity | None,
+    references: Sequence[Reference],
+    sample: Profile,
+    is_referenced: bool,
+) -> Finding:
+    """Return the finding with its kind, times and key columns; names come later."""
+    draft = Finding(table, "left out", "")
+    if not table.readable:
+        return replace(draft, notes=("this role may not read it; see `virtualfs doctor`",))
+    note = (identity.note,) if identity and identity.note else ()
+    created = created_column(table)
+    times = [column.name for column in table.columns if column.is_time]
+    for start, end in names.validity_pairs(times):
+        keys = _versioned_key(table, identity, references, sample, (start, end))
+        if keys:
+            return replace(
+                draft, kind="SCD2", keys=dict.fromkeys(keys, ""), valid_from=start, valid_to=end,
+                created_timestamp=created if created not in (start, end) else None, notes=note,
+            )  # fmt: skip
+    events = event_candidates(table)
+    strong = [name for name in events if names.event_rank(name, table.name) is not None]
+    if identity is not None and identity.time is not None:
+        others = [name for name in events if name != identity.time]
+        return _log(draft, identity.columns, identity.time, created, note, others, sample)
+    overwritten = [column.name for column in table.columns if names.is_update_time(column.name)]
+    if references:
+        chosen = strong or ([] if is_referenced else events)
+        if not chosen and created and not is_referenced and not overwritten:
+            chosen, created = [created], None
+        if chosen:
+            main = max(references, key=lambda ref: _spread(ref, sample))
+            why = (main.why,) if main.why else ()
+            return _log(draft, main.columns, chosen[0], created, (*note, *why), chosen[1:], sample)
+    if identity is None:
+        reason = "several rows share every key that was looked for, and no time tells them apart"
+        if not key_columns(table):
+            reason = "no column could name anything"
+        elif sample.rows == 0:
+            reason = "no key is declared, and there are no rows to find one by"
+        return replace(draft, notes=(reason, "write it by hand, over a query= source if need be"))
+    if strong and not overwritten and not is_referenced:
+        return _log(draft, identity.columns, strong[0], created, note, strong[1:], sample)
+    kind: Kind = "current state" if overwritten or created else "dimension"
+    if kind == "current state":
+        dated = ", ".join([*overwritten, *filter(None, [created])])
+        note = (*note, f"rows are dated by their writing ({dated}), which is no history")
+    elif events:
+        note = (*note, f"if {', '.join(events)} dates these rows, say so by event_timestamp=")
+    for reference in references if kind == "dimension" else ():
+        note = (
+            *note,
+            f"if {reference.place[1]} dates these rows, join the two in a query= source",
+        )
+    return replace(draft, kind=kind, keys=dict.fromkeys(identity.columns, ""), notes=note)
+
+
+def dates_writing(column: CatalogColumn) -> bool:
+    """Tell whether a column dates the writing of its row, by its name."""
+    name = column.name
+    return column.is_time and (names.is_update_time(name) or names.created_rank(name) is not None)
+
+
+def _log(
+    draft: Finding,
+    keys: Iterable[str],
+    event: str,
+    created: str | None,
+    notes: tuple[str, ...],
+    others: Sequence[str],
+    sample: Profile,
+) -> Finding:
+    if others:
+        notes = (*notes, f"event_timestamp could also be {', '.join(others)}")
+    notes = (
+        *notes,
+        "a row counts at its own instant; if the spine is made of this table, say "
+        'boundary="exclusive" in the view, else each row finds itself among its features',
+    )
+    if created is None:
+        notes = (
+            *notes,
+            "no column says when a row was written, so rows that came late cannot be told; if rows "
+            "are known only some time after their event, say so by availability_delay=",
+        )
+    return replace(
+        draft, kind="event log", keys=dict.fromkeys(keys, ""), event_timestamp=event,
+        created_timestamp=created if created != event else None, notes=notes,
+        span=sample.spans.get(event),
+    )  # fmt: skip
+
+
+def _spread(reference: Reference, sample: Profile) -> int:
+    return max((sample.distinct.get(column, 0) for column in reference.columns), default=0)
+
+
+def _versioned_key(
+    table: CatalogTable,
+    identity: Identity | None,
+    references: Sequence[Reference],
+    sample: Profile,
+    ends: tuple[str, str],
+) -> tuple[str, ...]:
+    """Return the columns that name what an SCD2 row is a version of."""
+    if identity is not None and identity.time in ends:
+        return identity.columns
+    for reference in references:
+        return reference.columns
+    candidates = [
+        name
+        for name in key_columns(table)
+        if sample.rows and 1 < sample.distinct[name] < sample.rows and not sample.nulls[name]
+        and sample.is_unique([name, ends[0]])
+    ]  # fmt: skip
+    if candidates:
+        return (min(candidates, key=lambda name: not looks_like_key(name, table)),)
+    return identity.columns if identity is not None else ()
