@@ -91,7 +91,7 @@ def find_references(
     identities: Mapping[tuple[str, str], Identity | None],
     samples: Mapping[tuple[str, str], Profile],
 ) -> list[Reference]:
-    """Return which columns name rows of other tables: as declared, else as names and values show."""
+    """Return which columns name rows of other tables, as declared or as names and values show."""
     found = [
         Reference(key.columns, (key.schema, key.table), key.referenced)
         for key in table.foreign_keys
