@@ -307,6 +307,24 @@ def test_a_slow_view_is_left_unsampled(database, tmp_path, monkeypatch):
         assert store.scan(include=["countries"]).findings[0].kind == "dimension"
 
 
+def test_rows_that_are_written_over_after_their_event_are_doubted(tmp_path):
+    path = tmp_path / "shop.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            "CREATE TABLE customers (id INT PRIMARY KEY, name VARCHAR);"
+            "CREATE TABLE orders (id INT PRIMARY KEY, customer_id INT REFERENCES customers (id), "
+            "  ordered_at TIMESTAMPTZ, updated_at TIMESTAMPTZ, status VARCHAR);"
+            "CREATE TABLE campaigns (id INT PRIMARY KEY, start_date DATE, end_date DATE, x INT);"
+        )
+    with project(tmp_path, f"duckdb://{path}") as store:
+        by_name = {finding.name: finding for finding in store.scan().findings}
+        assert by_name["orders"].kind == "event log"
+        assert "updated_at" in by_name["orders"].left_out
+        assert any("seen too early" in note for note in by_name["orders"].notes)
+        assert by_name["campaigns"].kind == "SCD2"
+        assert any("taken for when a row was true" in note for note in by_name["campaigns"].notes)
+
+
 def test_engines_without_a_catalog_say_so(tmp_path):
     (tmp_path / "x.db").touch()
     refused = pytest.raises(vfs.UnsupportedByWarehouseError, match="not of SQLite")

@@ -37,6 +37,8 @@ def classify(
     for start, end in names.validity_pairs(times):
         keys = _versioned_key(table, identity, references, sample, (start, end))
         if keys:
+            if not start.lower().startswith(("valid", "dbt_valid", "effective")):
+                note = (*note, f"{start} and {end} are taken for when a row was true")
             return replace(
                 draft, kind="SCD2", keys=dict.fromkeys(keys, ""), valid_from=start, valid_to=end,
                 created_timestamp=created if created not in (start, end) else None, notes=note,
@@ -100,6 +102,13 @@ def _log(
         "a row counts at its own instant; if the spine is made of this table, say "
         'boundary="exclusive" in the view, else each row finds itself among its features',
     )
+    changed = [column.name for column in draft.table.columns if names.is_update_time(column.name)]
+    if changed:
+        notes = (
+            *notes,
+            f"{', '.join(changed)} says that rows are written over after their event: what is "
+            "changed then is seen too early, so leave such columns out",
+        )
     if created is None:
         notes = (
             *notes,
