@@ -84,7 +84,8 @@ class CatalogTable:
     @property
     def label(self) -> str:
         """The name as a person would say it, with its schema where it needs one."""
-        return self.name if self.searched else f"{self.schema}.{self.name}"
+        name = self.name if self.searched else f"{self.schema}.{self.name}"
+        return "".join(char if char.isprintable() else " " for char in name)
 
     def column(self, name: str) -> CatalogColumn:
         """Return a column by name."""

@@ -420,7 +420,7 @@ class PostgresWarehouse:
     def sample(self, table: CatalogTable, columns: Sequence[str], rows: int) -> pa.Table:
         """Return some rows, of a large table from pages all over it."""
         place = f"{sql.quoted(table.schema, 'postgres')}.{sql.quoted(table.name, 'postgres')}"
-        names = ", ".join(sql.quoted(column, "postgres") for column in columns)
+        names = ", ".join(_within_reach(table.column(column)) for column in columns)
         share = 100.0 if not table.rows or table.is_view else 100.0 * 2 * rows / table.rows
         some = f" TABLESAMPLE SYSTEM ({share:.6f}) REPEATABLE (0)" if share < 50 else ""
         # A transaction of its own, so that the timeout goes with it on a caller's connection too.
@@ -479,9 +479,11 @@ WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') AND NOT c.relispartition AND {_OURS
 ORDER BY n.nspname, c.relname
 """
 _ATTRIBUTES = f"""
-SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
-       col_description(a.attrelid, a.attnum)
-FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+SELECT a.attrelid, a.attname,
+       CASE t.typtype WHEN 'd' THEN format_type(t.typbasetype, t.typtypmod)
+                      ELSE format_type(a.atttypid, a.atttypmod) END,
+       NOT a.attnotnull, col_description(a.attrelid, a.attnum)
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_class c ON c.oid = a.attrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'v', 'm', 'f', 'p') AND {_OURS}
 ORDER BY a.attrelid, a.attnum
@@ -549,6 +551,14 @@ def _ibis_type(native: str) -> dt.DataType:
         return PostgresType.from_string(native, nullable=True)
     except Exception:  # noqa: BLE001 - of types that it does not know Ibis raises several kinds
         return dt.Unknown(native)
+
+
+def _within_reach(column: CatalogColumn) -> str:
+    """Return a column as it is sampled: times that Arrow or Python cannot hold as NULL."""
+    name = sql.quoted(column.name, "postgres")
+    if not column.is_time:
+        return name
+    return f"CASE WHEN {name} BETWEEN '0001-01-02' AND '9999-12-30' THEN {name} END AS {name}"
 
 
 def _table_of(view: ResolvedView) -> tuple[str, dict[str, str]] | None:

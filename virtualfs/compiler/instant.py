@@ -18,6 +18,7 @@ from virtualfs.compiler.rows import (
     bound,
     newest_first,
     same_keys,
+    shown_event,
     spine_keys,
     valid_rows,
     whole_rows,
@@ -52,7 +53,8 @@ def lookup(
     is left to the reader, as it is judged when the value is read (rule 12).
     """
     found = valid_rows(keys, rows, whole_view(view), capabilities, how="inner")
-    return found.select(ROW, EVENT, *view.feature_names)
+    event = shown_event(found, view, capabilities)
+    return found.select(ROW, **{EVENT: event}, **{n: found[n] for n in view.feature_names})
 
 
 def candidates(

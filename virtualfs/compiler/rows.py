@@ -46,6 +46,7 @@ __all__ = [
     "outputs_of",
     "pick",
     "same_keys",
+    "shown_event",
     "spine_keys",
     "tie_order",
     "visible_at",
@@ -64,7 +65,7 @@ FOUND = "__found"
 """True where there is a winner, NULL where there is none."""
 _CREATED = "__created"
 _RANK = "__rank"
-_FOREVER = datetime(9999, 12, 31)
+_FIRST, _FOREVER = datetime(1, 1, 1), datetime(9999, 12, 31)
 
 
 def bound(time: ir.Value, part: Part, capabilities: Capabilities) -> ir.Value:
@@ -81,6 +82,15 @@ def event_of(rows: ir.Table, view: ResolvedView, capabilities: Capabilities) -> 
     if view.event_timestamp is None:
         return ibis.null(capabilities.instant_type)
     return capabilities.instant(rows[view.event_timestamp], view.timezone, "up")
+
+
+def shown_event(found: ir.Table, view: ResolvedView, capabilities: Capabilities) -> ir.Value:
+    """Return the winners' events as they are reported: since for ever is since the year 1."""
+    event = found[EVENT]
+    if view.event_timestamp is None:
+        return event
+    first = capabilities.literal_instant(_FIRST)
+    return (event < first).ifelse(first, event)
 
 
 def created_of(rows: ir.Table, view: ResolvedView, capabilities: Capabilities) -> ir.Value:

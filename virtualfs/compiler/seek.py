@@ -21,6 +21,7 @@ from virtualfs.compiler.rows import (
     created_of,
     event_of,
     outputs_of,
+    shown_event,
     tie_order,
 )
 
@@ -94,7 +95,8 @@ def compiled(
     found = winner.mutate(**{EVENT: event_of(winner, view, capabilities), TIME: time, ROW: 0})
     if found_only:
         names = [EVENT, *view.feature_names]
-        inner = found.select(names)
+        features = {name: found[name] for name in view.feature_names}
+        inner = found.select(**{EVENT: shown_event(found, view, capabilities)}, **features)
     else:
         names = [output for _, output in part.outputs]
         inner = outputs_of(found, part, capabilities).select(names)

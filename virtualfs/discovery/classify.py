@@ -56,7 +56,7 @@ def classify(
         if chosen:
             main = max(references, key=lambda ref: _spread(ref, sample))
             why = (main.why,) if main.why else ()
-            return _log(draft, main.columns, chosen[0], created, (*note, *why), chosen[1:], sample)
+            return _log(draft, main.columns, chosen[0], created, why, chosen[1:], sample)
     if identity is None:
         reason = "several rows share every key that was looked for, and no time tells them apart"
         if not key_columns(table):

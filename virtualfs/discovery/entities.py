@@ -28,10 +28,11 @@ class Entities:
         self._by_columns: dict[tuple[tuple[str, str], ...], str] = {}
         self._tables = tables
         self._identities = identities
-        self._foreign: dict[tuple[str, str], Counter[tuple[str, ...]]] = {}
+        self._foreign: dict[tuple[tuple[str, str], tuple[str, ...]], Counter[tuple[str, ...]]] = {}
         for refs in references.values():
             for ref in refs:
-                self._foreign.setdefault(ref.place, Counter())[ref.columns] += 1
+                called = self._foreign.setdefault((ref.place, ref.referenced), Counter())
+                called[ref.columns] += 1
 
     def of_table(self, place: tuple[str, str], columns: tuple[str, ...]) -> str:
         """Return the entity that a table's own key columns name."""
@@ -40,7 +41,7 @@ class Entities:
             table = self._tables[place]
             name = names.unused(names.singular(names.slug(table.name)), self.made)
             self._by_table[asked] = name
-            called = self._foreign.get(place, Counter())
+            called = self._foreign.get(asked, Counter())
             keys = columns
             if len(called) == 1:
                 (keys,) = called

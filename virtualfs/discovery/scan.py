@@ -47,7 +47,15 @@ def scan_tables(
         # surer.
         if identity and identity.note and identity.time and references[place]:
             identities[place] = None
-    referenced = {ref.place for refs in references.values() for ref in refs}
+    referenced = {ref.place: ref.referenced for refs in references.values() for ref in refs}
+    for place, columns in referenced.items():
+        # What others call a table's rows by says more than a number of its own.
+        own = identities[place]
+        called = {
+            ref.referenced for refs in references.values() for ref in refs if ref.place == place
+        }
+        if own is not None and own.time is None and own.columns not in called:
+            identities[place] = Identity(columns)
     drafts = {
         place: classify(
             table, identities[place], references[place], samples[place], place in referenced
