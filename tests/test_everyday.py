@@ -85,6 +85,18 @@ def test_why_agrees_with_training(house):
                 assert house.store.why(view[["x"]], {"k": "b"}, at, late_data).value == expected
 
 
+def test_why_reads_naive_times_in_their_zone(postgres_house, duckdb_house):
+    # In May Berlin is two hours ahead: written at 13:30 there is 11:30 in UTC.
+    rows = [row("a", -1, 1, -1), row("a", 1, 2, 1.5), row("a", 1.5, 3, 3)]
+    for house in (postgres_house, duckdb_house):
+        view = make(house, rows, created_timestamp="made", timezone="Europe/Berlin")
+        found = house.store.why(view[["x"]], {"k": "a"}, NOON, "exclude")
+        assert found.value == 2
+        assert [(other["x"], why) for other, why in found.others] == [
+            (1, "earlier"), (3, "written after the instant"),
+        ]  # fmt: skip
+
+
 def test_why_of_scd2_and_static_views(house):
     rows = [{"k": "a", "since": NOON - HOUR, "until": NOON, "x": 1},
             {"k": "a", "since": NOON, "until": None, "x": 2}]  # fmt: skip

@@ -29,10 +29,21 @@ from virtualfs.definitions.duration import microseconds
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["VISIBLE", "YOUNG", "as_of", "candidates", "known_keys", "lookup", "whole_view"]
+__all__ = [
+    "HAPPENED",
+    "VISIBLE",
+    "YOUNG",
+    "as_of",
+    "candidates",
+    "known_keys",
+    "lookup",
+    "whole_view",
+]
 
 VISIBLE = "__visible"
 """Whether a row counts at the instant."""
+HAPPENED = "__happened"
+"""Whether a row's event counts at the instant, whenever it was written."""
 YOUNG = "__young"
 """Whether a row is within the TTL at the instant; NULL without one."""
 _RANK = "__rank"
@@ -68,7 +79,7 @@ def candidates(
     """Return source rows of one key: `count` that count at its instant and as many that do not.
 
     The winner stands first, of either kind the nearest first. All columns of the view, and
-    ``__event``, ``__visible`` and ``__young``, in that order.
+    ``__event``, ``__visible``, ``__happened`` and ``__young``, in that order.
     """
     import ibis
 
@@ -77,14 +88,20 @@ def candidates(
     left = keys.select(ROW, TIME, **spine_keys(keys, part))
     joined = left.inner_join(whole, same_keys(left, whole, view) or [True], rname="{name}__right")
     visible: ir.Value = ibis.literal(True)
+    happened: ir.Value = visible
     if view.event_timestamp:
+        happened = joined[EVENT] <= capabilities.shift(joined[TIME], -view.lag)
         visible = joined[AT] <= bound(joined[TIME], part, capabilities)
     if view.valid_to:
         ends = capabilities.shift(joined[TIME], -microseconds(view.availability_delay))
         visible = visible & (ends < joined[UNTIL])
     fresh = young(joined, part, capabilities)
     marked = joined.mutate(
-        **{VISIBLE: visible, YOUNG: ibis.null("boolean") if fresh is None else fresh}
+        **{
+            VISIBLE: visible,
+            HAPPENED: happened,
+            YOUNG: ibis.null("boolean") if fresh is None else fresh,
+        }
     )
     # Of rows that do not count yet the nearest is the oldest.
     later = marked[VISIBLE].ifelse(ibis.null(capabilities.instant_type), marked[EVENT])
@@ -95,7 +112,7 @@ def candidates(
     ranked = marked.mutate(**{_RANK: rank})
     kept = ranked.filter(ranked[_RANK] < count)
     kept = kept.order_by([kept[VISIBLE].desc(), kept[_RANK]])
-    return kept.select(*view.columns, EVENT, VISIBLE, YOUNG)
+    return kept.select(*view.columns, EVENT, VISIBLE, HAPPENED, YOUNG)
 
 
 def known_keys(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from virtualfs.compiler.instant import VISIBLE, YOUNG
+from virtualfs.compiler.instant import HAPPENED, VISIBLE, YOUNG
 from virtualfs.compiler.plan import LateData, ResolvedView
 from virtualfs.compiler.program import compile_candidates, on_spine
 from virtualfs.compiler.rows import EVENT
@@ -85,7 +85,7 @@ def explain_value(
     select = compile_candidates(view, capabilities, late_data, _ROWS)
     spine = keys_at(view, [tuple(keys.values())], to_micros(at), capabilities.instant_type)
     schema = {**view.columns, EVENT: capabilities.instant_type, VISIBLE: "boolean"}
-    schema[YOUNG] = "boolean"
+    schema |= {HAPPENED: "boolean", YOUNG: "boolean"}
     name = temporary_name()
     with warehouse.session() as session:
         session.load(name, spine)
@@ -95,9 +95,7 @@ def explain_value(
 
     def answer(value: Any, reason: str, winner: int | None) -> Explanation:
         others = tuple(
-            (row, _lost(view, found, number, late_data, at))
-            for number, row in enumerate(rows)
-            if number != winner
+            (row, _lost(view, found, number)) for number, row in enumerate(rows) if number != winner
         )
         row = None if winner is None else rows[winner]
         return Explanation(label, keys, at.astimezone(UTC), value, reason, row, others)
@@ -121,33 +119,19 @@ def explain_value(
     return answer(value, why + (", and it holds NULL" if value is None else ""), 0)
 
 
-def _lost(
-    view: ResolvedView,
-    found: list[dict[str, Any]],
-    number: int,
-    late_data: LateData,
-    at: datetime,
-) -> str:
+def _lost(view: ResolvedView, found: list[dict[str, Any]], number: int) -> str:
     """Return why a row did not win, by the rules of the data's meaning."""
     row, best = found[number], found[0]
     if not row[VISIBLE]:
         if view.valid_to:
             return "not valid at the instant"
-        created = view.created_timestamp and row[view.created_timestamp]
-        if late_data == "exclude" and view.created_timestamp and created is None:
-            return "written at an unknown time"
-        if late_data == "exclude" and created and _utc(created) > at:
-            return "written after the instant"
-        return "after the instant"
+        if not row[HAPPENED]:
+            return "after the instant"
+        unknown = row[view.created_timestamp or ""] is None
+        return "written at an unknown time" if unknown else "written after the instant"
     if row[EVENT] != best[EVENT]:
         return "earlier"
     created = view.created_timestamp
     if created and row[created] != best[created]:
         return "same time, written earlier"
     return "tied in time; its hash is lower"
-
-
-def _utc(value: Any) -> datetime:
-    if not isinstance(value, datetime):  # a date is its midnight
-        return datetime(value.year, value.month, value.day, tzinfo=UTC)
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
