@@ -335,7 +335,9 @@ def test_schemas_as_they_are_met(database, tmp_path):
         offers = store.scan(include=["offers"])
         assert offers.findings[0].kind == "SCD2"
         store.apply(offers.definitions)
-        now = store.get_features("offers", [{"id": 1}, {"id": 2}], as_of=datetime(2024, 5, 1))
+        now = store.get_features(
+            "offers", [{"offer_id": 1}, {"offer_id": 2}], as_of=datetime(2024, 5, 1)
+        )
         assert [row["x"] for row in now.to_list()] == [1, 2]
 
 
@@ -364,6 +366,8 @@ def test_rows_that_are_written_over_after_their_event_are_doubted(tmp_path):
         assert "updated_at" in by_name["orders"].left_out
         assert any("seen too early" in note for note in by_name["orders"].notes)
         assert by_name["campaigns"].kind == "SCD2"
+        # The ids of two tables are not one thing.
+        assert len({finding.entities for finding in by_name.values()}) == 2
         assert any("taken for when a row was true" in note for note in by_name["campaigns"].notes)
 
 

@@ -185,6 +185,10 @@ def test_uuids_are_keys(engine, as_text, request):
     assert found["x"].isna().tolist() == [False, True]
     answer = house.store.get_features([view], [{"k": key}], as_of=NOON)
     assert answer.to_list()[0]["x"] == 1
+    written = house.store.get_features([view], [{"k": str(key)}], as_of=NOON)
+    assert written.to_list() == answer.to_list()
+    with pytest.raises(vfs.SpineError, match="is no UUID"):
+        house.store.get_features([view], [{"k": "x"}], as_of=NOON)
     if as_text:
         spine["k"] = ["no uuid", None]
         with pytest.raises(vfs.SpineError, match="holds what is no UUID"):

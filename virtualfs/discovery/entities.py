@@ -55,6 +55,8 @@ class Entities:
         families = tuple(
             (column, (table.column(column).dtype or "").rstrip("0123456789")) for column in columns
         )
+        if any(column.lower() in names.GENERIC_KEYS for column in columns):
+            families = ((table.schema, table.name), *families)  # another table's id is another id
         if families not in self._by_columns:
             name = stem
             if len(columns) == 1:

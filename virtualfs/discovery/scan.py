@@ -183,8 +183,7 @@ def _entities_of(
     place: tuple[str, str],
 ) -> tuple[list[tuple[str, tuple[str, ...]]], list[Reference]]:
     """Return the entities of key columns, with the columns of each, and the references used."""
-    named = draft.kind in ("dimension", "current state")
-    if named and identity is not None and identity.columns == columns:
+    if identity is not None and identity.time is None and identity.columns == columns:
         parts = [ref for ref in references if set(ref.columns) <= set(columns)]
         if {column for ref in parts for column in ref.columns} != set(columns) or len(parts) < 1:
             return [(entities.of_table(place, columns), columns)], []

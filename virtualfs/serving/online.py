@@ -338,6 +338,11 @@ def _checked_key(value: Any, dtype: str, where: str) -> Any:
         value = value.item()
     if value is None or value != value:  # NaN and NaT are how pandas writes NULL
         return None
+    if dtype == "uuid" and isinstance(value, str):
+        try:
+            return UUID(value)
+        except ValueError:
+            raise SpineError(f"{where}: {value!r} is no UUID") from None
     family = dtype.split("(")[0]
     expected: dict[str, type | tuple[type, ...]] = {
         "string": str,
