@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test soak lint bench bench-peers clean
+.PHONY: install demo test soak lint bench bench-peers notebooks clean
 
 install: $(STAMP)
 
@@ -38,6 +38,10 @@ bench: install
 
 bench-peers: install
 	$(BIN)/python benchmarks/peers.py
+
+notebooks: install
+	$(BIN)/python -W ignore examples/notebooks/run.py
+	$(BIN)/python docs/pictures/draw.py
 
 clean:
 	rm -rf $(VENV) build dist virtualfs-demo

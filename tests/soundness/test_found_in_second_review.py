@@ -236,3 +236,16 @@ def test_sqlite_says_when_an_integer_column_holds_none(sqlite_house):
     connection.commit()
     with pytest.raises(vfs.WarehouseError, match="holds a value that is no int64"):
         values(sqlite_house, table_view(), [NOON])
+
+
+def test_what_parquet_cannot_hold_is_said_and_nothing_is_left(duckdb_house, tmp_path):
+    connection = duckdb_house.store.warehouse().connection.con
+    connection.execute(
+        "CREATE OR REPLACE TABLE t AS SELECT 'a' AS k, TIMESTAMP '2024-05-01' AS at, "
+        "INTERVAL 1 MONTH AS x"
+    )
+    spine = pa.table({"k": ["a"], "event_timestamp": [NOON]})
+    ds = duckdb_house.store.get_historical_features(spine, [table_view()])
+    with pytest.raises(vfs.UnsupportedByWarehouseError, match="Parquet cannot hold"):
+        ds.to_parquet(tmp_path / "x.parquet")
+    assert list(tmp_path.iterdir()) == []

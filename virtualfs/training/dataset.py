@@ -429,7 +429,10 @@ class TrainingDataset(Shown):
         ------
         FileExistsError
             Something stands at `path` and `overwrite` is false.
+        UnsupportedByWarehouseError
+            A column has a type that Parquet lacks.
         """
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         target = Path(path)
@@ -444,6 +447,11 @@ class TrainingDataset(Shown):
                 for batch in reader:
                     writer.write_batch(batch)
             part.replace(target)
+        except pa.ArrowNotImplementedError as error:
+            raise UnsupportedByWarehouseError(
+                f"Parquet cannot hold one of the columns: {error}; convert it, an interval for "
+                "example to seconds, in the feature's expr="
+            ) from None
         finally:
             part.unlink(missing_ok=True)
         return target
