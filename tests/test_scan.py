@@ -371,6 +371,40 @@ def test_rows_that_are_written_over_after_their_event_are_doubted(tmp_path):
         assert any("taken for when a row was true" in note for note in by_name["campaigns"].notes)
 
 
+def test_versions_are_keyed_by_what_they_are_versions_of(tmp_path):
+    path = tmp_path / "versions.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            "CREATE TABLE tenants (id INT PRIMARY KEY, name VARCHAR);"
+            "CREATE TABLE staff (id INT PRIMARY KEY, title VARCHAR);"
+            "INSERT INTO tenants SELECT i, 't' FROM range(1, 51) t(i);"
+            "INSERT INTO staff SELECT i, 's' FROM range(1, 50) t(i);"
+            "CREATE TABLE roles (tenant_id INT REFERENCES tenants (id), "
+            "  staff_id INT REFERENCES staff (id), valid_from TIMESTAMP, valid_to TIMESTAMP, "
+            "  role VARCHAR);"
+            "INSERT INTO roles SELECT i % 50 + 1, i % 49 + 1, TIMESTAMP '2024-01-01', NULL, "
+            "  'r' || i FROM range(500) t(i);"
+            "CREATE TABLE prices (id INT PRIMARY KEY, sku VARCHAR, currency VARCHAR, "
+            "  valid_from TIMESTAMP, valid_to TIMESTAMP, price DECIMAL(9, 2));"
+            "INSERT INTO prices SELECT i, 'k' || i % 20, 'c' || i % 3, "
+            "  TIMESTAMP '2024-01-01' + to_days(i // 60), NULL, i FROM range(600) t(i);"
+            "CREATE TABLE lone (id INT PRIMARY KEY, valid_from TIMESTAMP, "
+            "  valid_to TIMESTAMP, x INT);"
+            "INSERT INTO lone SELECT i, TIMESTAMP '2024-01-01', NULL, i FROM range(9) t(i);"
+            "CREATE TABLE amounts (total DECIMAL(9, 2) PRIMARY KEY, x INT);"
+            "INSERT INTO amounts VALUES (1, 2);"
+        )
+    with project(tmp_path, f"duckdb://{path}") as store:
+        found = store.scan()
+        by_name = {finding.name: finding for finding in found.findings}
+        assert list(by_name["roles"].keys) == ["tenant_id", "staff_id"]
+        assert by_name["roles"].features == {"role": "role"}
+        assert set(by_name["prices"].keys) == {"sku", "currency"}
+        assert any("names each row" in note for note in by_name["lone"].notes)
+        assert list(by_name["amounts"].keys) == ["total"]
+        written(store, found, tmp_path)
+
+
 def test_engines_without_a_catalog_say_so(tmp_path):
     (tmp_path / "x.db").touch()
     refused = pytest.raises(vfs.UnsupportedByWarehouseError, match="not of SQLite")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 from virtualfs.catalog import CatalogColumn, CatalogTable
 from virtualfs.discovery import names
@@ -18,6 +19,9 @@ from virtualfs.discovery.keys import (
 from virtualfs.discovery.profile import Profile, key_columns
 
 __all__ = ["classify", "dates_writing"]
+
+_TRIED = 8
+"""Columns of which pairs are tried as keys."""
 
 
 def classify(
@@ -37,6 +41,19 @@ def classify(
     for start, end in names.validity_pairs(times):
         keys = _versioned_key(table, identity, references, sample, (start, end))
         if keys:
+            declared = identity is not None and identity.time is not None and not identity.note
+            if not declared and not sample.is_unique([*keys, start]):
+                note = (
+                    *note,
+                    f"no sample shows that {', '.join(keys)} and {start} tell rows apart; of rows "
+                    "that hold at once one is picked",
+                )
+            elif identity is not None and keys == identity.columns and identity.time is None:
+                note = (
+                    *note,
+                    f"{', '.join(keys)} names each row; if rows are versions of something, name "
+                    "what by entities=",
+                )
             if not start.lower().startswith(("valid", "dbt_valid", "effective")):
                 note = (*note, f"{start} and {end} are taken for when a row was true")
             return replace(
@@ -133,17 +150,22 @@ def _versioned_key(
     sample: Profile,
     ends: tuple[str, str],
 ) -> tuple[str, ...]:
-    """Return the columns that name what an SCD2 row is a version of."""
+    """Return the columns that name what an SCD2 row is a version of.
+
+    They tell all sampled rows apart together with the row's beginning, and do not by themselves.
+    """
     if identity is not None and identity.time in ends:
         return identity.columns
-    for reference in references:
-        return reference.columns
-    candidates = [
+    named = [reference.columns for reference in references]
+    every = tuple(dict.fromkeys(column for columns in named for column in columns))
+    repeated = [
         name
         for name in key_columns(table)
         if sample.rows and 1 < sample.distinct[name] < sample.rows and not sample.nulls[name]
-        and sample.is_unique([name, ends[0]])
-    ]  # fmt: skip
-    if candidates:
-        return (min(candidates, key=lambda name: not looks_like_key(name, table)),)
-    return identity.columns if identity is not None else ()
+    ]
+    repeated = sorted(repeated, key=lambda name: not looks_like_key(name, table))[:_TRIED]
+    tried = [*named, every, *((name,) for name in repeated), *combinations(repeated, 2)]
+    for columns in tried:
+        if columns and sample.is_unique([*columns, ends[0]]):
+            return columns
+    return every or (identity.columns if identity is not None else ())

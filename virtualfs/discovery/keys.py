@@ -110,6 +110,9 @@ def find_references(
                 continue
             if len(identity.columns) != 1 or known[place].is_view:
                 continue
+            times = [each.name for each in known[place].columns if each.is_time]
+            if identity.note and names.validity_pairs(times):
+                continue  # what is unique among versions names a version
             (key,) = identity.columns
             why = _meant(table, column, known[place], key, sample, samples[place])
             if why:

@@ -55,6 +55,11 @@ class Profile:
         narrow = self._table.select(list(columns)).rename_columns(names)
         return int(narrow.group_by(names).aggregate([]).num_rows)
 
+    def different(self, columns: Sequence[str]) -> int | None:
+        """Return :meth:`groups`; None where a column was not sampled, as its type is no key's."""
+        sampled = self.rows > 0 and all(column in self.distinct for column in columns)
+        return self.groups(columns) if sampled else None
+
     def example(self, keys: Mapping[str, str]) -> dict[str, Any]:
         """Return the last sampled row that has all of some key columns, under their keys' names."""
         if self.rows == 0 or not all(column in self.distinct for column in keys):

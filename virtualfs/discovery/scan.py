@@ -115,7 +115,7 @@ def _complete(
     features: dict[str, str] = {}
     notes = [*draft.notes]
     taken = {name.casefold() for name in (*keys.values(), *map(legal_name, draft.times.values()))}
-    own = identity.columns if identity else ()
+    own = identity.columns if identity and not identity.note else ()
     for column in table.columns:
         name = column.name
         if name in keys or name in draft.times.values():
@@ -155,7 +155,7 @@ def _complete(
     return replace(
         draft, keys=keys, entities=tuple(name for name, _ in found), features=features,
         left_out=left_out, notes=tuple(notes), example=sample.example(keys),
-        distinct=sample.groups([*keys]) if sample.rows else None,
+        distinct=sample.different([*keys]),
     )  # fmt: skip
 
 
