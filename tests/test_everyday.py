@@ -97,6 +97,18 @@ def test_why_reads_naive_times_in_their_zone(postgres_house, duckdb_house):
         ]  # fmt: skip
 
 
+def test_times_for_ever_can_be_looked_at(postgres_house, duckdb_house):
+    rows = [{"k": "a", "since": NOON, "until": NOON, "x": 1}]
+    for house in (postgres_house, duckdb_house):
+        view = make(house, rows, name="ever", valid_from="since", valid_to="until")
+        admin = getattr(house, "admin", None) or house.store.warehouse().connection.con
+        admin.execute("UPDATE ever SET since = '-infinity', until = 'infinity'")
+        found = house.store.why(view[["x"]], {"k": "a"}, NOON)
+        assert found.value == 1
+        assert (found.row["since"].year, found.row["until"].year) == (1, 9999)
+        assert "until" in house.store.preview(view)
+
+
 def test_why_of_scd2_and_static_views(house):
     rows = [{"k": "a", "since": NOON - HOUR, "until": NOON, "x": 1},
             {"k": "a", "since": NOON, "until": None, "x": 2}]  # fmt: skip

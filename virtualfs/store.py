@@ -10,14 +10,10 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import sqlglot
-from sqlglot import exp
-
 from virtualfs.catalog import CatalogTable
-from virtualfs.compiler import sql
 from virtualfs.compiler.instant import as_of as view_as_of
 from virtualfs.compiler.plan import LateData, ResolvedView, plan_features
-from virtualfs.compiler.program import compile_known_keys
+from virtualfs.compiler.program import compile_known_keys, compile_preview
 from virtualfs.config import Config, Warehouse, find_config, load_config
 from virtualfs.definitions.project import Project, collect, load_definitions
 from virtualfs.discovery.dbt import scan_dbt
@@ -482,12 +478,7 @@ class FeatureStore(Shown):
         """
         resolved = self._view(view, self.state())
         warehouse = self.warehouse(resolved.warehouse)
-        query = exp.select("*").from_(
-            sql.subquery(
-                sqlglot.parse_one(resolved.rows_sql, dialect=warehouse.capabilities.dialect), "rows"
-            )
-        )
-        text = sql.text(query.limit(rows), warehouse.capabilities.dialect)
+        text = compile_preview(resolved, warehouse.capabilities, rows)
         with warehouse.session() as session:
             table = session.query(text, resolved.columns)
         frame: pd.DataFrame = table.to_pandas(types_mapper=nullable_pandas)

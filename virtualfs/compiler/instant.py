@@ -38,6 +38,7 @@ __all__ = [
     "known_keys",
     "lookup",
     "whole_view",
+    "within_reach",
 ]
 
 VISIBLE = "__visible"
@@ -47,6 +48,7 @@ HAPPENED = "__happened"
 YOUNG = "__young"
 """Whether a row is within the TTL at the instant; NULL without one."""
 _RANK = "__rank"
+_ENDS = datetime(1, 1, 2), datetime(9999, 12, 30)
 
 
 def whole_view(view: ResolvedView) -> Part:
@@ -112,7 +114,34 @@ def candidates(
     ranked = marked.mutate(**{_RANK: rank})
     kept = ranked.filter(ranked[_RANK] < count)
     kept = kept.order_by([kept[VISIBLE].desc(), kept[_RANK]])
-    return kept.select(*view.columns, EVENT, VISIBLE, HAPPENED, YOUNG)
+    shown = within_reach(kept, view, capabilities)
+    first, last = (capabilities.literal_instant(end) for end in _ENDS)
+    event = kept[EVENT]
+    told = ibis.cases((event < first, first), (event > last, last), else_=event)
+    return kept.select(
+        **shown, **{EVENT: told}, **{name: kept[name] for name in (VISIBLE, HAPPENED, YOUNG)}
+    )
+
+
+def within_reach(
+    rows: ir.Table, view: ResolvedView, capabilities: Capabilities
+) -> dict[str, ir.Value]:
+    """Return a view's columns to be looked at: times for ever, or beyond Python's, at its ends."""
+    import ibis
+
+    values: dict[str, ir.Value] = {}
+    for name in view.columns:
+        value = values[name] = rows[name]
+        kind = value.type()
+        # Where instants are numbers, times are kept in ways that do not compare.
+        if capabilities.instant_type == "int64" or not (kind.is_timestamp() or kind.is_date()):
+            continue
+        first, last = (
+            ibis.literal(end.date() if kind.is_date() else end.isoformat()).cast(kind)
+            for end in _ENDS
+        )
+        values[name] = ibis.cases((value < first, first), (value > last, last), else_=value)
+    return values
 
 
 def known_keys(

@@ -38,6 +38,7 @@ __all__ = [
     "compile_candidates",
     "compile_known_keys",
     "compile_lookup",
+    "compile_preview",
     "compile_training",
     "is_plain",
     "on_spine",
@@ -294,6 +295,14 @@ def compile_candidates(
     rows = rows_relation(view)
     found = instant.candidates(keys, rows, view, capabilities, late_data, count)
     return _on_keys(sql.render(found, capabilities), view, capabilities)
+
+
+def compile_preview(view: ResolvedView, capabilities: Capabilities, rows: int) -> str:
+    """Return the SELECT of some of a view's rows, whichever the engine finds first."""
+    source = rows_relation(view)
+    shown = source.select(**instant.within_reach(source, view, capabilities)).limit(rows)
+    text = sql.text(sql.render(shown, capabilities), capabilities.dialect)
+    return bind_rows(text, view, capabilities)
 
 
 def _on_keys(tree: exp.Expr, view: ResolvedView, capabilities: Capabilities) -> str:
