@@ -109,6 +109,13 @@ def test_times_for_ever_can_be_looked_at(postgres_house, duckdb_house):
         assert "until" in house.store.preview(view)
 
 
+def test_dates_can_be_looked_at(postgres_house, duckdb_house):
+    for house in (postgres_house, duckdb_house):
+        view = make(house, [{"k": "a", "at": NOON.date(), "x": 1}], name="days")
+        assert house.store.why(view[["x"]], {"k": "a"}, NOON).value == 1
+        assert len(house.store.preview(view)) == 1
+
+
 def test_why_of_scd2_and_static_views(house):
     rows = [{"k": "a", "since": NOON - HOUR, "until": NOON, "x": 1},
             {"k": "a", "since": NOON, "until": None, "x": 2}]  # fmt: skip

@@ -112,7 +112,9 @@ def _config(given: str | None, url: str | None, warehouse: str) -> tuple[Config,
 def _write_config(config: Config, target: Path) -> None:
     ((name, warehouse),) = config.warehouses.items()
     url = warehouse.url.get_secret_value()
-    hidden = re.sub(r"(?<=://)([^:@/]*):[^@/]+@", rf"\1:${{{_PASSWORD}}}@", url)
+    hidden = re.sub(r"(?<=://)([^:@/]*):[^?]+@", rf"\1:${{{_PASSWORD}}}@", url)
+    parameters = r"(?i)([?&][^=&]*(?:password|token|secret|key)[^=&]*=)[^&]+"
+    hidden = re.sub(parameters, rf"\1${{{_PASSWORD}}}", hidden)
     lines = [
         f'project = "{config.project}"',
         f'definitions = ["{target.relative_to(config.folder)}"]'

@@ -137,7 +137,7 @@ def within_reach(
         if capabilities.instant_type == "int64" or not (kind.is_timestamp() or kind.is_date()):
             continue
         first, last = (
-            ibis.literal(end.date() if kind.is_date() else end.isoformat()).cast(kind)
+            ibis.literal(end.date().isoformat() if kind.is_date() else end.isoformat()).cast(kind)
             for end in _ENDS
         )
         values[name] = ibis.cases((value < first, first), (value > last, last), else_=value)
