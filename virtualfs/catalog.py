@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-__all__ = ["CatalogColumn", "CatalogTable", "ForeignKey"]
+__all__ = ["CatalogColumn", "CatalogTable", "ForeignKey", "assembled", "share_to_read"]
 
 
 @dataclass(frozen=True)
@@ -90,3 +91,52 @@ class CatalogTable:
     def column(self, name: str) -> CatalogColumn:
         """Return a column by name."""
         return next(column for column in self.columns if column.name == name)
+
+
+def assembled(
+    tables: Iterable[tuple[Any, CatalogTable]],
+    columns: Iterable[tuple[Any, CatalogColumn]],
+    constraints: Iterable[tuple[Any, str, Sequence[str], str, str, Sequence[str]]],
+) -> list[CatalogTable]:
+    """Return tables with their columns and keys, each told by what numbers its table.
+
+    Parameters
+    ----------
+    tables
+        Without columns and keys.
+    constraints
+        Kind (``"p"`` primary, ``"u"`` unique, ``"f"`` foreign; others are left out), columns, and
+        of a foreign key the schema, the table and the columns that it names.
+    """
+    held: dict[Any, list[CatalogColumn]] = {}
+    for number, column in columns:
+        held.setdefault(number, []).append(column)
+    keys: dict[tuple[Any, str], list[tuple[str, ...]]] = {}
+    foreign: dict[Any, list[ForeignKey]] = {}
+    for number, kind, names, schema, table, referenced in constraints:
+        if kind == "f":
+            key = ForeignKey(tuple(names), schema, table, tuple(referenced))
+            foreign.setdefault(number, []).append(key)
+        else:
+            keys.setdefault((number, kind), []).append(tuple(names))
+    return [
+        replace(
+            found,
+            columns=tuple(held.get(number, ())),
+            primary_key=next(iter(keys.get((number, "p"), ())), ()),
+            unique_keys=tuple(keys.get((number, "u"), ())),
+            foreign_keys=tuple(foreign.get(number, ())),
+        )
+        for number, found in tables
+    ]
+
+
+def share_to_read(table: CatalogTable, rows: int) -> float | None:
+    """Return the percentage of a large table that holds `rows`; None to read from its start.
+
+    Twice as much as is needed, as engines pick whole pages.
+    """
+    if not table.rows or table.is_view:
+        return None
+    share = 100.0 * 2 * rows / table.rows
+    return share if share < 50 else None

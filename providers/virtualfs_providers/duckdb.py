@@ -23,7 +23,7 @@ from sqlglot import exp
 
 from virtualfs import config
 from virtualfs.capabilities import Capabilities, Statistics, round_up
-from virtualfs.catalog import CatalogColumn, CatalogTable, ForeignKey
+from virtualfs.catalog import CatalogColumn, CatalogTable, assembled, share_to_read
 from virtualfs.compiler import sql
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.compiler.program import is_plain
@@ -202,8 +202,8 @@ SELECT table_oid, column_name, data_type, is_nullable, comment FROM duckdb_colum
 WHERE NOT internal AND database_name = current_database() ORDER BY table_oid, column_index
 """
 _CONSTRAINTS = """
-SELECT table_oid, constraint_type, constraint_column_names, referenced_table,
-       referenced_column_names
+SELECT table_oid, lower(constraint_type[1]), constraint_column_names, schema_name,
+       referenced_table, referenced_column_names
 FROM duckdb_constraints() WHERE database_name = current_database() ORDER BY constraint_index
 """
 
@@ -306,39 +306,40 @@ class DuckDBWarehouse(SilentCatalog):
             found = con.execute(_TABLES).fetchall()
             column_rows = con.execute(_COLUMNS).fetchall()
             constraints = con.execute(_CONSTRAINTS).fetchall()
-        columns: dict[int, list[CatalogColumn]] = {}
-        for table, name, native, nullable, comment in column_rows:
-            columns.setdefault(table, []).append(
-                CatalogColumn(name, type_name(_ibis_type(native)), native, nullable, comment or "")
-            )
-        keys: dict[tuple[int, str], list[Any]] = {}
-        for table, kind, *constraint in constraints:
-            keys.setdefault((table, kind), []).append(constraint)
-        return [
-            CatalogTable(
-                schema=place,
-                name=name,
-                columns=tuple(columns.get(number, ())),
-                is_view=is_view,
-                searched=place == schema,
-                primary_key=tuple(next(iter(keys.get((number, "PRIMARY KEY"), [[()]])))[0]),
-                unique_keys=tuple(tuple(names) for names, *_ in keys.get((number, "UNIQUE"), ())),
-                foreign_keys=tuple(
-                    ForeignKey(tuple(names), place, other, tuple(referenced))
-                    for names, other, referenced in keys.get((number, "FOREIGN KEY"), ())
-                ),
-                comment=comment or "",
-                rows=rows,
-            )
-            for number, place, name, is_view, rows, comment in found
-        ]
+        return assembled(
+            (
+                (
+                    number,
+                    CatalogTable(
+                        place,
+                        name,
+                        (),
+                        is_view=is_view,
+                        searched=place == schema,
+                        rows=rows,
+                        comment=comment or "",
+                    ),
+                )
+                for number, place, name, is_view, rows, comment in found
+            ),
+            (
+                (
+                    number,
+                    CatalogColumn(
+                        name, type_name(_ibis_type(native)), native, nullable, comment or ""
+                    ),
+                )
+                for number, name, native, nullable, comment in column_rows
+            ),
+            constraints,
+        )
 
     def sample(self, table: CatalogTable, columns: Sequence[str], rows: int) -> pa.Table:
         """Return some rows, of a large table from all over it."""
         place = f"{sql.quoted(table.schema, 'duckdb')}.{sql.quoted(table.name, 'duckdb')}"
         names = ", ".join(sql.quoted(column, "duckdb") for column in columns)
-        share = 100.0 if not table.rows or table.is_view else 100.0 * 2 * rows / table.rows
-        some = f" TABLESAMPLE system({share:.6f}%)" if share < 50 else ""
+        share = share_to_read(table, rows)
+        some = "" if share is None else f" TABLESAMPLE system({share:.6f}%)"
         with self.session() as session:
             timer = threading.Timer(_MOMENT, session.interrupt)
             timer.start()

@@ -22,10 +22,9 @@ from sqlglot import exp
 
 from virtualfs import config
 from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics, round_up
-from virtualfs.catalog import CatalogColumn, CatalogTable, ForeignKey
+from virtualfs.catalog import CatalogTable
 from virtualfs.compiler import sql
 from virtualfs.compiler.plan import ResolvedView
-from virtualfs.dtypes import type_name
 from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
 from virtualfs.provider import TemporaryTables, named_once
 from virtualfs_providers.postgres_arrow import (
@@ -36,6 +35,12 @@ from virtualfs_providers.postgres_arrow import (
     rows_to_arrow,
     sql_type,
     types_in,
+)
+from virtualfs_providers.postgres_catalog import (
+    ibis_type,
+    missing_grants,
+    read_catalog,
+    sample_select,
 )
 
 if TYPE_CHECKING:
@@ -300,7 +305,7 @@ class PostgresWarehouse:
                 [list(oids), list(mods)],
             )
             for key, (text,) in zip(unknown, cursor.fetchall(), strict=True):
-                self._types[key] = _ibis_type(text)
+                self._types[key] = ibis_type(text)
         return [(name, self._types[key]) for name, key in found]
 
     @contextmanager
@@ -382,67 +387,20 @@ class PostgresWarehouse:
     def catalog(self) -> Sequence[CatalogTable]:
         """Return what PostgreSQL's catalog says of tables and views, readable or not."""
         with self._reading() as cursor:
-            cursor.execute(_RELATIONS)
-            relations = cursor.fetchall()
-            cursor.execute(_ATTRIBUTES)
-            attributes = cursor.fetchall()
-            cursor.execute(_CONSTRAINTS)
-            constraints = cursor.fetchall()
-        columns: dict[int, list[CatalogColumn]] = {}
-        for table, name, native, nullable, comment in attributes:
-            known = type_name(_ibis_type(native))
-            columns.setdefault(table, []).append(
-                CatalogColumn(name, known, native, nullable, comment or "")
-            )
-        keys: dict[tuple[int, str], list[Any]] = {}
-        for table, kind, *constraint in constraints:
-            keys.setdefault((table, kind), []).append(constraint)
-        return [
-            CatalogTable(
-                schema=schema,
-                name=name,
-                columns=tuple(columns.get(number, ())),
-                is_view=kind in ("v", "m"),
-                searched=searched,
-                primary_key=tuple(next(iter(keys.get((number, "p"), [[()]])))[0]),
-                unique_keys=tuple(tuple(names) for names, *_ in keys.get((number, "u"), ())),
-                foreign_keys=tuple(
-                    ForeignKey(tuple(names), place, other, tuple(referenced))
-                    for names, place, other, referenced in keys.get((number, "f"), ())
-                ),
-                comment=comment or "",
-                rows=rows,
-                readable=readable,
-            )
-            for number, schema, name, kind, searched, rows, comment, readable in relations
-        ]
+            return read_catalog(cursor)
 
     def sample(self, table: CatalogTable, columns: Sequence[str], rows: int) -> pa.Table:
         """Return some rows, of a large table from pages all over it."""
-        place = f"{sql.quoted(table.schema, 'postgres')}.{sql.quoted(table.name, 'postgres')}"
-        names = ", ".join(_within_reach(table.column(column)) for column in columns)
-        share = 100.0 if not table.rows or table.is_view else 100.0 * 2 * rows / table.rows
-        some = f" TABLESAMPLE SYSTEM ({share:.6f}) REPEATABLE (0)" if share < 50 else ""
         # A transaction of its own, so that the timeout goes with it on a caller's connection too.
         with self.session() as session, session._connection.transaction():
             session.execute(f"SET LOCAL statement_timeout = '{_MOMENT}'")
             session.execute("SET LOCAL transaction_read_only = on")  # a view may call anything
-            return session.query(f"SELECT {names} FROM {place}{some} LIMIT {rows}", {})
+            return session.query(sample_select(table, columns, rows), {})
 
     def missing_grants(self, tables: Sequence[str]) -> list[str]:
         """Return the GRANTs that this role lacks to read these tables."""
-        found = []
         with self._reading() as cursor:
-            for table in tables:
-                parts = [part.name for part in sql.table_reference(table, "postgres").parts]
-                cursor.execute(_RIGHTS, [parts[-1], parts[-2] if len(parts) > 1 else None])
-                for schema, name, uses, reads, role in cursor.fetchall():
-                    quoted = [sql.quoted(text, "postgres") for text in (schema, name, role)]
-                    if not uses:
-                        found.append(f"GRANT USAGE ON SCHEMA {quoted[0]} TO {quoted[2]};")
-                    if not reads:
-                        found.append(f"GRANT SELECT ON {quoted[0]}.{quoted[1]} TO {quoted[2]};")
-        return list(dict.fromkeys(found))
+            return missing_grants(cursor, tables)
 
     def _with_near_names(self, error: WarehouseError) -> WarehouseError:
         text = str(error)
@@ -468,50 +426,6 @@ class PostgresWarehouse:
 _PRIMARY = ord("M")
 _MOMENT = "5s"
 """How long a sample may take."""
-_OURS = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%'"
-_RELATIONS = f"""
-SELECT c.oid, n.nspname, c.relname, c.relkind::text, pg_table_is_visible(c.oid),
-       CASE WHEN c.reltuples >= 0 AND c.relkind <> 'v' THEN c.reltuples::int8 END,
-       obj_description(c.oid, 'pg_class'),
-       has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') AND NOT c.relispartition AND {_OURS}
-ORDER BY n.nspname, c.relname
-"""
-_ATTRIBUTES = f"""
-SELECT a.attrelid, a.attname,
-       CASE t.typtype WHEN 'd' THEN format_type(t.typbasetype, t.typtypmod)
-                      ELSE format_type(a.atttypid, a.atttypmod) END,
-       NOT a.attnotnull, col_description(a.attrelid, a.attnum)
-FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_class c ON c.oid = a.attrelid
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'v', 'm', 'f', 'p') AND {_OURS}
-ORDER BY a.attrelid, a.attnum
-"""
-_CONSTRAINTS = f"""
-SELECT k.conrelid, k.contype::text, k.columns, rn.nspname, r.relname, k.referenced
-FROM (
-  SELECT conrelid, contype, confrelid, oid,
-    (SELECT array_agg(a.attname::text ORDER BY p.place) FROM unnest(conkey) WITH ORDINALITY
-     AS p(number, place) JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = p.number)
-    AS columns,
-    (SELECT array_agg(a.attname::text ORDER BY p.place) FROM unnest(confkey) WITH ORDINALITY
-     AS p(number, place) JOIN pg_attribute a ON a.attrelid = confrelid AND a.attnum = p.number)
-    AS referenced
-  FROM pg_constraint WHERE contype IN ('p', 'u', 'f')
-) AS k
-JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_class r ON r.oid = k.confrelid LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace
-WHERE {_OURS}
-ORDER BY k.conrelid, k.oid
-"""
-_RIGHTS = """
-SELECT n.nspname, c.relname, has_schema_privilege(n.oid, 'USAGE'),
-       has_table_privilege(c.oid, 'SELECT'), current_user
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relname = $1 AND CASE WHEN $2::text IS NULL
-  THEN n.nspname = ANY (current_schemas(false)) OR n.nspname = 'public' ELSE n.nspname = $2 END
-"""
 _DISTINCT = """
 SELECT a.attname, s.n_distinct FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -535,30 +449,6 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p')
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%'
 """
-
-
-# Types that Ibis reads as others, which hold less.
-_NARROWED = ("interval", "time with time zone", "timetz", "macaddr", "money")
-
-
-def _ibis_type(native: str) -> dt.DataType:
-    import ibis.expr.datatypes as dt
-    from ibis.backends.sql.datatypes import PostgresType
-
-    if native.startswith(_NARROWED):
-        return dt.Unknown(native)
-    try:
-        return PostgresType.from_string(native, nullable=True)
-    except Exception:  # noqa: BLE001 - of types that it does not know Ibis raises several kinds
-        return dt.Unknown(native)
-
-
-def _within_reach(column: CatalogColumn) -> str:
-    """Return a column as it is sampled: times that Arrow or Python cannot hold as NULL."""
-    name = sql.quoted(column.name, "postgres")
-    if not column.is_time:
-        return name
-    return f"CASE WHEN {name} BETWEEN '0001-01-02' AND '9999-12-30' THEN {name} END AS {name}"
 
 
 def _table_of(view: ResolvedView) -> tuple[str, dict[str, str]] | None:

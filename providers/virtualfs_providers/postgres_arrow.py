@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from virtualfs.errors import WarehouseError
@@ -188,8 +189,9 @@ def rows_to_arrow(rows: list[tuple[Any, ...]], types: list[tuple[str, dt.DataTyp
     return pa.table(arrays)
 
 
-def read_as_text(cursor: Any) -> None:
-    """Have a cursor read values in their binary form, and JSON as the text that it is."""
+@cache
+def _text_loaders() -> dict[str, Any]:
+    """Return what reads JSON as the text that it is, by type."""
     from psycopg.adapt import Loader
     from psycopg.pq import Format
 
@@ -203,6 +205,13 @@ def read_as_text(cursor: Any) -> None:
         def load(self, data: Any) -> str:
             return bytes(data)[1:].decode()  # the first byte is the form's version
 
+    return {"json": Text, "jsonb": Versioned}
+
+
+def read_as_text(cursor: Any) -> None:
+    """Have a cursor read values in their binary form, and JSON as the text that it is."""
+    from psycopg.pq import Format
+
     cursor.format = Format.BINARY
-    cursor.adapters.register_loader("json", Text)
-    cursor.adapters.register_loader("jsonb", Versioned)
+    for kind, loader in _text_loaders().items():
+        cursor.adapters.register_loader(kind, loader)

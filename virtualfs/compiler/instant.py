@@ -116,8 +116,7 @@ def candidates(
     kept = kept.order_by([kept[VISIBLE].desc(), kept[_RANK]])
     shown = within_reach(kept, view, capabilities)
     first, last = (capabilities.literal_instant(end) for end in _ENDS)
-    event = kept[EVENT]
-    told = ibis.cases((event < first, first), (event > last, last), else_=event)
+    told = _between(kept[EVENT], first, last)
     return kept.select(
         **shown, **{EVENT: told}, **{name: kept[name] for name in (VISIBLE, HAPPENED, YOUNG)}
     )
@@ -140,8 +139,14 @@ def within_reach(
             ibis.literal(end.date().isoformat() if kind.is_date() else end.isoformat()).cast(kind)
             for end in _ENDS
         )
-        values[name] = ibis.cases((value < first, first), (value > last, last), else_=value)
+        values[name] = _between(value, first, last)
     return values
+
+
+def _between(value: ir.Value, first: ir.Value, last: ir.Value) -> ir.Value:
+    import ibis
+
+    return ibis.cases((value < first, first), (value > last, last), else_=value)
 
 
 def known_keys(

@@ -65,7 +65,7 @@ def classify(
     if identity is not None and identity.time is not None:
         others = [name for name in events if name != identity.time]
         return _log(draft, identity.columns, identity.time, created, note, others, sample)
-    overwritten = [column.name for column in table.columns if names.is_update_time(column.name)]
+    overwritten = _overwritten(table)
     if references:
         chosen = strong or ([] if is_referenced else events)
         if not chosen and created and not is_referenced and not overwritten:
@@ -103,6 +103,11 @@ def dates_writing(column: CatalogColumn) -> bool:
     return column.is_time and (names.is_update_time(name) or names.created_rank(name) is not None)
 
 
+def _overwritten(table: CatalogTable) -> list[str]:
+    """Return the columns whose names say that rows are written over."""
+    return [column.name for column in table.columns if names.is_update_time(column.name)]
+
+
 def _log(
     draft: Finding,
     keys: Iterable[str],
@@ -119,7 +124,7 @@ def _log(
         "a row counts at its own instant; if the spine is made of this table, say "
         'boundary="exclusive" in the view, else each row finds itself among its features',
     )
-    changed = [column.name for column in draft.table.columns if names.is_update_time(column.name)]
+    changed = _overwritten(draft.table)
     if changed:
         notes = (
             *notes,

@@ -9,7 +9,7 @@ from virtualfs.catalog import CatalogTable
 from virtualfs.definitions.entity import Entity
 from virtualfs.discovery import names
 from virtualfs.discovery.findings import legal_name, one_line
-from virtualfs.discovery.keys import Identity, Reference
+from virtualfs.discovery.keys import Reference
 
 __all__ = ["Entities"]
 
@@ -20,14 +20,12 @@ class Entities:
     def __init__(
         self,
         tables: Mapping[tuple[str, str], CatalogTable],
-        identities: Mapping[tuple[str, str], Identity | None],
         references: Mapping[tuple[str, str], Sequence[Reference]],
     ) -> None:
         self.made: dict[str, Entity] = {}
         self._by_table: dict[tuple[tuple[str, str], tuple[str, ...]], str] = {}
         self._by_columns: dict[tuple[tuple[str, str], ...], str] = {}
         self._tables = tables
-        self._identities = identities
         self._foreign: dict[tuple[tuple[str, str], tuple[str, ...]], Counter[tuple[str, ...]]] = {}
         for refs in references.values():
             for ref in refs:

@@ -114,7 +114,9 @@ class Scan(Shown):
             for finding in self.findings
         ]
         shown: list[Block] = [Grid(heads, rows)]
-        without = [finding.table.label for finding in self.findings if _has_no_history(finding)]
+        without = [
+            finding.table.label for finding in self.findings if finding.kind == "current state"
+        ]
         if without:
             said = f"A current state table has {KINDS['current state']}."
             shown.append(Note(f"No history: {', '.join(without)}. {said}"))
@@ -191,10 +193,6 @@ class Scan(Shown):
             for finding in self.findings
         )
         return replace(self, findings=findings)
-
-
-def _has_no_history(finding: Finding) -> bool:
-    return finding.kind == "current state"
 
 
 def dotted(table: CatalogTable) -> str:

@@ -41,10 +41,8 @@ class Profile:
 
     def is_unique(self, columns: Sequence[str]) -> bool:
         """Tell whether these columns tell all sampled rows apart, and none is NULL."""
-        if self.rows == 0 or not all(column in self.distinct for column in columns):
-            return False
-        return not any(self.nulls[column] for column in columns) and (
-            self.groups(columns) == self.rows
+        return self.different(columns) == self.rows and not any(
+            self.nulls[column] for column in columns
         )
 
     def groups(self, columns: Sequence[str]) -> int:

@@ -47,22 +47,22 @@ def scan_tables(
         # surer.
         if identity and identity.note and identity.time and references[place]:
             identities[place] = None
-    referenced = {ref.place: ref.referenced for refs in references.values() for ref in refs}
-    for place, columns in referenced.items():
+    called: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+    for refs in references.values():
+        for ref in refs:
+            called.setdefault(ref.place, []).append(ref.referenced)
+    for place, keys in called.items():
         # What others call a table's rows by says more than a number of its own.
         own = identities[place]
-        called = {
-            ref.referenced for refs in references.values() for ref in refs if ref.place == place
-        }
-        if own is not None and own.time is None and own.columns not in called:
-            identities[place] = Identity(columns)
+        if own is not None and own.time is None and own.columns not in keys:
+            identities[place] = Identity(keys[-1])
     drafts = {
         place: classify(
-            table, identities[place], references[place], samples[place], place in referenced
+            table, identities[place], references[place], samples[place], place in called
         )
         for place, table in known.items()
     }
-    entities = Entities(known, identities, references)
+    entities = Entities(known, references)
     view_names: set[str] = set()
     findings = []
     for place, draft in drafts.items():
