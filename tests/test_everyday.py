@@ -288,3 +288,89 @@ def test_showing_runs_no_query_and_never_raises(make_store, connection, monkeypa
     text, html = shown(ds)
     assert text == repr(ds)
     assert "TrainingDataset" in html
+
+
+# -- times without a zone
+
+
+def berlin(connection: Any) -> vfs.FeatureView:
+    connection.raw_sql(
+        "CREATE TABLE pings AS SELECT 'a' AS k, i AS x, "
+        "TIMESTAMP '2024-07-01 12:00' + to_hours(i) AS at FROM range(9) t(i)"
+    )
+    source = vfs.Source("pings", table="pings", event_timestamp="at", timezone="Europe/Berlin")
+    entity = vfs.Entity("e", {"k": "string"})
+    return vfs.FeatureView("pings", source=source, entities=[entity], features=["x"])
+
+
+def test_a_spine_without_a_zone_beside_times_in_one_is_warned_of(make_store, connection):
+    store, view = make_store(), berlin(connection)
+    naive = pd.DataFrame({"k": ["a"], "event_timestamp": [datetime(2024, 7, 1, 12)]})
+    with pytest.warns(vfs.SpineWarning, match="the times of pings are in Europe/Berlin"):
+        ds = store.get_historical_features(naive, [view])
+    assert ds.to_pandas()["x"].tolist() == [2]  # read as UTC, as it says
+    zoned = naive.assign(event_timestamp=naive.event_timestamp.dt.tz_localize("Europe/Berlin"))
+    assert store.get_historical_features(zoned, [view]).to_pandas()["x"].tolist() == [0]
+    assert store.get_batch_features([view], datetime(2024, 7, 1, 12)).to_pandas()["x"].tolist() == [
+        2
+    ]
+
+
+def test_a_view_made_of_a_view_keeps_its_instants(make_store, connection):
+    store, view = make_store(), berlin(connection)
+    rows = store.table(view)
+    assert rows.at.min().execute() == datetime(2024, 7, 1, 10)
+    again = vfs.FeatureView.from_ibis(
+        rows.filter(rows.x < 5), "again", entities=view.entities, event_timestamp="at"
+    )
+    at = [{"k": "a"}]
+    one, other = (
+        store.get_features([v], at, as_of=datetime(2024, 7, 1, 11, 30)) for v in (view, again)
+    )
+    assert one.to_list()[0]["x"] == other.to_list()[0]["x"] == 1
+
+
+def test_an_expression_without_the_columns_named_is_refused(make_store, connection):
+    view = berlin(connection)
+    rows = make_store().table(view)
+    with pytest.raises(vfs.DefinitionError, match="no column 'when'"):
+        vfs.FeatureView.from_ibis(rows, "v", entities=view.entities, event_timestamp="when")
+    with pytest.raises(vfs.DefinitionError, match="no column 'key'"):
+        vfs.FeatureView.from_ibis(
+            rows, "v", entities=[vfs.Entity("e", {"key": "string"})], event_timestamp="at"
+        )
+
+
+def test_a_batch_as_known_then_holds_no_entity_that_was_written_later(make_store, connection):
+    store = make_store()
+    connection.raw_sql(
+        "CREATE TABLE late AS SELECT * FROM (VALUES "
+        "('a', 1, TIMESTAMP '2024-01-01', TIMESTAMP '2024-01-01'), "
+        "('b', 2, TIMESTAMP '2024-01-01', TIMESTAMP '2024-03-01')) t(k, x, seen, written)"
+    )
+    source = vfs.Source("late", table="late", event_timestamp="seen", created_timestamp="written")
+    entity = vfs.Entity("e", {"k": "string"})
+    view = vfs.FeatureView("late", source=source, entities=[entity], features=["x"])
+    at = datetime(2024, 2, 1)
+    known = store.get_batch_features([view], at, late_data="exclude").to_pandas()
+    assert known["k"].tolist() == ["a"]
+    assert sorted(store.get_batch_features([view], at).to_pandas()["k"]) == ["a", "b"]
+
+
+def test_why_of_a_view_that_is_not_applied_says_how_to_read_its_times(make_store, connection):
+    store, view = make_store(), berlin(connection)
+    why = store.why(view[["x"]], {"k": "a"}, datetime(2024, 7, 1, 18))
+    assert why.value == 8
+    assert "in Europe/Berlin" in str(why)
+    assert "at most 6 are shown" in str(why)
+    with pytest.raises(vfs.NotFoundError, match="why asks of one feature"):
+        store.why(berlin_of_two(view), {"k": "a"})
+
+
+def berlin_of_two(view: vfs.FeatureView) -> vfs.FeatureView:
+    return vfs.FeatureView(
+        "two",
+        source=view.source,
+        entities=view.entities,
+        features=["x", vfs.Feature("y", expr="x + 1")],
+    )

@@ -6,12 +6,15 @@ import json
 import os
 import pty
 import random
+import re
 import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import ibis
 import psycopg
 import pytest
 from click.testing import CliRunner
@@ -365,10 +368,10 @@ def test_rows_that_are_written_over_after_their_event_are_doubted(tmp_path):
         assert by_name["orders"].kind == "event log"
         assert "updated_at" in by_name["orders"].left_out
         assert any("seen too early" in note for note in by_name["orders"].notes)
-        assert by_name["campaigns"].kind == "SCD2"
+        assert by_name["campaigns"].kind == "event log"
         # The ids of two tables are not one thing.
         assert len({finding.entities for finding in by_name.values()}) == 2
-        assert any("taken for when a row was true" in note for note in by_name["campaigns"].notes)
+        assert by_name["campaigns"].event_timestamp == "end_date"
 
 
 def test_versions_are_keyed_by_what_they_are_versions_of(tmp_path):
@@ -493,3 +496,167 @@ def test_on_a_terminal_it_shows_asks_and_takes_no_for_an_answer(database, tmp_pa
     assert code == 0, seen
     assert 'timezone="Europe/Berlin"' in (tmp_path / "features.py").read_text()
     assert "virtualfs apply" in seen
+
+
+def scanned(tmp_path: Path, ddl: str) -> dict[str, Any]:
+    path = tmp_path / "w.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(ddl)
+    with project(tmp_path, f"duckdb://{path}") as store:
+        found = store.scan()
+        written(store, found, tmp_path)
+        return {finding.name: finding for finding in found.findings}
+
+
+def test_what_went_on_is_known_when_it_was_over(tmp_path):
+    found = scanned(
+        tmp_path,
+        "CREATE TABLE drivers (id INT PRIMARY KEY, name VARCHAR);"
+        "INSERT INTO drivers SELECT i, 'd' FROM range(9) t(i);"
+        "CREATE TABLE rides (id INT PRIMARY KEY, driver_id INT REFERENCES drivers (id), "
+        "  start_time TIMESTAMPTZ, end_time TIMESTAMPTZ, fare DOUBLE);"
+        "INSERT INTO rides SELECT i, i % 9, TIMESTAMPTZ '2024-01-01 00:01:02Z' + to_hours(i), "
+        "  TIMESTAMPTZ '2024-01-01 00:20:02Z' + to_hours(i), i FROM range(500) t(i);"
+        "CREATE TABLE subs (account VARCHAR, start_date DATE, end_date DATE, why VARCHAR, "
+        "  PRIMARY KEY (account, start_date));"
+        "INSERT INTO subs SELECT 'a' || i % 50, DATE '2024-01-01' + i::INT, "
+        "  DATE '2024-01-20' + i::INT, 'x' FROM range(500) t(i);"
+        "CREATE TABLE prices (sku VARCHAR, start_date DATE, end_date DATE, price DOUBLE);"
+        "INSERT INTO prices SELECT 'k' || i % 5, DATE '2024-01-01' + (i // 5 * 10)::INT, "
+        "  DATE '2024-01-10' + (i // 5 * 10)::INT, i FROM range(100) t(i);",
+    )
+    rides, subs, prices = found["rides"], found["subs"], found["prices"]
+    assert (rides.kind, rides.event_timestamp) == ("event log", "end_time")
+    assert rides.entities == ("driver",)
+    assert any("known once it was over" in doubt for doubt in rides.doubts)
+    assert (subs.kind, subs.event_timestamp, [*subs.keys]) == ("event log", "end_date", ["account"])
+    # Versions that follow each other without gap are versions, whatever their times are called.
+    assert (prices.kind, prices.valid_from, prices.valid_to) == ("SCD2", "start_date", "end_date")
+    assert any("taken for when a row was true" in doubt for doubt in prices.doubts)
+
+
+def test_a_time_that_only_its_type_speaks_for_does_not_precede_the_writing(tmp_path):
+    found = scanned(
+        tmp_path,
+        "CREATE TABLE accounts (id INT PRIMARY KEY, x INT);"
+        "CREATE TABLE invoices (id INT PRIMARY KEY, account_id INT REFERENCES accounts (id), "
+        "  period_start DATE, created_at TIMESTAMPTZ, amount DOUBLE);"
+        "CREATE TABLE usage (id INT PRIMARY KEY, account_id INT REFERENCES accounts (id), "
+        "  period_start DATE, amount DOUBLE);"
+        "CREATE TABLE people (email VARCHAR, birth_date DATE, score DOUBLE, "
+        "  UNIQUE (email, birth_date));"
+        "INSERT INTO people SELECT 'p' || i, DATE '1980-01-01', i FROM range(9) t(i);",
+    )
+    assert found["invoices"].event_timestamp == "created_at"
+    assert "period_start" in found["invoices"].left_out
+    assert found["usage"].event_timestamp == "period_start"
+    assert any("only its type says" in doubt for doubt in found["usage"].doubts)
+    assert any(
+        "availability_delay" in doubt and "the day" in doubt for doubt in found["usage"].doubts
+    )
+    assert found["people"].event_timestamp is None
+
+
+def test_sums_of_an_hour_and_values_set_later_are_doubted(tmp_path):
+    found = scanned(
+        tmp_path,
+        "CREATE TABLE loads (station VARCHAR, hour_start TIMESTAMPTZ, kwh DOUBLE, status VARCHAR, "
+        "  PRIMARY KEY (station, hour_start));"
+        "INSERT INTO loads SELECT 's' || i % 3, TIMESTAMPTZ '2024-01-01' + to_hours(i), i, 'ok' "
+        "  FROM range(90) t(i);"
+        "CREATE TABLE pings (station VARCHAR, ping_at TIMESTAMP, ms DOUBLE, doc JSON, "
+        "  PRIMARY KEY (station, ping_at));"
+        "INSERT INTO pings SELECT 's1', TIMESTAMP '2024-01-01' + to_seconds(i * 61), i, '{}' "
+        "  FROM range(90) t(i);",
+    )
+    loads, pings = found["loads"].doubts, found["pings"].doubts
+    assert any('availability_delay="1h"' in doubt for doubt in loads)
+    assert any(doubt.startswith("status may be set after") for doubt in loads)
+    assert not any("says no more than" in doubt for doubt in pings)
+    assert any("no zone is said" in doubt for doubt in pings)
+    assert any(doubt.startswith("doc: JSON as it is") for doubt in pings)
+
+
+def test_names_cannot_write_into_the_file_or_the_terminal(tmp_path):
+    wide = "".join(chr(ord(char) + 0xFEE0) for char in "vfs")  # Python reads it as vfs
+    found = scanned(
+        tmp_path,
+        f'CREATE TABLE "{wide}" (id INT PRIMARY KEY, "red\x1b[31m" DOUBLE);'
+        'CREATE TABLE "x\x1b[2J" (id INT PRIMARY KEY, y DOUBLE, "born\x07" BLOB);',
+    )
+    assert len(found) == 2
+    for finding in found.values():
+        assert all(name.isprintable() for name in finding.features.values())
+
+
+def test_a_temporary_table_does_not_hide_the_one_that_was_scanned(tmp_path):
+    con = ibis.duckdb.connect(str(tmp_path / "w.duckdb"))
+    con.raw_sql("CREATE TABLE t (id INT PRIMARY KEY, x INT); INSERT INTO t VALUES (1, 10)")
+    con.raw_sql("CREATE TEMP TABLE t (id INT, x INT); INSERT INTO temp.t VALUES (1, 99)")
+    config = vfs.Config(project="p", folder=tmp_path)
+    with vfs.FeatureStore(config, connections={"default": con}) as store:
+        store.apply(store.scan().definitions)
+        assert store.get_features("t", [{"t_id": 1}]).to_list()[0]["x"] == 10
+    con.disconnect()
+
+
+def test_a_table_that_may_not_be_read_says_what_its_owner_can_run(database, tmp_path):
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("DROP ROLE IF EXISTS peeper")
+        admin.execute("CREATE ROLE peeper LOGIN")
+    url = re.sub(r"://[^@]*@", "://peeper@", database) if "@" in database else database
+    with project(tmp_path, url) as store:
+        found = store.scan(include=["orders"])
+        assert found.findings[0].kind == "left out"
+        assert 'GRANT SELECT ON "public"."orders" TO "peeper"' in str(found)
+
+
+@pytest.mark.parametrize(
+    ("url", "hidden"),
+    [
+        ("postgresql://u:p@ss/w@host/db", "postgresql://u:${WAREHOUSE_PASSWORD}@host/db"),
+        ("postgresql://u@host/db?password=p&x=1",
+         "postgresql://u@host/db?password=${WAREHOUSE_PASSWORD}&x=1"),
+        ("postgresql://u:secret@host/db", "postgresql://u:${WAREHOUSE_PASSWORD}@host/db"),
+        ("postgresql://u@host/db", "postgresql://u@host/db"),
+    ],
+)  # fmt: skip
+def test_passwords_are_found_wherever_they_stand(url, hidden, tmp_path):
+    from virtualfs.cli.scan import _write_config
+
+    config = vfs.Config(project="p", folder=tmp_path, warehouses={"default": {"url": url}})
+    _write_config(config, tmp_path / "features.py")
+    assert f'url = "{hidden}"' in (tmp_path / "virtualfs.toml").read_text()
+
+
+def test_registering_says_its_doubts_and_keeps_comments(database, tmp_path):
+    with project(tmp_path, database) as store:
+        found = store.register_table("orders")
+        assert any("no zone is said" in doubt for doubt in found.doubts)
+        view = store.state().project().views["orders"]
+        assert view.description == "Every order, as it was placed."
+        store.register_table("orders", name="again", entity="customer",
+                             event_timestamp="ordered_at", timezone="UTC")  # fmt: skip
+        again = store.state().project().views["again"]
+        assert again.description == "Every order, as it was placed."
+        assert {f.name: f.description for f in again.features}["total"].startswith("Sum in euros")
+        with psycopg.connect(database, autocommit=True) as admin:
+            admin.execute('CREATE TABLE "My Buys" (id int, x int)')
+        named = store.register_table('"My Buys"', entity="buy", join_keys=["id"])
+        assert [c.name for c in named.plan.changes if c.kind == "feature_view"] == ["my_buys"]
+
+
+def test_a_view_of_a_table_is_about_what_the_table_is_about(tmp_path):
+    found = scanned(
+        tmp_path,
+        "CREATE TABLE members (id INT PRIMARY KEY, plan VARCHAR, updated_at TIMESTAMPTZ);"
+        "INSERT INTO members SELECT i, 'p' || i % 2, NULL FROM range(9) t(i);"
+        "COMMENT ON COLUMN members.plan IS 'What they pay for';"
+        "CREATE TABLE visits (id INT PRIMARY KEY, member_id INT REFERENCES members (id), "
+        "  visited_at TIMESTAMPTZ, minutes INT);"
+        "CREATE VIEW active_members AS SELECT id, plan FROM members WHERE plan = 'p1';"
+        "CREATE VIEW long_visits AS SELECT * FROM visits WHERE minutes > 60;",
+    )
+    assert {finding.entities for finding in found.values()} == {("member",)}
+    assert found["active_members"].table.column("plan").comment == "What they pay for"
+    assert found["long_visits"].event_timestamp == "visited_at"

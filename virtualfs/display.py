@@ -190,4 +190,4 @@ def cell(value: Any) -> str:
         return value.replace(tzinfo=None).isoformat(sep=" ", timespec="seconds") + zone
     if isinstance(value, list | tuple):
         return ", ".join(cell(item) for item in value)
-    return str(value)
+    return "".join(char if char.isprintable() else " " for char in str(value))

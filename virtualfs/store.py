@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from virtualfs.catalog import CatalogTable
 from virtualfs.compiler.instant import as_of as view_as_of
+from virtualfs.compiler.instant import in_utc
 from virtualfs.compiler.plan import LateData, ResolvedView, plan_features
 from virtualfs.compiler.program import compile_known_keys, compile_preview
 from virtualfs.config import Config, Warehouse, find_config, load_config
@@ -39,7 +40,7 @@ from virtualfs.serving.cache import MemoryStore
 from virtualfs.serving.online import OnlineReader, OnlineResponse, answer, entity_keys, lookups
 from virtualfs.serving.why import Explanation, explain_value
 from virtualfs.training.dataset import TrainingDataset
-from virtualfs.training.spine import WarehouseSpine, read_spine
+from virtualfs.training.spine import WarehouseSpine, read_spine, warn_of_zones
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -260,7 +261,7 @@ class FeatureStore(Shown):
             taken = state.objects.get(("source", view))
             return view if taken is None or taken.origin == "registered" else f"{view}_table"
 
-        view = table_view(
+        view, doubts = table_view(
             self.warehouse(warehouse),
             table,
             state.project().entities,
@@ -279,7 +280,8 @@ class FeatureStore(Shown):
             timezone=timezone,
         )
         plan = self.plan([view], origin="registered")
-        return Revision(plan.base, plan) if dry_run else self.apply(plan)
+        number = plan.base if dry_run else self.apply(plan).number
+        return Revision(number, plan, doubts)
 
     def scan(
         self,
@@ -413,7 +415,9 @@ class FeatureStore(Shown):
         plan = plan_features(
             selections, read.columns, full_names=full_feature_names, late_data=late_data
         )
-        read.check(plan, timestamp)
+        found = read.check(plan, timestamp)
+        if read is not spine:  # a spine of ours is in UTC
+            warn_of_zones(found, plan, timestamp)
         context = {
             "project": self.config.project,
             "revision": state.revision,
@@ -448,7 +452,7 @@ class FeatureStore(Shown):
             No view has all the keys, so that nothing says which combinations of them exist.
         """
         selections = self._resolver.selections(features, self.state())
-        plan = plan_features(selections, ())
+        plan = plan_features(selections, (), late_data=late_data)
         wanted = set(plan.key_columns)
         whole = [part for part in plan.parts if set(part.key_columns) == wanted]
         if not wanted or not whole:
@@ -486,7 +490,7 @@ class FeatureStore(Shown):
 
     def why(
         self,
-        feature: str,
+        feature: Any,
         keys: Mapping[str, Any],
         at: datetime | None = None,
         late_data: LateData = "include",
@@ -496,7 +500,8 @@ class FeatureStore(Shown):
         Parameters
         ----------
         feature
-            Reference, ``"view:feature"`` or ``"view@2:feature"``.
+            Reference, ``"view:feature"`` or ``"view@2:feature"``; ``view[["feature"]]`` of a view
+            that need not be applied.
         keys
             The entity's join keys.
         at
@@ -510,7 +515,10 @@ class FeatureStore(Shown):
         selections = self._resolver.selections([feature], self.state())
         ((selection,), names) = selections, [f for s in selections for f in s.features]
         if len(names) != 1:
-            raise NotFoundError(f"{feature!r} names a view; write 'view:feature' to ask of one")
+            raise NotFoundError(
+                "why asks of one feature; write 'view:feature', or view[['feature']] of a view "
+                "that is not applied"
+            )
         plan = plan_features(selections, ())
         (checked,) = entity_keys(plan, [dict(keys)])
         return explain_value(
@@ -590,12 +598,14 @@ class FeatureStore(Shown):
         as_of
             None gives every source row: keys, times, features. An instant gives one row per key,
             as the features were then.
+
+        Times that the source keeps without a zone, in another than UTC, are given in UTC.
         """
         resolved = self._view(view, self.state())
         warehouse = self.warehouse(resolved.warehouse)
         rows = warehouse.connection.sql(resolved.rows_sql, schema=resolved.columns)
         if as_of is None:
-            return rows
+            return in_utc(rows, resolved, warehouse.capabilities)
         instant = _utc(as_of).replace(tzinfo=None)
         return view_as_of(rows, resolved, instant, warehouse.capabilities)
 

@@ -197,6 +197,10 @@ SELECT view_oid, schema_name, view_name, true, NULL, comment FROM duckdb_views()
 WHERE NOT internal AND database_name = current_database()
 ORDER BY schema_name, table_name
 """
+_TEMPORARY = """
+SELECT table_name FROM duckdb_tables() WHERE temporary
+UNION ALL SELECT view_name FROM duckdb_views() WHERE temporary
+"""
 _COLUMNS = """
 SELECT table_oid, column_name, data_type, is_nullable, comment FROM duckdb_columns()
 WHERE NOT internal AND database_name = current_database() ORDER BY table_oid, column_index
@@ -302,8 +306,9 @@ class DuckDBWarehouse(SilentCatalog):
         """Return what DuckDB's catalog says of its tables and views."""
         con = self._connection.con
         with self._lock, _readable():
-            schema = con.execute("SELECT current_schema()").fetchone()[0]
+            database, schema = con.execute("SELECT current_database(), current_schema()").fetchone()
             found = con.execute(_TABLES).fetchall()
+            hiding = {name.lower() for (name,) in con.execute(_TEMPORARY).fetchall()}
             column_rows = con.execute(_COLUMNS).fetchall()
             constraints = con.execute(_CONSTRAINTS).fetchall()
         return assembled(
@@ -315,7 +320,8 @@ class DuckDBWarehouse(SilentCatalog):
                         name,
                         (),
                         is_view=is_view,
-                        searched=place == schema,
+                        searched=place == schema and name.lower() not in hiding,
+                        database=database if name.lower() in hiding else "",
                         rows=rows,
                         comment=comment or "",
                     ),

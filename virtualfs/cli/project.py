@@ -108,9 +108,13 @@ def register_command(
         dry_run=dry_run,
     )
     if as_json:
-        echo_json({"revision": revision.number, "plan": revision.plan.to_dict()})
+        plan = revision.plan.to_dict()
+        echo_json({"revision": revision.number, "plan": plan, "doubts": revision.doubts})
         return
     click.echo(str(revision.plan))
+    if revision.plan:
+        for doubt in revision.doubts:
+            click.echo(f"{click.style('DOUBT', fg='yellow')}: {doubt}.")
     if revision.plan and not dry_run:
         view = next(c.name for c in revision.plan.changes if c.kind == "feature_view")
         keys = " ".join(f"{key}=..." for key in store.key_types(view))

@@ -60,7 +60,7 @@ def scan_command(
     if target.suffix not in (".py", ".yaml", ".yml"):
         raise click.UsageError(f"{target.name}: definitions are .py, .yaml or .yml files")
     if timezone is not None:
-        Source("zone", table="zone", timezone=timezone)  # refuses what is no zone
+        _zone(timezone)
     asks = sys.stdin.isatty() and not yes and not as_json
     writes = yes or asks
     if target.exists() and not force and writes:
@@ -81,7 +81,8 @@ def scan_command(
         found = _ask(found, timezone, target)
     if not writes:
         if not as_json:
-            click.echo(f"Nothing was written; --yes writes {target.name}.")
+            how = "--yes --force writes over" if target.exists() else "--yes writes"
+            click.echo(f"Nothing was written; {how} {target.name}.")
         return
     if not found.proposed:
         raise ConfigError("no table can be a feature view, so there is nothing to write")
@@ -98,6 +99,12 @@ def _config(given: str | None, url: str | None, warehouse: str) -> tuple[Config,
     """Return the project's configuration, or a new one for a URL where there is no project."""
     path = Path(given) if given else find_config()
     if url is None:
+        if path is None:
+            raise ConfigError(
+                f"there is no {FILE_NAME} here or above it; say which warehouse to scan, such as "
+                "`virtualfs scan duckdb://shop.duckdb` or `virtualfs scan "
+                "postgresql://reader@host/shop`"
+            )
         return load_config(given), False
     if path is not None:
         raise ConfigError(
@@ -186,7 +193,7 @@ def _as_data(found: Scan) -> dict[str, Any]:
                     for column, name in finding.features.items()
                 },
                 "left_out": dict(finding.left_out),
-                "doubts": finding.notes,
+                "doubts": finding.doubts,
             }
             for finding in found.findings
         ],

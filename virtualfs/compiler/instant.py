@@ -35,6 +35,7 @@ __all__ = [
     "YOUNG",
     "as_of",
     "candidates",
+    "in_utc",
     "known_keys",
     "lookup",
     "whole_view",
@@ -184,6 +185,20 @@ def known_keys(
     first, *others = found
     keys = first.union(*others, distinct=True) if others else first.distinct()
     return keys.mutate(**{timestamp: ibis.literal(instant.isoformat()).cast("timestamp(6)")})
+
+
+def in_utc(rows: ir.Table, view: ResolvedView, capabilities: Capabilities) -> ir.Table:
+    """Return a view's rows with times that say no zone, and are kept in another, in UTC."""
+    times = {view.event_timestamp, view.created_timestamp, view.valid_to}
+    naive = [
+        name
+        for name in view.columns
+        if name in times and rows[name].type().is_timestamp() and not rows[name].type().timezone
+    ]
+    if view.timezone == "UTC" or capabilities.instant_type == "int64" or not naive:
+        return rows
+    moved = {name: capabilities.instant(rows[name], view.timezone, "up") for name in naive}
+    return rows.mutate(**moved)
 
 
 def as_of(

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from virtualfs.definitions.duration import format_duration
-from virtualfs.display import Block, Grid, Note, Shown, cell
+from virtualfs.display import Block, Grid, Note, Shown, cell, shown_text
 from virtualfs.errors import DefinitionError, did_you_mean
 
 __all__ = ["Definition", "FeatureName", "Model", "Name", "fingerprint", "readable"]
@@ -114,6 +114,9 @@ class Definition(Shown, Model):
             else:
                 rows.append((field.replace("_", " "), _brief(value)))
         return [head, *([Grid(("", ""), rows)] if rows else []), *grids]
+
+    def __str__(self) -> str:
+        return shown_text(self)
 
 
 def fingerprint(meaning: Any) -> str:

@@ -233,15 +233,21 @@ class FeatureView(Definition):
             raise DefinitionError(
                 f"FeatureView({name!r}): from_ibis takes an Ibis table, not {type(expr).__name__}"
             )
+        keys = [key for entity in entities for key in getattr(entity, "join_keys", ())]
         if features is None:
             if not all(isinstance(entity, Entity) for entity in entities):
                 raise DefinitionError(
                     f"FeatureView({name!r}): give features=, or the Entity objects, whose join "
                     "keys tell which columns are features"
                 )
-            keys = [key for entity in entities for key in getattr(entity, "join_keys", ())]
             fixed = {*keys, event_timestamp, created_timestamp, valid_from, valid_to}
             features = [column for column in expr.schema() if column not in fixed]
+        for column in (*keys, event_timestamp, created_timestamp, valid_from, valid_to):
+            if column is not None and column not in expr.schema():
+                raise DefinitionError(
+                    f"FeatureView({name!r}): the expression has no column {column!r}. "
+                    f"{did_you_mean(column, expr.schema())}"
+                )
         source = Source(
             name,
             expr=lambda _connection: expr,

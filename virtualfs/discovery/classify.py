@@ -34,13 +34,16 @@ def classify(
     """Return the finding with its kind, times and key columns; names come later."""
     draft = Finding(table, "left out", "")
     if not table.readable:
-        return replace(draft, notes=("this role may not read it; see `virtualfs doctor`",))
+        return replace(draft, notes=("this role may not read it",))
     note = (identity.note,) if identity and identity.note else ()
     created = created_column(table)
     times = [column.name for column in table.columns if column.is_time]
+    went_on: tuple[str, str] | None = None
     for start, end in names.validity_pairs(times):
         keys = _versioned_key(table, identity, references, sample, (start, end))
-        if keys:
+        if not names.is_validity(start) and not sample.are_versions(keys, start, end):
+            went_on = went_on or (start, end)
+        elif keys:
             declared = identity is not None and identity.time is not None and not identity.note
             if not declared and not sample.is_unique([*keys, start]):
                 note = (
@@ -54,12 +57,26 @@ def classify(
                     f"{', '.join(keys)} names each row; if rows are versions of something, name "
                     "what by entities=",
                 )
-            if not start.lower().startswith(("valid", "dbt_valid", "effective")):
-                note = (*note, f"{start} and {end} are taken for when a row was true")
+            if not names.is_validity(start):
+                note = (
+                    *note,
+                    f"{start} and {end} are taken for when a row was true, and its values for "
+                    f"known from {start} on",
+                )
             return replace(
                 draft, kind="SCD2", keys=dict.fromkeys(keys, ""), valid_from=start, valid_to=end,
                 created_timestamp=created if created not in (start, end) else None, notes=note,
             )  # fmt: skip
+    if went_on and (references or identity):
+        start, end = went_on
+        keys, why = _main_key(identity, references, sample, went_on)
+        note = (
+            *note,
+            *why,
+            f"{start} to {end} is taken for something that went on and was known once it was over; "
+            "if rows are what held in between, say valid_from= and valid_to= instead",
+        )
+        return _log(draft, keys, end, created, note, [], sample)
     events = event_candidates(table)
     strong = [name for name in events if names.event_rank(name, table.name) is not None]
     if identity is not None and identity.time is not None:
@@ -67,13 +84,15 @@ def classify(
         return _log(draft, identity.columns, identity.time, created, note, others, sample)
     overwritten = _overwritten(table)
     if references:
-        chosen = strong or ([] if is_referenced else events)
+        # A time that only its type speaks for may lie before a row was written.
+        chosen = strong or ([] if is_referenced or created else events)
         if not chosen and created and not is_referenced and not overwritten:
             chosen, created = [created], None
         if chosen:
-            main = max(references, key=lambda ref: _spread(ref, sample))
-            why = (main.why,) if main.why else ()
-            return _log(draft, main.columns, chosen[0], created, why, chosen[1:], sample)
+            keys, why = _main_key(None, references, sample)
+            if chosen[0] not in strong:
+                why = (*why, f"only its type says that {chosen[0]} dates these rows")
+            return _log(draft, keys, chosen[0], created, why, chosen[1:], sample)
     if identity is None:
         reason = "several rows share every key that was looked for, and no time tells them apart"
         if not key_columns(table):
@@ -124,6 +143,15 @@ def _log(
         "a row counts at its own instant; if the spine is made of this table, say "
         'boundary="exclusive" in the view, else each row finds itself among its features',
     )
+    grain = sample.grain(event)
+    if (draft.table.column(event).dtype or "").startswith("date"):
+        grain = "day"
+    if grain is not None:
+        notes = (
+            *notes,
+            f"{event} says no more than the {grain}, which counts from its start; rows that sum it "
+            f'up are known only when it is over, so say availability_delay="1{grain[0]}" of them',
+        )
     changed = _overwritten(draft.table)
     if changed:
         notes = (
@@ -142,6 +170,19 @@ def _log(
         created_timestamp=created if created != event else None, notes=notes,
         span=sample.spans.get(event),
     )  # fmt: skip
+
+
+def _main_key(
+    identity: Identity | None,
+    references: Sequence[Reference],
+    sample: Profile,
+    times: Sequence[str] = (),
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what an event's row is about: the key beside its time, else what it names most."""
+    if identity is not None and (identity.time in times or not references):
+        return identity.columns, ()
+    main = max(references, key=lambda ref: _spread(ref, sample))
+    return main.columns, (main.why,) if main.why else ()
 
 
 def _spread(reference: Reference, sample: Profile) -> int:

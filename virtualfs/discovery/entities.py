@@ -21,11 +21,13 @@ class Entities:
         self,
         tables: Mapping[tuple[str, str], CatalogTable],
         references: Mapping[tuple[str, str], Sequence[Reference]],
+        bases: Mapping[tuple[str, str], tuple[str, str]],
     ) -> None:
         self.made: dict[str, Entity] = {}
         self._by_table: dict[tuple[tuple[str, str], tuple[str, ...]], str] = {}
         self._by_columns: dict[tuple[tuple[str, str], ...], str] = {}
         self._tables = tables
+        self._bases = bases
         self._foreign: dict[tuple[tuple[str, str], tuple[str, ...]], Counter[tuple[str, ...]]] = {}
         for refs in references.values():
             for ref in refs:
@@ -34,6 +36,7 @@ class Entities:
 
     def of_table(self, place: tuple[str, str], columns: tuple[str, ...]) -> str:
         """Return the entity that a table's own key columns name."""
+        place = self._bases.get(place, place)  # a view's rows are its table's
         asked = place, columns
         if asked not in self._by_table:
             table = self._tables[place]

@@ -15,7 +15,7 @@ from virtualfs.definitions.source import Source
 from virtualfs.discovery import names
 from virtualfs.display import Block, Grid, Note, Shown, shown_text
 
-__all__ = ["KINDS", "Finding", "Kind", "Scan", "legal_name", "one_line"]
+__all__ = ["KINDS", "Finding", "Kind", "Scan", "dotted", "legal_name", "one_line"]
 
 Kind = Literal["event log", "SCD2", "current state", "dimension", "left out"]
 KINDS: dict[Kind, str] = {
@@ -26,6 +26,10 @@ KINDS: dict[Kind, str] = {
     "dimension": "facts without times: a training set gets them at every instant",
     "left out": "no view is proposed",
 }
+
+
+_SHOWN = 12
+"""Tables left out to say the reasons of; a file or JSON says all."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,19 @@ class Finding:
         return [name for name in self.times.values() if self.table.column(name).is_naive]
 
     @property
+    def doubts(self) -> tuple[str, ...]:
+        """What a person should settle: times without a zone, and the notes."""
+        if not self.naive_times or self.kind == "left out":
+            return self.notes
+        zone = (
+            f"{', '.join(self.naive_times)}: no zone is said; read as {self.timezone}. If that is "
+            "wrong, say timezone= in the source"
+        )
+        if self.timezone != "UTC":
+            zone += ". A spine's own times without a zone are UTC all the same: give them one"
+        return (zone, *self.notes)
+
+    @property
     def renamed(self) -> dict[str, str]:
         """Source columns that views call otherwise."""
         times = {column: legal_name(column) for column in self.times.values()}
@@ -109,7 +126,7 @@ class Scan(Shown):
                 finding.entities or None,
                 [*finding.times.values()] or None,
                 len(finding.features) or None,
-                (len(finding.notes) + bool(finding.naive_times)) or None,
+                len(finding.doubts) or None,
             )
             for finding in self.findings
         ]
@@ -120,6 +137,11 @@ class Scan(Shown):
         if without:
             said = f"A current state table has {KINDS['current state']}."
             shown.append(Note(f"No history: {', '.join(without)}. {said}"))
+        shown += [
+            Note(f"Left out: {finding.table.label}: {'; '.join(finding.notes)}.")
+            for finding in self.findings
+            if finding.kind == "left out"
+        ][:_SHOWN]
         return shown
 
     def __repr__(self) -> str:
@@ -210,5 +232,5 @@ def one_line(text: str) -> str:
 
 def legal_name(name: str) -> str:
     """Return a column's name as one that a feature, key or time may have."""
-    text = "".join("_" if char in ":@" or ord(char) < 32 else char for char in name).strip()
+    text = "".join("_" if char in ":@" or not char.isprintable() else char for char in name).strip()
     return (text.lstrip("_") or "column") if text.startswith("__") or not text else text

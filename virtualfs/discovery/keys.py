@@ -53,6 +53,8 @@ def find_identity(table: CatalogTable, sample: Profile) -> Identity | None:
     for columns in (table.primary_key, *table.unique_keys):
         if columns:
             times = [name for name in columns if table.column(name).is_time]
+            if any(names.is_attribute_time(name) and not _bounds(name) for name in times):
+                continue  # a birth date tells people apart, and dates no event of theirs
             rest = tuple(name for name in columns if name not in times)
             if rest:
                 return Identity(rest, times[-1] if times else None)
@@ -76,6 +78,10 @@ def find_identity(table: CatalogTable, sample: Profile) -> Identity | None:
         note = f"no key is declared; {name} and {time} together were unique in {seen}"
         return Identity((name,), time, note)
     return None
+
+
+def _bounds(name: str) -> bool:
+    return names.is_validity(name) or "since" in name.lower()
 
 
 def looks_like_key(name: str, table: CatalogTable) -> bool:

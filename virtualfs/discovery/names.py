@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import unicodedata
 from collections.abc import Container
 
 __all__ = [
@@ -12,8 +13,10 @@ __all__ = [
     "created_rank",
     "event_rank",
     "is_attribute_time",
+    "is_changed_later",
     "is_personal",
     "is_update_time",
+    "is_validity",
     "singular",
     "slug",
     "unused",
@@ -43,6 +46,12 @@ _EVENT = (
     "happened_at", "observed_at", "measured_at", "logged_at", "timestamp", "ts", "time",
     "datetime", "time_hour", "as_of", "asof", "snapshot_date", "date",
 )  # fmt: skip
+_VALIDITY = re.compile(r"^(dbt_|row_|record_)?(valid|effective)(?![a-z])", re.IGNORECASE)
+_LATER = re.compile(
+    r"(^|_)(status|state|stage|outcome|result|reason|refund\w*|returned|cancel\w*|shipped|"
+    r"delivered|paid|closed|resolved|is_\w+ed)($|_)",
+    re.IGNORECASE,
+)
 _UPDATED = re.compile(r"^(last_)?(updated|modified|changed|refreshed)(_(at|on|time|ts|date))?$")
 _ATTRIBUTE = re.compile(
     r"birth|^born|dob|signup|sign_up|registered|joined|hired|founded|launch|since|expir|due|"
@@ -73,7 +82,7 @@ def variable(name: str, taken: Container[str] = ()) -> str:
     >>> variable("class"), variable("2024_sales"), variable("orders", {"orders"})
     ('class_', 'v_2024_sales', 'orders_2')
     """
-    text = re.sub(r"\W", "_", name)
+    text = unicodedata.normalize("NFKC", re.sub(r"\W", "_", name))  # as Python reads names
     if not text.isidentifier():
         text = f"v_{text}"
     return unused(f"{text}_" if keyword.iskeyword(text) else text, taken)
@@ -107,7 +116,7 @@ def singular(name: str) -> str:
 
 
 def validity_pairs(names: list[str]) -> list[tuple[str, str]]:
-    """Return the pairs of columns that look like the ends of an SCD2 row's validity.
+    """Return the pairs of columns that look like the ends of one span of time.
 
     >>> validity_pairs(["id", "valid_from", "valid_to", "start_date"])
     [('valid_from', 'valid_to')]
@@ -154,6 +163,26 @@ def is_update_time(name: str) -> bool:
 def is_attribute_time(name: str) -> bool:
     """Tell whether a time describes the thing itself, as a birth date does."""
     return bool(_ATTRIBUTE.search(name))
+
+
+def is_validity(name: str) -> bool:
+    """Tell whether a time's name says that it bounds when a row is true.
+
+    Others that come in pairs bound something that went on, as a ride does.
+
+    >>> is_validity("valid_from"), is_validity("effective_date"), is_validity("start_time")
+    (True, True, False)
+    """
+    return bool(_VALIDITY.match(name))
+
+
+def is_changed_later(name: str) -> bool:
+    """Tell whether a column's name says that its value is often set after the row's event.
+
+    >>> is_changed_later("order_status"), is_changed_later("total")
+    (True, False)
+    """
+    return bool(_LATER.search(name))
 
 
 def is_personal(name: str) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
 
 from virtualfs.catalog import CatalogTable
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["SAMPLE_ROWS", "Profile", "profile"]
 
 SAMPLE_ROWS = 20_000
+_FEW = 3
+"""Cases before something is taken for a rule."""
 _KEY_TYPES = ("int", "uint", "string", "uuid")
 
 
@@ -66,6 +68,41 @@ class Profile:
         rows: list[dict[str, Any]] = found.slice(max(found.num_rows - 1, 0)).to_pylist()
         return rows[0] if rows else {}
 
+    def grain(self, column: str) -> Literal["day", "hour"] | None:
+        """Return what a column's times are whole numbers of, if there is such a thing."""
+        if column not in self.distinct or self.distinct[column] < _FEW:
+            return None
+        values = [value for value in self._table.column(column).to_pylist() if value is not None]
+        if all(_is_midnight(value) for value in values):
+            return "day"
+        whole = all(
+            (value.minute, value.second, value.microsecond) == (0, 0, 0) for value in values
+        )
+        return "hour" if whole else None
+
+    def are_versions(self, keys: Sequence[str], start: str, end: str) -> bool:
+        """Tell whether rows of the same keys follow each other without gap, as versions do."""
+        import pyarrow.compute as pc
+
+        if not all(column in self.distinct for column in (*keys, start, end)):
+            return False
+        named = [f"k{number}" for number in range(len(keys))]
+        rows = self._table.select([*keys, start, end]).rename_columns([*named, "start", "end"])
+        rows = rows.filter(pc.is_valid(rows["start"]))
+        rows = rows.sort_by([(name, "ascending") for name in (*named, "start")])
+        *groups, starts, ends = (column.to_pylist() for column in rows.columns)
+        least = timedelta(seconds=1)
+        if all(_is_midnight(end) for end in ends if end is not None):
+            least = timedelta(days=1)  # the last day that holds may be written, or the first not
+        followed = touching = 0
+        for row in range(1, len(starts)):
+            if all(group[row] == group[row - 1] for group in groups):
+                followed += 1
+                before = ends[row - 1]
+                gap = starts[row] - before if before is not None else -least
+                touching += timedelta(0) <= gap <= least
+        return followed >= _FEW and touching >= 0.9 * followed
+
     def share_in(self, column: str, other: Profile, key: str) -> float:
         """Return which share of a column's values are among another sample's."""
         import pyarrow.compute as pc
@@ -77,6 +114,12 @@ class Profile:
         return float(pc.sum(pc.is_in(values, value_set=known.combine_chunks())).as_py()) / len(
             values
         )
+
+
+def _is_midnight(value: date | datetime) -> bool:
+    if not isinstance(value, datetime):
+        return True
+    return (value.hour, value.minute, value.second, value.microsecond) == (0, 0, 0, 0)
 
 
 def key_columns(table: CatalogTable) -> list[str]:

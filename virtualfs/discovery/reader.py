@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from virtualfs.catalog import CatalogTable
 from virtualfs.compiler import sql
-from virtualfs.discovery.findings import Finding, Scan
+from virtualfs.discovery.findings import Finding, Scan, dotted
 from virtualfs.discovery.profile import SAMPLE_ROWS, Profile, profile, sampled_columns
 from virtualfs.discovery.scan import scan_tables
 from virtualfs.errors import (
@@ -19,7 +20,7 @@ from virtualfs.errors import (
 )
 from virtualfs.provider import Warehouse
 
-__all__ = ["find_table", "matches", "sample_table", "scan_warehouse"]
+__all__ = ["find_table", "matches", "sample_table", "scan_warehouse", "table_of"]
 
 
 def scan_warehouse(
@@ -72,7 +73,20 @@ def scan_warehouse(
     samples = {}
     for table in progress(tables):
         samples[table.schema, table.name] = sample_table(warehouse, table)
-    return scan_tables(tables, samples, warehouse.name)
+    return _with_grants(scan_tables(tables, samples, warehouse.name), warehouse)
+
+
+def _with_grants(scan: Scan, warehouse: Warehouse) -> Scan:
+    """Say of tables that may not be read what their owner has to run."""
+    findings = []
+    for finding in scan.findings:
+        if not finding.table.readable:
+            missing = " ".join(warehouse.missing_grants([dotted(finding.table)]))
+            if missing:
+                note = f"this role may not read it; its owner can run: {missing.rstrip(';')}"
+                finding = replace(finding, notes=(note,))
+        findings.append(finding)
+    return replace(scan, findings=tuple(findings))
 
 
 def find_table(warehouse: Warehouse, name: str) -> tuple[Scan, Finding]:
@@ -86,6 +100,26 @@ def find_table(warehouse: Warehouse, name: str) -> tuple[Scan, Finding]:
         Its keys cannot be found; the message says what was looked for.
     """
     tables = warehouse.catalog()
+    table = table_of(tables, name, warehouse)
+    found = scan_tables(
+        tables, {(table.schema, table.name): sample_table(warehouse, table)}, warehouse.name
+    )
+    finding = next(finding for finding in found.findings if finding.table == table)
+    if finding.kind == "left out":
+        raise DefinitionError(
+            f"table {name!r}: {'; '.join(finding.notes)}; or name its entity= and join_keys="
+        )
+    return found, finding
+
+
+def table_of(tables: Sequence[CatalogTable], name: str, warehouse: Warehouse) -> CatalogTable:
+    """Return the table of a dotted name.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such table.
+    """
     parts = [part.name for part in sql.table_reference(name, warehouse.capabilities.dialect).parts]
     meant = [
         table
@@ -96,16 +130,7 @@ def find_table(warehouse: Warehouse, name: str) -> tuple[Scan, Finding]:
     if not meant:
         labels = [table.label for table in tables]
         raise NotFoundError(f"there is no table {name!r}. {did_you_mean(name, labels)}")
-    (table,) = meant
-    found = scan_tables(
-        tables, {(table.schema, table.name): sample_table(warehouse, table)}, warehouse.name
-    )
-    finding = next(finding for finding in found.findings if finding.table == table)
-    if finding.kind == "left out":
-        raise DefinitionError(
-            f"table {name!r}: {'; '.join(finding.notes)}; or name its entity= and join_keys="
-        )
-    return found, finding
+    return meant[0]
 
 
 def matches(name: str, schema: str, patterns: Sequence[str]) -> bool:

@@ -11,8 +11,15 @@ from virtualfs.compiler import sql
 from virtualfs.definitions.entity import Entity
 from virtualfs.definitions.feature_view import Feature, FeatureView
 from virtualfs.definitions.source import Source
-from virtualfs.discovery.reader import find_table
-from virtualfs.errors import DefinitionError, did_you_mean
+from virtualfs.discovery import names
+from virtualfs.discovery.findings import one_line
+from virtualfs.discovery.reader import find_table, table_of
+from virtualfs.errors import (
+    DefinitionError,
+    NotFoundError,
+    UnsupportedByWarehouseError,
+    did_you_mean,
+)
 from virtualfs.provider import Warehouse
 
 __all__ = ["table_view"]
@@ -31,8 +38,8 @@ def table_view(
     name: str | None,
     ttl: str | None,
     timezone: str,
-) -> FeatureView:
-    """Return the feature view of a table.
+) -> tuple[FeatureView, tuple[str, ...]]:
+    """Return the feature view of a table, and what is doubtful of what was found out.
 
     Parameters
     ----------
@@ -52,6 +59,8 @@ def table_view(
     """
     given = {role: column for role, column in times.items() if column is not None}
     columns: Mapping[str, str] = {}
+    doubts: tuple[str, ...] = ()
+    for_people: dict[str, Any] = {}
     if entity is None and join_keys is None:
         found, finding = find_table(warehouse, table)
         source = found.source_of(finding)
@@ -62,13 +71,22 @@ def table_view(
         offered: Sequence[Feature | str] = draft.features
         given = given or {role: getattr(source, role) for role in times if getattr(source, role)}
         columns, view_name = source.columns, name or finding.name
+        doubts = finding.doubts
+        for_people = {"description": draft.description, "owner": draft.owner, "tags": draft.tags}
     else:
         schema = _describe(warehouse, table)
         entities = [_entity(table, schema, known, entity, join_keys)]
         fixed = {*entities[0].join_keys, *given.values()}
-        offered = [column for column in schema if column not in fixed]
-        view_name = name or table.rpartition(".")[2].strip('"')
-    return FeatureView(
+        comments = _comments(warehouse, table)
+        offered = [
+            Feature(column, description=comments.get(column, ""))
+            for column in schema
+            if column not in fixed
+        ]
+        place = sql.table_reference(table, warehouse.capabilities.dialect)
+        view_name = name or names.slug(place.name)
+        for_people = {"description": comments.get(None, "")}
+    view = FeatureView(
         view_name,
         source=Source(
             source_name(view_name),
@@ -84,7 +102,19 @@ def table_view(
         entities=[item.name if item.name in known else item for item in entities],
         features=offered if features is None else features,
         ttl=ttl,
+        **for_people,
     )
+    return view, doubts
+
+
+def _comments(warehouse: Warehouse, table: str) -> dict[str | None, str]:
+    """Return the comments of a table's columns, and its own under None; none without a catalog."""
+    try:
+        found = table_of(warehouse.catalog(), table, warehouse)
+    except (UnsupportedByWarehouseError, NotFoundError):
+        return {}
+    comments: dict[str | None, str] = {c.name: one_line(c.comment) for c in found.columns}
+    return {None: one_line(found.comment), **comments}
 
 
 def _describe(warehouse: Warehouse, table: str) -> Mapping[str, Any]:

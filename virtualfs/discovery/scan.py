@@ -36,6 +36,7 @@ def scan_tables(
     profiles
         By schema and name; a table without one could not be sampled.
     """
+    tables, bases = _views_like_tables(tables)
     known = {place_of(table): table for table in tables}
     samples = {place: profiles.get(place, Profile()) for place in known}
     identities = {place: find_identity(table, samples[place]) for place, table in known.items()}
@@ -56,13 +57,13 @@ def scan_tables(
         own = identities[place]
         if own is not None and own.time is None and own.columns not in keys:
             identities[place] = Identity(keys[-1])
-    drafts = {
-        place: classify(
-            table, identities[place], references[place], samples[place], place in called
-        )
-        for place, table in known.items()
-    }
-    entities = Entities(known, references)
+    drafts = {}
+    for place, table in known.items():
+        base = bases.get(place, place)
+        like = replace(table, name=known[base].name)  # whose name says what times may mean
+        draft = classify(like, identities[place], references[place], samples[place], base in called)
+        drafts[place] = replace(draft, table=table)
+    entities = Entities(known, references, bases)
     view_names: set[str] = set()
     findings = []
     for place, draft in drafts.items():
@@ -84,6 +85,44 @@ def scan_tables(
     used = {name for finding in findings for name in finding.entities}
     made = {name: entity for name, entity in entities.made.items() if name in used}
     return Scan(warehouse, made, tuple(findings))
+
+
+def _views_like_tables(
+    tables: Sequence[CatalogTable],
+) -> tuple[list[CatalogTable], dict[tuple[str, str], tuple[str, str]]]:
+    """Give views that show columns of one table that table's keys and comments.
+
+    Returns the tables, and of each such view the place of its table.
+    """
+    found, bases = [], {}
+    for view in tables:
+        shown = {(column.name, column.native) for column in view.columns}
+        like = [
+            table
+            for table in tables
+            if not table.is_view
+            and table.primary_key
+            and set(table.primary_key) <= {name for name, _ in shown}
+            and shown <= {(column.name, column.native) for column in table.columns}
+        ]
+        if view.is_view and len(like) == 1:
+            (table,) = like
+            there = {name for name, _ in shown}
+            bases[place_of(view)] = place_of(table)
+            view = replace(
+                view,
+                primary_key=table.primary_key,
+                unique_keys=tuple(key for key in table.unique_keys if there.issuperset(key)),
+                foreign_keys=tuple(
+                    key for key in table.foreign_keys if there.issuperset(key.columns)
+                ),
+                columns=tuple(
+                    replace(column, comment=column.comment or table.column(column.name).comment)
+                    for column in view.columns
+                ),
+            )
+        found.append(view)
+    return found, bases
 
 
 def _complete(
@@ -139,10 +178,21 @@ def _complete(
         elif draft.kind == "current state" and dates_writing(column):
             left_out[name] = "dates the writing of the row"
         elif draft.kind == "event log" and column.is_time:
-            left_out[name] = "a later time, or filled in after the event?"
+            left_out[name] = "another time, perhaps filled in after the event"
         else:
             features[name] = legal_name(name)
             taken.add(features[name].casefold())
+    documents = [name for name in features if table.column(name).dtype == "json"]
+    if documents:
+        notes.append(
+            f"{', '.join(documents)}: JSON as it is; a Feature's expr= takes a field of it"
+        )
+    later = [name for name in features if names.is_changed_later(name)]
+    if draft.kind == "event log" and later:
+        notes.append(
+            f"{', '.join(later)} may be set after the event, and then would be seen too early; "
+            "leave out what is"
+        )
     others = [ref for ref in references if ref not in used]
     if draft.kind == "event log" and others:
         listed = ", ".join(f"{tables[r.place].label} ({', '.join(r.columns)})" for r in others)

@@ -88,6 +88,8 @@ def _call(function: str, parts: list[str], indent: int = 0) -> str:
 
 
 def _text(value: str) -> str:
+    if '"' in value and "'" not in value and "\\" not in value and value.isprintable():
+        return f"'{value}'"
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -109,13 +111,7 @@ def _comments(finding: Finding) -> list[str]:
     lines = [f"{table.label}: {', '.join(facts)}."]
     if not finding.times:
         lines.append(f"A {finding.kind} table has {KINDS[finding.kind]}.")
-    if finding.naive_times:
-        zone = finding.timezone
-        lines.append(
-            f"DOUBT: {', '.join(finding.naive_times)}: no zone is said; read as {zone}. If that is "
-            "wrong, say timezone= in the source."
-        )
-    lines += [f"DOUBT: {note}." for note in finding.notes]
+    lines += [f"DOUBT: {doubt}." for doubt in finding.doubts]
     if finding.left_out:
         listed = "; ".join(f"{name} ({why})" for name, why in finding.left_out.items())
         lines.append(f"Left out: {listed}.")
@@ -125,7 +121,7 @@ def _comments(finding: Finding) -> list[str]:
 def _commented(lines: list[str]) -> list[str]:
     found = []
     for line in lines:
-        flat = " ".join(line.split())
+        flat = " ".join("".join(c if c.isprintable() else " " for c in line).split())
         found += textwrap.wrap(
             flat, _WIDTH, initial_indent="# ", subsequent_indent="#   ",
             break_long_words=False, break_on_hyphens=False,

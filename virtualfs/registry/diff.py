@@ -98,9 +98,12 @@ class Revision(Shown):
 
     number: int
     plan: Plan = field(repr=False)
+    doubts: tuple[str, ...] = ()
+    """What was guessed of a table that was registered, for a person to settle."""
 
     def _blocks(self) -> list[Block]:
-        return [Note(f"Revision {self.number}", strong=True), *self.plan._blocks()]
+        doubts = [Note(f"DOUBT: {doubt}.") for doubt in self.doubts]
+        return [Note(f"Revision {self.number}", strong=True), *self.plan._blocks(), *doubts]
 
 
 def make_plan(

@@ -37,6 +37,8 @@ class Explanation(Shown):
         The source row that it is read from, keys and times and features; None if there is none.
     others
         Rows of the same keys that lost, the nearest first, each with why.
+    notes
+        How to read the rows.
     """
 
     feature: str
@@ -46,6 +48,7 @@ class Explanation(Shown):
     reason: str
     row: Mapping[str, Any] | None
     others: tuple[tuple[Mapping[str, Any], str], ...]
+    notes: tuple[str, ...] = ()
 
     def _blocks(self) -> list[Block]:
         keys = ", ".join(f"{name}={cell(value)}" for name, value in self.keys.items())
@@ -58,6 +61,7 @@ class Explanation(Shown):
         if rows:
             names = list(rows[0][0])
             shown.append(Grid(["", *names], [[why, *row.values()] for row, why in rows]))
+        shown += [Note(note) for note in self.notes]
         return shown
 
     def __str__(self) -> str:
@@ -98,7 +102,14 @@ def explain_value(
             (row, _lost(view, found, number)) for number, row in enumerate(rows) if number != winner
         )
         row = None if winner is None else rows[winner]
-        return Explanation(label, keys, at.astimezone(UTC), value, reason, row, others)
+        notes = []
+        if view.timezone != "UTC":
+            notes.append(f"Times without a zone are as the source has them, in {view.timezone}.")
+        for visible in (True, False):
+            if sum(row[VISIBLE] is visible for row in found) == _ROWS:
+                which = "count" if visible else "do not"
+                notes.append(f"Of rows that {which} at the instant, at most {_ROWS} are shown.")
+        return Explanation(label, keys, at.astimezone(UTC), value, reason, row, others, (*notes,))
 
     if None in keys.values():
         return answer(None, "a NULL key matches nothing", None)

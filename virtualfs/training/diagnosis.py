@@ -40,7 +40,8 @@ class ViewDiagnosis:
                 ", ".join(f"{name}={value}" for name, value in row.items())
                 for row in self.samples.get(reason, [])
             )
-            lines.append(f"    {count:,} {reason} ({count / total:.1%}), for example {rows}")
+            example = f", for example {rows}" if rows else ""
+            lines.append(f"    {count:,} {reason} ({count / total:.1%}){example}")
         lines += [
             f"    {count:,} NULL in the row: {name}" for name, count in self.nulls.items() if count
         ]

@@ -9,6 +9,7 @@ once, into a temporary table.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from virtualfs.compiler import sql
 from virtualfs.compiler.plan import RESERVED, FeaturePlan
 from virtualfs.compiler.rows import ROW, TIME
 from virtualfs.dtypes import key_family, uuids
-from virtualfs.errors import SpineError
+from virtualfs.errors import SpineError, SpineWarning
 from virtualfs.provider import DuplicateColumnsError, Warehouse
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = [
     "WarehouseSpine",
     "read_spine",
     "spine_instant",
+    "warn_of_zones",
 ]
 
 
@@ -97,10 +99,10 @@ class ClientSpine:
             else:
                 yield ClientSpine(self.original.slice(start, rows), self.columns)
 
-    def check(self, plan: FeaturePlan, timestamp: str) -> None:
-        """Raise SpineError unless the columns that the plan needs exist and fit."""
+    def check(self, plan: FeaturePlan, timestamp: str) -> Any:
+        """Return the instants' type; raise SpineError unless all that is needed fits."""
         needed = _needed(plan, timestamp, self.columns)
-        _check_arrow(plan, timestamp, self.arrow(needed).schema)
+        return _check_arrow(plan, timestamp, self.arrow(needed).schema)
 
     def narrow(
         self, plan: FeaturePlan, timestamp: str, instant_type: str, keep: Sequence[str] = ()
@@ -218,10 +220,10 @@ class StreamedSpine:
         if waiting or nothing:
             yield ClientSpine(pa.Table.from_batches(waiting, self._schema), self.columns)
 
-    def check(self, plan: FeaturePlan, timestamp: str) -> None:
-        """Raise SpineError unless the columns that the plan needs exist and fit."""
+    def check(self, plan: FeaturePlan, timestamp: str) -> Any:
+        """Return the instants' type; raise SpineError unless all that is needed fits."""
         _needed(plan, timestamp, self.columns)
-        _check_arrow(plan, timestamp, self._schema)
+        return _check_arrow(plan, timestamp, self._schema)
 
     def expression(self, connection: Any) -> ir.Table:
         """Return the spine as an Ibis table."""
@@ -241,10 +243,10 @@ class WarehouseSpine:
         """Names of the spine's columns."""
         return tuple(self.schema)
 
-    def check(self, plan: FeaturePlan, timestamp: str) -> None:
-        """Raise SpineError unless the columns that the plan needs exist and fit."""
+    def check(self, plan: FeaturePlan, timestamp: str) -> Any:
+        """Return the instants' type; raise SpineError unless all that is needed fits."""
         needed = _needed(plan, timestamp, self.columns)
-        _check_types(plan, timestamp, {name: self.schema[name] for name in needed})
+        return _check_types(plan, timestamp, {name: self.schema[name] for name in needed})
 
     def select(self, plan: FeaturePlan, timestamp: str, capabilities: Capabilities) -> str:
         """Return the SELECT of the spine with row ids and instants."""
@@ -434,7 +436,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return list(folded.values())
 
 
-def _check_arrow(plan: FeaturePlan, timestamp: str, schema: pa.Schema) -> None:
+def _check_arrow(plan: FeaturePlan, timestamp: str, schema: pa.Schema) -> Any:
     import ibis
 
     dtypes = {}
@@ -445,13 +447,13 @@ def _check_arrow(plan: FeaturePlan, timestamp: str, schema: pa.Schema) -> None:
             dtypes[name] = ibis.dtype(kind)
         except Exception:  # noqa: BLE001 - Ibis raises several kinds for types it lacks
             raise SpineError(f"the spine's column {name!r} has type {kind}") from None
-    _check_types(plan, timestamp, dtypes, written=True)
+    return _check_types(plan, timestamp, dtypes, written=True)
 
 
 def _check_types(
     plan: FeaturePlan, timestamp: str, dtypes: dict[str, Any], *, written: bool = False
-) -> None:
-    """Raise SpineError unless keys and instants have types that fit.
+) -> Any:
+    """Return the instants' type; raise SpineError unless all types fit.
 
     Parameters
     ----------
@@ -483,6 +485,38 @@ def _check_types(
                 f"the spine's timestamp column {timestamp!r} is {found}; convert it to timestamps, "
                 "for example with pandas.to_datetime(..., utc=True)"
             )
+        return found
+    return None
+
+
+def warn_of_zones(found: Any, plan: FeaturePlan, timestamp: str) -> None:
+    """Warn where a spine's instants say no zone beside views whose times are kept in one.
+
+    Parameters
+    ----------
+    found
+        Type of the spine's instants; None where no view goes by time.
+    """
+    zones = _naive_zones(plan)
+    if zones and found is not None and not getattr(found, "timezone", None) and not found.is_null():
+        warnings.warn(
+            f"the spine's {timestamp!r} says no zone, so its instants are read as UTC, but "
+            f"{zones}. Give it its zone, in pandas by .dt.tz_localize('UTC') or whichever it is",
+            SpineWarning,
+            stacklevel=3,
+        )
+
+
+def _naive_zones(plan: FeaturePlan) -> str:
+    """Return which views' times are kept in another zone than UTC without saying so, in words."""
+    zones = {
+        part.view.name: part.view.timezone
+        for part in plan.parts
+        if part.view.timezone != "UTC"
+        and part.view.event_timestamp
+        and "'" not in part.view.columns[part.view.event_timestamp]
+    }
+    return ", ".join(f"the times of {name} are in {zone}" for name, zone in zones.items())
 
 
 def _uuids(name: str, column: pa.ChunkedArray) -> pa.Array:
