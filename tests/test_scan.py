@@ -660,3 +660,20 @@ def test_a_view_of_a_table_is_about_what_the_table_is_about(tmp_path):
     assert {finding.entities for finding in found.values()} == {("member",)}
     assert found["active_members"].table.column("plan").comment == "What they pay for"
     assert found["long_visits"].event_timestamp == "visited_at"
+
+
+def test_numbers_that_are_times_or_names_are_not_taken_for_values(tmp_path):
+    found = scanned(
+        tmp_path,
+        "CREATE TABLE tariff_codes (code VARCHAR PRIMARY KEY, rate DOUBLE);"
+        "INSERT INTO tariff_codes VALUES ('a', 1);"
+        "CREATE TABLE payments (card VARCHAR, paid_at TIMESTAMPTZ, payment_id INT, "
+        "  settled_ts BIGINT, cents INT, PRIMARY KEY (card, paid_at));"
+        "INSERT INTO payments SELECT 'c' || i % 9, TIMESTAMPTZ '2024-01-01' + to_seconds(i * 61), "
+        "  i, 1704067200000 + i, i % 7 FROM range(90) t(i);",
+    )
+    assert found["tariff_codes"].keys == {"code": "tariff_code"}
+    payments = found["payments"]
+    assert payments.left_out == {"payment_id": "another in each row"}
+    assert any(doubt.startswith("settled_ts may be milliseconds") for doubt in payments.doubts)
+    assert "cents" in payments.features

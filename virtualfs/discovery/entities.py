@@ -47,7 +47,8 @@ class Entities:
             if len(called) == 1:
                 (keys,) = called
             elif len(columns) == 1 and columns[0].lower() in names.GENERIC_KEYS:
-                keys = (f"{name}_{columns[0].lower()}",)
+                end = columns[0].lower()
+                keys = (name if name.endswith(f"_{end}") else f"{name}_{end}",)
             self._make(name, table, columns, keys, one_line(table.comment))
         return self._by_table[asked]
 

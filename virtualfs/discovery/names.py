@@ -14,9 +14,11 @@ __all__ = [
     "event_rank",
     "is_attribute_time",
     "is_changed_later",
+    "is_number_of_time",
     "is_personal",
     "is_update_time",
     "is_validity",
+    "names_a_row",
     "singular",
     "slug",
     "unused",
@@ -52,6 +54,7 @@ _LATER = re.compile(
     r"delivered|paid|closed|resolved|is_\w+ed)($|_)",
     re.IGNORECASE,
 )
+_NUMBER_OF_TIME = re.compile(r"(^|_)(at|ts|time|timestamp|epoch)(_(s|ms|us))?$", re.IGNORECASE)
 _UPDATED = re.compile(r"^(last_)?(updated|modified|changed|refreshed)(_(at|on|time|ts|date))?$")
 _ATTRIBUTE = re.compile(
     r"birth|^born|dob|signup|sign_up|registered|joined|hired|founded|launch|since|expir|due|"
@@ -183,6 +186,24 @@ def is_changed_later(name: str) -> bool:
     (True, False)
     """
     return bool(_LATER.search(name))
+
+
+def is_number_of_time(name: str) -> bool:
+    """Tell whether a number's name says that it may count the time since 1970.
+
+    >>> is_number_of_time("created_ts"), is_number_of_time("amount")
+    (True, False)
+    """
+    return bool(_NUMBER_OF_TIME.search(name))
+
+
+def names_a_row(name: str) -> bool:
+    """Tell whether a column's name says that it is the number of something.
+
+    >>> names_a_row("payment_id"), names_a_row("paid")
+    (True, False)
+    """
+    return slug(name).endswith(("_id", "_uuid", "_guid", "_key", "_number", "_no"))
 
 
 def is_personal(name: str) -> bool:

@@ -68,6 +68,22 @@ class Profile:
         rows: list[dict[str, Any]] = found.slice(max(found.num_rows - 1, 0)).to_pylist()
         return rows[0] if rows else {}
 
+    def epoch_unit(self, column: str) -> str | None:
+        """Return in which unit a column's numbers may count the time since 1970 (2000 to 2100)."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if column not in self.distinct or self.nulls[column] == self.rows:
+            return None
+        values = self._table.column(column)
+        if not pa.types.is_integer(values.type):
+            return None
+        least, most = pc.min_max(values).as_py().values()
+        for unit, per_second in (("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6)):
+            if least >= 946_684_800 * per_second and most < 4_102_444_800 * per_second:
+                return unit
+        return None
+
     def grain(self, column: str) -> Literal["day", "hour"] | None:
         """Return what a column's times are whole numbers of, if there is such a thing."""
         if column not in self.distinct or self.distinct[column] < _FEW:

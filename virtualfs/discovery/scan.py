@@ -25,6 +25,9 @@ from virtualfs.discovery.profile import Profile
 
 __all__ = ["scan_tables"]
 
+_MANY = 20
+"""Rows before what differs in each is taken to name the row."""
+
 
 def scan_tables(
     tables: Sequence[CatalogTable], profiles: Mapping[tuple[str, str], Profile], warehouse: str
@@ -173,6 +176,13 @@ def _complete(
             left_out[name] = f"names a row of {tables[others[0].place].label}"
         elif name in own:
             left_out[name] = "names the row itself"
+        elif (
+            draft.kind == "event log"
+            and names.names_a_row(name)
+            and sample.rows >= _MANY
+            and sample.distinct.get(name) == sample.rows
+        ):
+            left_out[name] = "another in each row"
         elif draft.times and name.lower() in names.CALENDAR:
             left_out[name] = "part of a time"
         elif draft.kind == "current state" and dates_writing(column):
@@ -187,6 +197,10 @@ def _complete(
         notes.append(
             f"{', '.join(documents)}: JSON as it is; a Feature's expr= takes a field of it"
         )
+    for name in features:
+        unit = sample.epoch_unit(name) if names.is_number_of_time(name) else None
+        if unit:
+            notes.append(f"{name} may be {unit} since 1970; a query= source can make a time of it")
     later = [name for name in features if names.is_changed_later(name)]
     if draft.kind == "event log" and later:
         notes.append(
