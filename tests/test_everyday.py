@@ -303,14 +303,19 @@ def berlin(connection: Any) -> vfs.FeatureView:
     return vfs.FeatureView("pings", source=source, entities=[entity], features=["x"])
 
 
-def test_a_spine_without_a_zone_beside_times_in_one_is_warned_of(make_store, connection):
+def test_a_spine_without_a_zone_beside_times_in_one_is_doubted(make_store, connection):
     store, view = make_store(), berlin(connection)
     naive = pd.DataFrame({"k": ["a"], "event_timestamp": [datetime(2024, 7, 1, 12)]})
-    with pytest.warns(vfs.SpineWarning, match="the times of pings are in Europe/Berlin"):
-        ds = store.get_historical_features(naive, [view])
+    ds = store.get_historical_features(naive, [view])
+    (doubt,) = ds.metadata["doubts"]
+    assert "the times of pings are in Europe/Berlin" in doubt
+    assert doubt in ds.explain()
+    assert doubt in shown(ds)[0]
     assert ds.to_pandas()["x"].tolist() == [2]  # read as UTC, as it says
     zoned = naive.assign(event_timestamp=naive.event_timestamp.dt.tz_localize("Europe/Berlin"))
-    assert store.get_historical_features(zoned, [view]).to_pandas()["x"].tolist() == [0]
+    sure = store.get_historical_features(zoned, [view])
+    assert sure.to_pandas()["x"].tolist() == [0]
+    assert sure.metadata["doubts"] == []
     assert store.get_batch_features([view], datetime(2024, 7, 1, 12)).to_pandas()["x"].tolist() == [
         2
     ]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ibis import _
 
     from virtualfs.config import Config, load_config
+    from virtualfs.definitions.aggregate import Aggregate
     from virtualfs.definitions.entity import Entity
     from virtualfs.definitions.feature_service import FeatureService
     from virtualfs.definitions.feature_view import Feature, FeatureSelection, FeatureView
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
         PlanConflictError,
         RegistryError,
         SpineError,
-        SpineWarning,
         UnsupportedByWarehouseError,
         VirtualFSError,
         WarehouseError,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "_": "ibis",
+    "Aggregate": "virtualfs.definitions.aggregate",
     "Config": "virtualfs.config",
     "ConfigError": "virtualfs.errors",
     "DefinitionError": "virtualfs.errors",
@@ -65,7 +66,6 @@ _HOMES = {
     "Revision": "virtualfs.registry.diff",
     "Source": "virtualfs.definitions.source",
     "SpineError": "virtualfs.errors",
-    "SpineWarning": "virtualfs.errors",
     "TrainingDataset": "virtualfs.training.dataset",
     "UnsupportedByWarehouseError": "virtualfs.errors",
     "VirtualFSError": "virtualfs.errors",
@@ -76,6 +76,7 @@ _HOMES = {
 __version__ = "0.1.0"
 
 __all__ = [
+    "Aggregate",
     "Config",
     "ConfigError",
     "DefinitionError",
@@ -95,7 +96,6 @@ __all__ = [
     "Revision",
     "Source",
     "SpineError",
-    "SpineWarning",
     "TrainingDataset",
     "UnsupportedByWarehouseError",
     "VirtualFSError",

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
+from virtualfs.definitions.aggregate import FUNCTIONS
+
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
     import ibis.expr.types as ir
@@ -20,6 +22,7 @@ __all__ = [
     "Statistics",
     "literal_micros",
     "round_up",
+    "same_micros",
     "shift_interval",
     "shift_micros",
 ]
@@ -42,6 +45,11 @@ def shift_interval(instant: ir.Value, micros: int) -> ir.Value:
 def shift_micros(instant: ir.Value, micros: int) -> ir.Value:
     """Move an instant that is an integer of microseconds since 1970."""
     return instant + micros if micros else instant
+
+
+def same_micros(instant: ir.Value) -> ir.Value:
+    """Return an instant that is an integer of microseconds since 1970 as it is."""
+    return instant
 
 
 def literal_micros(moment: datetime) -> ir.Value:
@@ -93,6 +101,9 @@ class Capabilities:
         Writes a naive UTC datetime as an instant.
     shift
         Moves an instant by microseconds.
+    micros
+        Writes an instant as an integer of microseconds, whose differences are compared faster than
+        instants are; None where they are not.
     row_number
         Numbers the rows of an ordered query in its order, from 0 without gaps.
     time_zones
@@ -115,6 +126,10 @@ class Capabilities:
         Whether ``CREATE OR REPLACE TABLE`` exists.
     read_files
         How the engine reads a path as one SELECT; None where it reads no files.
+    aggregates
+        The aggregate functions that it computes inside a query.
+    arrays
+        Whether it collects values into arrays, in an order.
     max_identifier
         Longest column name in bytes; longer ones are refused when planned.
     folds_case
@@ -129,6 +144,7 @@ class Capabilities:
     instant_type: str = "timestamp(6)"
     literal_instant: Callable[[datetime], ir.Value] = _naive
     shift: Callable[[ir.Value, int], ir.Value] = shift_interval
+    micros: Callable[[ir.Value], ir.Value] | None = None
     row_number: Callable[[], ir.Value] = _row_number
     time_zones: bool = True
     asof_join: bool = False
@@ -139,6 +155,8 @@ class Capabilities:
     materialized: bool = False
     replace_table: bool = False
     read_files: Callable[[str], str] | None = None
+    aggregates: frozenset[str] = frozenset(FUNCTIONS)
+    arrays: bool = True
     max_identifier: int | None = None
     folds_case: bool = True
 

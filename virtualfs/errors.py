@@ -1,4 +1,4 @@
-"""Every error that VirtualFS raises on purpose, and the one warning.
+"""Every error that VirtualFS raises on purpose.
 
 ::
 
@@ -30,7 +30,6 @@ __all__ = [
     "PlanConflictError",
     "RegistryError",
     "SpineError",
-    "SpineWarning",
     "UnsupportedByWarehouseError",
     "VirtualFSError",
     "WarehouseError",
@@ -63,10 +62,6 @@ class UnsupportedByWarehouseError(VirtualFSError, NotImplementedError):
 
 class SpineError(VirtualFSError, ValueError):
     """The spine of a training dataset, or the keys of a lookup, do not fit the features."""
-
-
-class SpineWarning(UserWarning):
-    """A spine can be read, but perhaps not as it was meant."""
 
 
 class WarehouseError(VirtualFSError, RuntimeError):

@@ -40,7 +40,7 @@ from virtualfs.serving.cache import MemoryStore
 from virtualfs.serving.online import OnlineReader, OnlineResponse, answer, entity_keys, lookups
 from virtualfs.serving.why import Explanation, explain_value
 from virtualfs.training.dataset import TrainingDataset
-from virtualfs.training.spine import WarehouseSpine, read_spine, warn_of_zones
+from virtualfs.training.spine import WarehouseSpine, read_spine, zone_doubt
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -416,13 +416,14 @@ class FeatureStore(Shown):
             selections, read.columns, full_names=full_feature_names, late_data=late_data
         )
         found = read.check(plan, timestamp)
-        if read is not spine:  # a spine of ours is in UTC
-            warn_of_zones(found, plan, timestamp)
+        # A spine of ours is in UTC.
+        doubt = zone_doubt(found, plan, timestamp) if read is not spine else None
         context = {
             "project": self.config.project,
             "revision": state.revision,
             "service": features if isinstance(features, str) else None,
             "warehouse": warehouse.name,
+            "doubts": [doubt] if doubt else [],
         }
         return TrainingDataset(warehouse, read, plan, timestamp, context)
 
@@ -602,6 +603,11 @@ class FeatureStore(Shown):
         Times that the source keeps without a zone, in another than UTC, are given in UTC.
         """
         resolved = self._view(view, self.state())
+        if resolved.is_aggregate and as_of is None:
+            raise SpineError(
+                f"{resolved.label} holds aggregates, which are values at an instant; give as_of=, "
+                "or look at its source's rows by preview()"
+            )
         warehouse = self.warehouse(resolved.warehouse)
         rows = warehouse.connection.sql(resolved.rows_sql, schema=resolved.columns)
         if as_of is None:

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CAPABILITIES", "PROVIDER"]
 
+_INSTANT = "timestamp(6)"
+_EVER = 2**61
+"""Microseconds that differ from any instant's by more than any window is long."""
+
 
 def instant(value: ir.Value, timezone: str, rounding: Literal["up", "down"]) -> ir.Value:
     """Write a time column as a naive UTC TIMESTAMP (rule 9); a plain one stays as it is."""
@@ -74,6 +78,18 @@ def _without_zone(value: ir.Value) -> ir.Value:
     return ibis.coalesce(finite, value.cast("timestamp(6)"))
 
 
+def micros(value: ir.Value) -> ir.Value:
+    """Write an instant as microseconds since 1970; those for ever as more than any other."""
+    import ibis
+
+    counted = sql.builtin("epoch_us", (_INSTANT,), "int64")(value)
+    before = value < ibis.literal("1970-01-01").cast(_INSTANT)
+    endless = ibis.cases(
+        (value.isnull(), ibis.null("int64")), (before, -_EVER), else_=ibis.literal(_EVER)
+    )
+    return ibis.coalesce(counted, endless)
+
+
 def row_hash(values: Sequence[ir.Value]) -> ir.Value:
     """Hash columns with DuckDB's own hash, an unsigned 64-bit integer."""
     # The hash of a nested NULL is that of an empty list; their texts differ.
@@ -108,6 +124,7 @@ CAPABILITIES = Capabilities(
     dialect="duckdb",
     instant=instant,
     row_hash=row_hash,
+    micros=micros,
     asof_join=True,
     materialized=True,
     replace_table=True,

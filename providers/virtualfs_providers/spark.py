@@ -21,6 +21,7 @@ from virtualfs.capabilities import (
     Statistics,
     literal_micros,
     round_up,
+    same_micros,
     shift_micros,
 )
 from virtualfs.compiler import sql
@@ -125,6 +126,7 @@ CAPABILITIES = Capabilities(
     instant_type="int64",
     literal_instant=literal_micros,
     shift=shift_micros,
+    micros=same_micros,
     row_number=row_number,
 )
 

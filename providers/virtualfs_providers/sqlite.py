@@ -18,9 +18,11 @@ from virtualfs import config
 from virtualfs.capabilities import (
     Capabilities,
     literal_micros,
+    same_micros,
     shift_micros,
 )
 from virtualfs.compiler import sql
+from virtualfs.definitions.aggregate import FUNCTIONS
 from virtualfs.errors import WarehouseError, did_you_mean, without_secrets
 from virtualfs.provider import SilentCatalog, TemporaryTables
 
@@ -84,7 +86,10 @@ CAPABILITIES = Capabilities(
     instant_type="int64",
     literal_instant=literal_micros,
     shift=shift_micros,
+    micros=same_micros,
     time_zones=False,
+    aggregates=frozenset(FUNCTIONS) - {"first", "last", "quantile", "median"},
+    arrays=False,
     materialized=True,
 )
 

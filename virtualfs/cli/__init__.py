@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from importlib import import_module
 from typing import Any
 
@@ -84,10 +83,6 @@ def cli(ctx: click.Context, config: str | None, debug: bool) -> None:
     ctx.obj = {"config": config, "debug": debug}
 
 
-def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:
-    click.echo(f"{click.style('Warning', fg='yellow', bold=True)}: {message}", err=True)
-
-
 def main() -> None:
     """Run the command line.
 
@@ -96,7 +91,6 @@ def main() -> None:
     from virtualfs.errors import ConfigError, VirtualFSError, without_secrets
 
     debug = "--debug" in sys.argv
-    warnings.showwarning = _show_warning
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

@@ -57,6 +57,8 @@ def historical_command(
         raise click.UsageError(f"{output} exists; choose another file, or add --overwrite")
     store = open_store(ctx)
     dataset = store.get_historical_features(spine, _features(features), late_data, timestamp)
+    for doubt in dataset.context["doubts"]:
+        click.echo(f"{click.style('DOUBT', fg='yellow')}: {doubt}", err=True)
     if show_sql:
         click.echo(dataset.sql())
         return

@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from virtualfs.capabilities import Capabilities
+from virtualfs.compiler import aggregate
 from virtualfs.compiler.plan import LateData, Part, ResolvedView
 from virtualfs.compiler.rows import (
     AT,
     EVENT,
+    FOUND,
     ROW,
     TIME,
     UNTIL,
@@ -24,6 +26,7 @@ from virtualfs.compiler.rows import (
     whole_rows,
     young,
 )
+from virtualfs.compiler.strategy import fragment
 from virtualfs.definitions.duration import microseconds
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ __all__ = [
     "known_keys",
     "lookup",
     "whole_view",
+    "windows",
     "within_reach",
 ]
 
@@ -69,6 +73,26 @@ def lookup(
     found = valid_rows(keys, rows, whole_view(view), capabilities, how="inner")
     event = shown_event(found, view, capabilities)
     return found.select(ROW, **{EVENT: event}, **{n: found[n] for n in view.feature_names})
+
+
+def windows(
+    keys: ir.Table, rows: ir.Table, view: ResolvedView, capabilities: Capabilities
+) -> ir.Table:
+    """Return ``__row``, ``__event`` and all aggregates for each key.
+
+    ``__event`` is the instant of the answer; NULL for a key that has no visible row.
+    """
+    import ibis
+
+    part = whole_view(view)
+    answers = fragment(keys, rows, part, capabilities)
+    known = aggregate.seen(keys, rows, part, capabilities).mutate(**{FOUND: True})
+    joined = keys.select(ROW, TIME).left_join(known, ROW, rname="{name}__right")
+    never = ibis.null(capabilities.instant_type)
+    told = joined.select(ROW, **{EVENT: joined[FOUND].isnull().ifelse(never, joined[TIME])})
+    return told.inner_join(answers, ROW, rname="{name}__right").select(
+        ROW, EVENT, *view.feature_names
+    )
 
 
 def candidates(
@@ -206,7 +230,8 @@ def as_of(
 ) -> ir.Table:
     """Return one row per key, the view's answer at one instant: keys, event timestamp, features.
 
-    Keys whose latest row is over its TTL keep their row, with NULLs.
+    Keys whose latest row is over its TTL keep their row, with NULLs. Aggregates have no event
+    timestamp; keys that have a visible row have theirs.
     """
     import ibis
 
@@ -215,6 +240,14 @@ def as_of(
     source = whole_rows(rows, part, capabilities)
     if view.event_timestamp:
         source = source.filter(source[AT] <= bound(at, part, capabilities))
+    if view.is_aggregate:
+        known = source.select(*view.join_keys, __one=ibis.literal(1)).distinct()
+        number = ibis.row_number().over(order_by=[*view.join_keys, "__one"])
+        spine = known.mutate(**{ROW: number, TIME: at})
+        found = spine.inner_join(
+            fragment(spine, rows, part, capabilities), ROW, rname="{name}__right"
+        )
+        return found.select(*view.join_keys, *view.feature_names)
     if view.valid_to:
         ends = capabilities.shift(at, -microseconds(view.availability_delay))
         source = source.filter(ends < source[UNTIL])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+from virtualfs.definitions.aggregate import Function
 from virtualfs.definitions.base import Model
 from virtualfs.definitions.duration import Duration, format_duration, microseconds
 from virtualfs.errors import SpineError
@@ -16,6 +17,7 @@ __all__ = [
     "FeaturePlan",
     "LateData",
     "Part",
+    "ResolvedAggregate",
     "ResolvedFeature",
     "ResolvedView",
     "Selection",
@@ -30,21 +32,41 @@ LateData = Literal["include", "exclude"]
 """Whether rows that arrived after an instant count at it (rule 7)."""
 
 
+class ResolvedAggregate(Model):
+    """A function over the rows of a time window.
+
+    ``input`` is the column of the view's rows that it is over, NULL where a row does not count;
+    None counts rows. ``where`` is the condition's SQL, which is already in the input.
+    """
+
+    function: Function
+    input: str | None
+    window: Duration | None
+    offset: Duration = timedelta(0)
+    n: int | None = None
+    q: float | None = None
+    where: str | None = None
+
+
 class ResolvedFeature(Model):
-    """One feature with its SQL (in the view's names, before any cast) and its final type."""
+    """One feature with its SQL (in the view's names, before any cast) and its final type.
+
+    Of an aggregate ``sql`` says in words what it is.
+    """
 
     name: str
     sql: str
     dtype: str
     description: str = ""
     tags: dict[str, str] = {}
+    aggregate: ResolvedAggregate | None = None
 
 
 class ResolvedView(Model):
     """A feature view with everything that compiling it needs, as text and types.
 
     ``rows_sql`` selects, in the warehouse's dialect, one row per source row: the join keys, the
-    times and the features; ``columns`` gives their types in that order.
+    times and the features, or what aggregates are over; ``columns`` gives their types, in order.
     """
 
     name: str
@@ -76,6 +98,11 @@ class ResolvedView(Model):
         return tuple(feature.name for feature in self.features)
 
     @property
+    def is_aggregate(self) -> bool:
+        """Whether the features are aggregates over windows, not latest values."""
+        return self.features[:1] != () and self.features[0].aggregate is not None
+
+    @property
     def label(self) -> str:
         """Name and version, as ``weather@2`` or ``weather (draft)``."""
         return f"{self.name}@{self.version}" if self.version else f"{self.name} (draft)"
@@ -101,11 +128,13 @@ class ResolvedView(Model):
         """Return the view's time rules in words."""
         if self.event_timestamp is None:
             return "static: one row per key, no point-in-time guarantee"
-        if self.valid_to:
+        if self.is_aggregate:
+            rules = [f"windows over {self.event_timestamp}"]
+        elif self.valid_to:
             rules = [f"valid from {self.event_timestamp} until {self.valid_to}"]
         else:
             rules = [f"latest by {self.event_timestamp}"]
-        if self.created_timestamp:
+        if self.created_timestamp and not self.is_aggregate:
             rules.append(f"ties by {self.created_timestamp}")
         if self.availability_delay:
             rules.append(f"known {format_duration(self.availability_delay)} later")

@@ -23,7 +23,7 @@ from virtualfs.compiler import instant, seek, sql
 from virtualfs.compiler.plan import FeaturePlan, LateData, Part, ResolvedView
 from virtualfs.compiler.rows import ROW, TIME, outputs_of
 from virtualfs.compiler.sql import SPINE
-from virtualfs.compiler.strategy import Strategy, choose, winners
+from virtualfs.compiler.strategy import Strategy, choose, fragment, winners
 from virtualfs.compiler.template import KeyTypes, Template, open_hash, shape_of
 from virtualfs.errors import SpineError, UnsupportedByWarehouseError
 
@@ -236,22 +236,28 @@ def _compile_part(
 ) -> CompiledPart:
     dialect = capabilities.dialect
     strategy = choose(part, rows_relation(part.view), capabilities, statistics)
-    template = _compile_shape(
-        *shape_of(part, key_types),
-        replace(capabilities, row_hash=open_hash),
-        replace(strategy, why=""),
-    )
-    select = bind_rows(template.filled(part, key_types, capabilities), part.view, capabilities)
+    if part.view.is_aggregate:
+        spine, source = spine_relation(dict(key_types), capabilities), rows_relation(part.view)
+        answer = fragment(spine, source, part, capabilities, strategy)
+        text = sql.text(sql.render(answer, capabilities), dialect)
+    else:
+        template = _compile_shape(
+            *shape_of(part, key_types),
+            replace(capabilities, row_hash=open_hash),
+            replace(strategy, why=""),
+        )
+        text = template.filled(part, key_types, capabilities)
+    select = bind_rows(text, part.view, capabilities)
     outputs = tuple(output for _, output in part.outputs)
     columns = ",\n  ".join(sql.quoted(name, dialect) for name in outputs)
-    answer, row = (sql.quoted(name, dialect) for name in ("answer", ROW))
+    named, row = (sql.quoted(name, dialect) for name in ("answer", ROW))
     return CompiledPart(
         view=part.view.label,
         strategy=strategy,
         rules=part.rules(),
         select=select,
         # ASC is written out: a connection may have another default order.
-        ordered=f"SELECT\n  {columns}\nFROM (\n{select}\n) AS {answer}\nORDER BY\n  {row} ASC",
+        ordered=f"SELECT\n  {columns}\nFROM (\n{select}\n) AS {named}\nORDER BY\n  {row} ASC",
         outputs=outputs,
     )
 
@@ -277,10 +283,10 @@ def compile_lookup(view: ResolvedView, capabilities: Capabilities, statistics: S
     """Return the SELECT that reads the winners of the keys in the spine table (see `lookup`)."""
     keys = spine_relation(view.join_keys, capabilities)
     rows = rows_relation(view)
-    if statistics.indexed and seek.can_seek(rows, view, capabilities):
-        tree: exp.Expr = seek.compiled(
-            keys, rows, instant.whole_view(view), capabilities, found_only=True
-        )
+    if view.is_aggregate:
+        tree: exp.Expr = sql.render(instant.windows(keys, rows, view, capabilities), capabilities)
+    elif statistics.indexed and seek.can_seek(rows, view, capabilities):
+        tree = seek.compiled(keys, rows, instant.whole_view(view), capabilities, found_only=True)
     else:
         tree = sql.render(instant.lookup(keys, rows, view, capabilities), capabilities)
     return _on_keys(tree, view, capabilities)

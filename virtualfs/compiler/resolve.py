@@ -11,14 +11,18 @@ from sqlglot import exp
 
 from virtualfs.capabilities import Capabilities
 from virtualfs.compiler import sql
+from virtualfs.compiler.functions import result_type
 from virtualfs.compiler.plan import (
     PROJECT_FOLDER,
     RESERVED,
+    ResolvedAggregate,
     ResolvedFeature,
     ResolvedView,
 )
+from virtualfs.definitions.aggregate import FUNCTIONS, Aggregate
 from virtualfs.definitions.base import fingerprint
 from virtualfs.definitions.duration import format_duration
+from virtualfs.definitions.expression import Expression
 from virtualfs.definitions.feature_view import Feature, FeatureView
 from virtualfs.definitions.source import Source
 from virtualfs.dtypes import is_lossless, key_family, type_name
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
     Describe = Callable[[str], Schema]
 
 __all__ = ["relation", "resolve_view"]
+
+_INPUT = "__input_"
+"""Begins the names of columns that aggregates with a condition are over."""
 
 
 def relation(source: Source, capabilities: Capabilities) -> exp.Expr:
@@ -123,8 +130,10 @@ def resolve_view(
     times = (source.event_time, source.created_timestamp, source.valid_to)
     fixed = [*dict.fromkeys([*join_keys, *filter(None, times)])]
     columns: dict[str, exp.Expr] = {name: exp.column(sql.identifier(named[name])) for name in fixed}
+    features = [feature for feature in view.features if isinstance(feature, Feature)]
+    inputs = _aggregate_inputs(view, schema, named, columns, capabilities, rendered)
     texts = {}
-    for feature in view.features:
+    for feature in features:
         inside = f"{where}, feature {feature.name!r}"
         text = _feature_sql(feature, schema, capabilities, inside, rendered)
         texts[feature.name] = text
@@ -138,9 +147,11 @@ def resolve_view(
             )
         columns[feature.name] = tree
 
-    _check_names([*columns], capabilities, where)
+    names = [*dict.fromkeys([*columns, *(feature.name for feature in view.features)])]
+    names = [name for name in names if not name.startswith(_INPUT)]
+    _check_names(names, capabilities, where)
     folded: dict[str, str] = {}
-    for name in columns:
+    for name in names:
         other = folded.setdefault(name.casefold(), name)
         if other != name:
             raise DefinitionError(
@@ -151,7 +162,7 @@ def resolve_view(
     found = describe(_select(columns, place, dialect))
     if list(found) != list(columns):
         raise DefinitionError(f"{where}: expected the columns {list(columns)}, found {list(found)}")
-    for feature in view.features:
+    for feature in features:
         if feature.dtype is None:
             continue
         import ibis
@@ -165,7 +176,7 @@ def resolve_view(
         if feature.name not in fixed and found[feature.name] != wanted:
             columns[feature.name] = sql.cast(columns[feature.name], feature.dtype, capabilities)
     rows_sql = _select(columns, place, dialect)
-    if any(feature.dtype for feature in view.features):
+    if any(feature.dtype for feature in features):
         found = describe(rows_sql)
     types = {}
     for name, dtype in found.items():
@@ -177,35 +188,110 @@ def resolve_view(
                 "for example to text, in the feature's expr= or a query= source"
             )
         types[name] = known
+    resolved = [
+        ResolvedFeature(
+            name=feature.name,
+            sql=texts[feature.name],
+            dtype=types[feature.name],
+            description=feature.description,
+            tags=feature.tags,
+        )
+        for feature in features
+    ]
+    for aggregate, meant in inputs:
+        taken = found[meant.input] if meant.input else None
+        resolved.append(
+            ResolvedFeature(
+                name=aggregate.name,
+                sql=str(aggregate),
+                dtype=result_type(aggregate, taken, f"{where}, aggregate {aggregate.name!r}"),
+                description=aggregate.description,
+                tags=aggregate.tags,
+                aggregate=meant,
+            )
+        )
+    dtypes = {feature.name: feature.dtype for feature in resolved}
     return ResolvedView(
         name=view.name,
-        fingerprint=fingerprint(_meaning(view, source, join_keys, types)),
+        fingerprint=fingerprint(_meaning(view, source, join_keys, dtypes)),
         warehouse=source.warehouse,
         entities=view.entity_names,
         join_keys=dict(join_keys),
         rows_sql=rows_sql,
         columns=types,
-        features=tuple(
-            ResolvedFeature(
-                name=feature.name,
-                sql=texts[feature.name],
-                dtype=types[feature.name],
-                description=feature.description,
-                tags=feature.tags,
-            )
-            for feature in view.features
-        ),
+        features=tuple(resolved),
         event_timestamp=source.event_time,
         created_timestamp=source.created_timestamp,
         valid_to=source.valid_to,
         timezone=source.timezone,
         availability_delay=source.availability_delay or "0s",
         ttl=view.ttl,
-        boundary=view.boundary or "inclusive",
+        boundary=view.boundary or ("exclusive" if view.aggregates else "inclusive"),
         online=view.online,
         freshness=view.freshness,
         description=view.description,
     )
+
+
+def _aggregate_inputs(
+    view: FeatureView,
+    schema: Schema,
+    named: Mapping[str, str],
+    columns: dict[str, exp.Expr],
+    capabilities: Capabilities,
+    rendered: Mapping[str, str],
+) -> list[tuple[Aggregate, ResolvedAggregate]]:
+    """Return the aggregates with the columns that they are over, which are added to the rows'.
+
+    What a condition leaves out is NULL there, and NULLs count in no aggregate.
+    """
+    dialect = capabilities.dialect
+    made: dict[tuple[str, str | None], str | None] = {}
+    found = []
+    for aggregate in view.aggregates:
+        where = f"feature view {view.name!r}, aggregate {aggregate.name!r}"
+        if aggregate.name in columns:
+            raise DefinitionError(f"{where}: the name is that of a key or time column; rename it")
+        if aggregate.function not in capabilities.aggregates or (
+            aggregate.n is not None and not capabilities.arrays
+        ):
+            what = f"{aggregate.function} with n=" if aggregate.n else aggregate.function
+            able = ", ".join(name for name in FUNCTIONS if name in capabilities.aggregates)
+            raise UnsupportedByWarehouseError(
+                f"{where}: {capabilities.engine} cannot compute {what} inside a query; it can "
+                f"{able}{' and arrays' if capabilities.arrays else ''}"
+            )
+        counts_rows = aggregate.column == "*"
+        if not counts_rows:
+            _column(aggregate.column, schema, where)
+        condition = None
+        if aggregate.where is not None:
+            condition = _expression_sql(
+                aggregate.where, aggregate.name, schema, capabilities, where, rendered
+            )
+        place = aggregate.column, condition
+        if place not in made and condition is None:
+            made[place] = None if counts_rows else aggregate.column
+            if not counts_rows:
+                columns[aggregate.column] = exp.column(sql.identifier(named[aggregate.column]))
+        elif place not in made:
+            value: exp.Expr = exp.Literal.number(1)
+            if not counts_rows:
+                value = exp.column(sql.identifier(named[aggregate.column]))
+            test = sql.parse_expression(condition or "", dialect, named, where)
+            made[place] = name = f"{_INPUT}{len(made)}"
+            columns[name] = exp.Case(ifs=[exp.If(this=test, true=value)])
+        meant = ResolvedAggregate(
+            function=aggregate.function,
+            input=made[place],
+            window=aggregate.window,
+            offset=aggregate.offset or "0s",
+            n=aggregate.n,
+            q=aggregate.q,
+            where=condition,
+        )
+        found.append((aggregate, meant))
+    return found
 
 
 def _select(columns: Mapping[str, exp.Expr], place: exp.Expr, dialect: str) -> str:
@@ -225,16 +311,28 @@ def _feature_sql(
     if feature.expr is None:
         _column(feature.name, schema, where)
         return sql.text(sql.identifier(feature.name), capabilities.dialect)
-    if feature.expr.language == "sql":
-        return feature.expr.text
-    if feature.expr.deferred is None:
-        if feature.name in rendered:
-            return rendered[feature.name]
+    return _expression_sql(feature.expr, feature.name, schema, capabilities, where, rendered)
+
+
+def _expression_sql(
+    expression: Expression,
+    feature: str,
+    schema: Schema,
+    capabilities: Capabilities,
+    where: str,
+    rendered: Mapping[str, str],
+) -> str:
+    """Return a feature's or condition's SQL, as it was written or rendered."""
+    if expression.language == "sql":
+        return expression.text
+    if expression.deferred is None:
+        if feature in rendered:
+            return rendered[feature]
         raise DefinitionError(
-            f"{where}: the Ibis expression {feature.expr.text} is known only as text; "
+            f"{where}: the Ibis expression {expression.text} is known only as text; "
             "apply it again from the Python file that defines it"
         )
-    return _render_deferred(feature.expr.deferred, schema, capabilities, where)
+    return _render_deferred(expression.deferred, schema, capabilities, where)
 
 
 def _render_deferred(deferred: Any, schema: Schema, capabilities: Capabilities, where: str) -> str:
@@ -322,15 +420,23 @@ def _meaning(
         "source": {name: getattr(source, name) for name in where_from + times},
         "availability_delay": format_duration(delay) if delay else None,
         "features": [
-            {
-                "name": feature.name,
-                "expr": feature.expr and [feature.expr.language, feature.expr.text],
-                "dtype": types[feature.name],
-            }
+            {"name": feature.name, **_said(feature), "dtype": types[feature.name]}
             for feature in view.features
         ],
         "ttl": format_duration(view.ttl) if view.ttl else None,
-        "boundary": view.boundary or "inclusive",
+        "boundary": view.boundary or ("exclusive" if view.aggregates else "inclusive"),
         # Written only where it is said, so that older definitions keep their fingerprints.
         **({"valid": [source.valid_from, source.valid_to]} if source.valid_from else {}),
     }
+
+
+def _said(feature: Feature | Aggregate) -> dict[str, Any]:
+    """Return what a feature means, as it was written."""
+
+    def written(expression: Expression | None) -> list[str] | None:
+        return None if expression is None else [expression.language, expression.text]
+
+    if isinstance(feature, Feature):
+        return {"expr": written(feature.expr)}
+    kept = feature.model_dump(mode="json", exclude={"name", "where", "description", "tags"})
+    return {"aggregate": kept, "where": written(feature.where)}

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AT",
+    "CREATED",
     "EVENT",
     "FOUND",
     "ROW",
@@ -63,7 +64,7 @@ UNTIL = "__until"
 """The instant from which on an SCD2 row no longer counts, the delay not added."""
 FOUND = "__found"
 """True where there is a winner, NULL where there is none."""
-_CREATED = "__created"
+CREATED = "__created"
 _RANK = "__rank"
 _FIRST, _FOREVER = datetime(1, 1, 1), datetime(9999, 12, 31)
 
@@ -135,17 +136,17 @@ def whole_rows(rows: ir.Table, part: Part, capabilities: Capabilities) -> ir.Tab
     event = event_of(rows, view, capabilities)
     made: dict[str, ir.Value] = {**keys_of(rows, tuple(view.join_keys)), EVENT: event, AT: event}
     if view.created_timestamp:
-        made[_CREATED] = created_of(rows, view, capabilities)
+        made[CREATED] = created_of(rows, view, capabilities)
     if part.judges_arrival:
         later = capabilities.shift(event, view.lag)
-        made[AT] = (later > made[_CREATED]).ifelse(later, made[_CREATED])
+        made[AT] = (later > made[CREATED]).ifelse(later, made[CREATED])
     if view.valid_to:
         until = capabilities.instant(rows[view.valid_to], view.timezone, "up")
         made[UNTIL] = ibis.coalesce(until, capabilities.literal_instant(_FOREVER))
     named = rows.select(*view.columns, **made, **{FOUND: ibis.literal(True)})
     never = [f"__key_{number}" for number in range(len(view.join_keys))]
     if view.event_timestamp:
-        never += [EVENT, *([_CREATED] if part.judges_arrival else [])]
+        never += [EVENT, *([CREATED] if part.judges_arrival else [])]
     return named.filter([named[name].notnull() for name in never]) if never else named
 
 
@@ -220,9 +221,7 @@ def tie_order(rows: ir.Table, view: ResolvedView, capabilities: Capabilities) ->
 
     order: list[Any] = []
     if view.created_timestamp:
-        created = (
-            rows[_CREATED] if _CREATED in rows.columns else created_of(rows, view, capabilities)
-        )
+        created = rows[CREATED] if CREATED in rows.columns else created_of(rows, view, capabilities)
         order.append(ibis.desc(created, nulls_first=False))
     order.append(capabilities.row_hash([rows[name] for name in hashed_columns(view)]).desc())
     return order

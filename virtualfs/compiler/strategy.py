@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics
-from virtualfs.compiler import asof, rows, static, sweep
+from virtualfs.compiler import aggregate, asof, rows, static, sweep
 from virtualfs.compiler.plan import Part
 from virtualfs.compiler.seek import can_seek
 
@@ -23,7 +23,7 @@ _SWEPT_PER_SEEK = 6
 class Strategy:
     """How one view is answered, and why so."""
 
-    kind: Literal["static", "interval", "asof", "seek", "sweep"]
+    kind: Literal["static", "interval", "asof", "seek", "sweep", "range"]
     why: str
     reduce: bool = False
     """Whether source rows of keys that the spine lacks are left out before they are sorted."""
@@ -40,6 +40,7 @@ _NAMES = {
     "asof": "native ASOF join of times, then the rows by equality",
     "seek": "index look-up per spine row",
     "sweep": "sweep over times, then the rows by equality",
+    "range": "join on keys and range, each window counting its own rows",
 }
 
 
@@ -53,6 +54,8 @@ def choose(
       everything once, whatever the spine.
     """
     view = part.view
+    if view.is_aggregate:
+        return Strategy("range", str(statistics))
     # In a zone whose clocks change, two different wall times can be one instant.
     unique = statistics.unique and view.timezone == "UTC"
     if view.event_timestamp is None:
@@ -125,5 +128,9 @@ def fragment(
     strategy: Strategy | None = None,
 ) -> ir.Table:
     """Return ``__row`` and the output columns of a view, as an Ibis expression."""
+    if part.view.is_aggregate:
+        return aggregate.finished(
+            spine, aggregate.joined_over_range(spine, source, part, capabilities), part
+        )
     found = winners(spine, source, part, capabilities, strategy)
     return rows.outputs_of(found, part, capabilities)

@@ -14,7 +14,15 @@ from virtualfs.definitions.duration import format_duration
 from virtualfs.display import Block, Grid, Note, Shown, cell, shown_text
 from virtualfs.errors import DefinitionError, did_you_mean
 
-__all__ = ["Definition", "FeatureName", "Model", "Name", "fingerprint", "readable"]
+__all__ = [
+    "Definition",
+    "FeatureName",
+    "Model",
+    "Name",
+    "check_feature_name",
+    "fingerprint",
+    "readable",
+]
 
 
 def _name(value: str) -> str:
@@ -26,7 +34,8 @@ def _name(value: str) -> str:
     return value
 
 
-def _feature_name(value: str) -> str:
+def check_feature_name(value: str) -> str:
+    """Return a feature's name, or raise ValueError."""
     if not value.strip() or re.search(r"[:@\x00-\x1f]", value):
         raise ValueError(
             f"{value!r} cannot be a feature's name; it must not be empty or hold ':', '@' "
@@ -58,7 +67,7 @@ def _grid(title: str, items: tuple[Any, ...]) -> Grid:
 
 
 Name = Annotated[str, AfterValidator(_name)]
-FeatureName = Annotated[str, AfterValidator(_feature_name)]
+FeatureName = Annotated[str, AfterValidator(check_feature_name)]
 
 
 def readable(error: ValidationError, fields: dict[str, Any]) -> str:
@@ -84,7 +93,7 @@ class Model(BaseModel):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            name = fields.get("name", "")
+            name = fields.get("name") or fields.get("column", "")
             what = f"{type(self).__name__}({name!r})" if name else type(self).__name__
             raise DefinitionError(
                 f"{what}:\n  {readable(error, dict(type(self).model_fields))}"

@@ -8,7 +8,14 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer
 
-__all__ = ["Duration", "PositiveDuration", "format_duration", "microseconds", "parse_duration"]
+__all__ = [
+    "Duration",
+    "PositiveDuration",
+    "format_duration",
+    "format_in_one_unit",
+    "microseconds",
+    "parse_duration",
+]
 
 _UNITS = {
     "w": 604_800_000_000,
@@ -75,6 +82,19 @@ def format_duration(value: timedelta) -> str:
         count, rest = divmod(rest, _UNITS[unit])
         text += f"{count}{unit}" if count else ""
     return text or "0s"
+
+
+def format_in_one_unit(value: timedelta) -> str:
+    """Spell a duration in the largest unit that divides it.
+
+    Examples
+    --------
+    >>> format_in_one_unit(timedelta(hours=24)), format_in_one_unit(timedelta(hours=36))
+    ('1d', '36h')
+    """
+    micros = microseconds(value)
+    unit = next(unit for unit in ("d", "h", "m", "s", "ms", "us") if micros % _UNITS[unit] == 0)
+    return f"{micros // _UNITS[unit]}{unit}"
 
 
 def _positive(value: object) -> timedelta:

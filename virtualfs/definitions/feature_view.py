@@ -1,4 +1,4 @@
-"""Feature views: the latest values of some columns, per entity and instant."""
+"""Feature views: latest values or aggregates of some columns, per entity and instant."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
+from virtualfs.definitions.aggregate import Aggregate
 from virtualfs.definitions.base import Definition, FeatureName, Model, Name
 from virtualfs.definitions.duration import Duration, PositiveDuration
 from virtualfs.definitions.entity import Entity
@@ -122,13 +123,15 @@ class FeatureView(Definition):
     entities
         The :class:`Entity` objects, or their names; empty for features of the whole world.
     features
-        :class:`Feature` objects; a plain string is a feature read from the column of that name.
+        :class:`Feature` objects, of which a plain string is one read from the column of that name,
+        for the latest values; or :class:`Aggregate` objects, for windows over time.
     ttl
         Age (``t - event_timestamp``) beyond which a latest value counts as missing. An older row
         is never shown in its place.
     boundary
-        Whether a row is visible at the very instant of its event: ``"inclusive"`` (the default)
-        or ``"exclusive"``.
+        Whether a row is visible at the very instant of its event: ``"inclusive"`` (the default of
+        latest values) or ``"exclusive"`` (that of aggregates, so that a row which is predicted
+        never counts itself).
     online
         Whether the view is offered for online reads.
     freshness
@@ -142,7 +145,7 @@ class FeatureView(Definition):
 
     source: Source | Name
     entities: tuple[Entity | Name, ...]
-    features: tuple[Feature, ...]
+    features: tuple[Feature, ...] | tuple[Aggregate, ...]
     ttl: PositiveDuration | None = None
     boundary: Boundary | None = None
     online: bool = True
@@ -154,7 +157,7 @@ class FeatureView(Definition):
         *,
         source: Source | str,
         entities: Sequence[Entity | str],
-        features: Sequence[Feature | str],
+        features: Sequence[Feature | Aggregate | str],
         ttl: str | timedelta | None = None,
         boundary: Boundary | None = None,
         online: bool = True,
@@ -271,7 +274,21 @@ class FeatureView(Definition):
     @field_validator("features", mode="before")
     @classmethod
     def _plain_columns(cls, features: Any) -> Any:
-        return tuple({"name": item} if isinstance(item, str) else item for item in features)
+        kinds = {
+            isinstance(item, Aggregate) or (isinstance(item, Mapping) and "function" in item)
+            for item in features
+        }
+        if len(kinds) > 1:
+            raise ValueError(
+                "a view holds latest values or aggregates, not both; make two views of one source"
+            )
+        kind = Aggregate if True in kinds else Feature
+        return tuple(
+            kind(**({"name": item} if isinstance(item, str) else item))
+            if isinstance(item, str | Mapping)
+            else item
+            for item in features
+        )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -280,7 +297,8 @@ class FeatureView(Definition):
         names = [feature.name for feature in self.features]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"features must have different names; twice: {', '.join(twice)}")
+            hint = "; give one of each a name= of its own" if self.aggregates else ""
+            raise ValueError(f"features must have different names; twice: {', '.join(twice)}{hint}")
         if isinstance(self.source, Source):
             check_times(self, self.source)
         return self
@@ -305,6 +323,11 @@ class FeatureView(Definition):
         return FeatureSelection(view=self).with_join_keys(join_keys)
 
     @property
+    def aggregates(self) -> tuple[Aggregate, ...]:
+        """The features, if they are aggregates; else nothing."""
+        return tuple(item for item in self.features if isinstance(item, Aggregate))
+
+    @property
     def source_name(self) -> str:
         """Name of the source."""
         return self.source if isinstance(self.source, str) else self.source.name
@@ -326,6 +349,18 @@ def check_times(view: FeatureView, source: Source) -> None:
             f"source {source.name!r} says by valid_from= and valid_to= when its rows hold, so ttl= "
             "and boundary= do not apply; leave them out"
         )
+    if view.aggregates:
+        if source.is_static:
+            raise ValueError(
+                f"aggregates go by time, but source {source.name!r} has no event_timestamp="
+            )
+        if source.valid_from:
+            raise ValueError(
+                f"source {source.name!r} holds versions of rows (valid_from=) and not events, so "
+                "nothing to aggregate over a window"
+            )
+        if view.ttl:
+            raise ValueError("ttl= is for latest values; an aggregate's window says what counts")
     delay = source.availability_delay
     if view.ttl and delay and view.ttl <= delay:
         raise ValueError(

@@ -68,7 +68,7 @@ def table_view(
         entities = [
             known.get(item.name, item) for item in draft.entities if isinstance(item, Entity)
         ]
-        offered: Sequence[Feature | str] = draft.features
+        offered: Sequence[Any] = draft.features
         given = given or {role: getattr(source, role) for role in times if getattr(source, role)}
         columns, view_name = source.columns, name or finding.name
         doubts = finding.doubts

@@ -53,7 +53,11 @@ def _view(scan: Scan, finding: Finding, variables: Mapping[str, str]) -> str:
     parts += [f"timezone={_text(source.timezone)}"] * (source.timezone != "UTC")
     parts += [f"columns={_mapping(source.columns)}"] * bool(source.columns)
     entities = ", ".join(variables[name] for name in finding.entities)
-    features = [_call("vfs.Feature", _feature(feature), 8) for feature in view.features]
+    features = [
+        _call("vfs.Feature", _feature(feature), 8)
+        for feature in view.features
+        if isinstance(feature, Feature)
+    ]
     listed = "".join(f"\n        {feature}," for feature in features)
     call = [
         _text(view.name),

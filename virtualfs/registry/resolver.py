@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +97,12 @@ class Resolver:
         stored = state.objects.get(("feature_view", name))
         rendered = {}
         if stored is not None:
-            old = {f["name"]: f.get("expr") for f in stored.definition["features"]}
-            new = {f.name: f.model_dump(mode="json")["expr"] for f in view.features}
-            kept = {f["name"]: f["sql"] for f in (stored.resolved or {})["features"]}
+            old = {f["name"]: _written(f) for f in stored.definition["features"]}
+            new = {f.name: _written(f.model_dump(mode="json")) for f in view.features}
+            kept = {
+                f["name"]: (f.get("aggregate") or {}).get("where") or f["sql"]
+                for f in (stored.resolved or {})["features"]
+            }
             rendered = {f: kept[f] for f, expr in new.items() if f in kept and old.get(f) == expr}
         try:
             resolved = resolve_view(
@@ -237,3 +240,8 @@ class Resolver:
             name=selection.name or view.name,
             join_keys=selection.join_keys,
         )
+
+
+def _written(feature: Mapping[str, Any]) -> Any:
+    """Return the expression in a feature's fields, or the condition in an aggregate's."""
+    return feature.get("expr", feature.get("where"))

@@ -103,7 +103,7 @@ class OnlineReader:
             for key, data in zip(look.keys, held, strict=False):
                 row = decode_row(look.view, data) if data is not None else None
                 if None in key:
-                    found[key] = Row(instant, None, False, (None,) * len(look.view.features))
+                    found[key] = _no_row(look.view, instant)
                 elif row is not None and _is_fresh(row, look.view, instant):
                     found[key] = row
                 else:
@@ -135,14 +135,15 @@ class OnlineReader:
         with warehouse.session() as session:
             session.load(name, keys_at(view, keys, instant, can.instant_type))
             result = session.query(on_spine(select, name, can.dialect), schema)
-        rows = {key: Row(instant, None, False, (None,) * len(view.features)) for key in keys}
+        rows = {key: _no_row(view, instant) for key in keys}
         events = result.column(EVENT).cast(pa.int64()).to_pylist()
         values = [
             _plain(result.column(item.name).to_pylist(), item.dtype) for item in view.features
         ]
         for number, row in enumerate(result.column(ROW).to_pylist()):
             picked = tuple(column[number] for column in values)
-            rows[keys[row]] = Row(instant, events[number], True, picked)
+            found = not view.is_aggregate or events[number] is not None
+            rows[keys[row]] = Row(instant, events[number], found, picked)
         return rows
 
     def _write_back(self, view: ResolvedView, rows: Mapping[tuple[Any, ...], Row]) -> None:
@@ -181,6 +182,16 @@ def keys_at(
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise SpineError(f"join key {name!r} does not fit {dtype}: {error}") from None
     return pa.table(columns)
+
+
+def _no_row(view: ResolvedView, instant: int) -> Row:
+    """Return the answer where there is no visible row: NULLs, but counts are 0."""
+    counts = ("count", "count_distinct", "approx_count_distinct")
+    values = [
+        0 if item.aggregate is not None and item.aggregate.function in counts else None
+        for item in view.features
+    ]
+    return Row(instant, None, False, tuple(values))
 
 
 def _is_fresh(row: Row, view: ResolvedView, instant: int) -> bool:
@@ -409,7 +420,10 @@ def answer(
         for feature, output in part.outputs:
             cells = []
             for row, status in judged:
-                value = row.values[place[feature]] if status is FeatureStatus.PRESENT else None
+                # What a row that does not count holds is not shown; of none there are counts of 0.
+                value = (
+                    None if status is FeatureStatus.OUTSIDE_MAX_AGE else row.values[place[feature]]
+                )
                 if status is FeatureStatus.PRESENT and value is None:
                     status = FeatureStatus.NULL_VALUE
                 event = None if row.event is None else from_micros(row.event)

@@ -75,6 +75,7 @@ class TrainingDataset(Shown):
         return [
             Note("Training dataset, not run until a to_* method is called", strong=True),
             Note(f"Spine: {size}{held}, with {', '.join(self.spine.columns)}"),
+            *(Note(f"DOUBT: {doubt}.") for doubt in self.context["doubts"]),
             Grid(("feature", "type", "view"), features),
             Grid(heads, views),
             Code(program.text(), "SQL"),
@@ -136,6 +137,7 @@ class TrainingDataset(Shown):
         if not isinstance(self.spine, WarehouseSpine):
             where = "sent by the client"
         lines.append(f"Spine: {where}, instants in {self.timestamp!r}")
+        lines += [f"DOUBT: {doubt}" for doubt in self.context["doubts"]]
         lines += [f"{part.view}: {part.strategy}; {part.rules}" for part in self._program.parts]
         if engine:
             for part, plan in zip(self._program.parts, self._engine_plans(), strict=True):

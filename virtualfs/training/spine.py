@@ -9,7 +9,6 @@ once, into a temporary table.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from virtualfs.compiler import sql
 from virtualfs.compiler.plan import RESERVED, FeaturePlan
 from virtualfs.compiler.rows import ROW, TIME
 from virtualfs.dtypes import key_family, uuids
-from virtualfs.errors import SpineError, SpineWarning
+from virtualfs.errors import SpineError
 from virtualfs.provider import DuplicateColumnsError, Warehouse
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ __all__ = [
     "WarehouseSpine",
     "read_spine",
     "spine_instant",
-    "warn_of_zones",
+    "zone_doubt",
 ]
 
 
@@ -489,8 +488,8 @@ def _check_types(
     return None
 
 
-def warn_of_zones(found: Any, plan: FeaturePlan, timestamp: str) -> None:
-    """Warn where a spine's instants say no zone beside views whose times are kept in one.
+def zone_doubt(found: Any, plan: FeaturePlan, timestamp: str) -> str | None:
+    """Say where a spine's instants say no zone beside views whose times are kept in one.
 
     Parameters
     ----------
@@ -498,13 +497,12 @@ def warn_of_zones(found: Any, plan: FeaturePlan, timestamp: str) -> None:
         Type of the spine's instants; None where no view goes by time.
     """
     zones = _naive_zones(plan)
-    if zones and found is not None and not getattr(found, "timezone", None) and not found.is_null():
-        warnings.warn(
-            f"the spine's {timestamp!r} says no zone, so its instants are read as UTC, but "
-            f"{zones}. Give it its zone, in pandas by .dt.tz_localize('UTC') or whichever it is",
-            SpineWarning,
-            stacklevel=3,
-        )
+    if not zones or found is None or getattr(found, "timezone", None) or found.is_null():
+        return None
+    return (
+        f"the spine's {timestamp!r} says no zone, so its instants are read as UTC, but {zones}; "
+        "give it its zone, in pandas by .dt.tz_localize('UTC') or whichever it is"
+    )
 
 
 def _naive_zones(plan: FeaturePlan) -> str:
