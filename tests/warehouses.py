@@ -150,7 +150,12 @@ def sqlite_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         gap = (
             "Ibis reads SQLite's integers beside NULLs as floats, and takes no times into memtables"
         )
-        yield SQLiteHouse(store, folder, Domain(zones=("UTC",)), gaps={"expr": gap})
+        yield SQLiteHouse(
+            store,
+            folder,
+            Domain(zones=("UTC",), values=("whole", "real", "word")),
+            gaps={"expr": gap},
+        )
     raw.close()
 
 

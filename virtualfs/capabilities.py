@@ -75,6 +75,10 @@ def _row_number() -> ir.Value:
     return ibis.row_number()
 
 
+def _collect(value: ir.Value, place: ir.Value, where: ir.Value) -> ir.Value:
+    return value.collect(where=where, order_by=place.desc())
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What one engine can do, and how it writes what has no portable form.
@@ -128,8 +132,9 @@ class Capabilities:
         How the engine reads a path as one SELECT; None where it reads no files.
     aggregates
         The aggregate functions that it computes inside a query.
-    arrays
-        Whether it collects values into arrays, in an order.
+    collect
+        Collects values into an array, NULL when there are none: takes the values, the place of each
+        (the newest at 0, which stands last) and the condition. None where there are no arrays.
     max_identifier
         Longest column name in bytes; longer ones are refused when planned.
     folds_case
@@ -156,7 +161,7 @@ class Capabilities:
     replace_table: bool = False
     read_files: Callable[[str], str] | None = None
     aggregates: frozenset[str] = frozenset(FUNCTIONS)
-    arrays: bool = True
+    collect: Callable[[ir.Value, ir.Value, ir.Value], ir.Value] | None = _collect
     max_identifier: int | None = None
     folds_case: bool = True
 

@@ -109,6 +109,15 @@ def row_hash(values: Sequence[ir.Value]) -> ir.Value:
     return sql.builtin("xxhash64", types, "int64")(*values)
 
 
+def collect(value: ir.Value, place: ir.Value, where: ir.Value) -> ir.Value:
+    """Collect values in order; Spark sorts what it has collected, by what stands first in it."""
+    import ibis
+
+    pairs = ibis.struct({"place": -place, "value": value}).collect(where=where)
+    values = pairs.sort().map(lambda pair: pair["value"])
+    return (pairs.length() == 0).ifelse(ibis.null(values.type()), values)
+
+
 def row_number() -> ir.Value:
     """Count the rows of an ordered query by the ids that Spark gives them in that order."""
     import ibis
@@ -127,6 +136,7 @@ CAPABILITIES = Capabilities(
     literal_instant=literal_micros,
     shift=shift_micros,
     micros=same_micros,
+    collect=collect,
     row_number=row_number,
 )
 

@@ -88,8 +88,8 @@ CAPABILITIES = Capabilities(
     shift=shift_micros,
     micros=same_micros,
     time_zones=False,
-    aggregates=frozenset(FUNCTIONS) - {"first", "last", "quantile", "median"},
-    arrays=False,
+    aggregates=frozenset(FUNCTIONS) - {"first", "last", "quantile", "median", "std", "var"},
+    collect=None,
     materialized=True,
 )
 

@@ -85,7 +85,7 @@ def joined_over_range(
     left = spine.select(ROW, TIME, **spine_keys(spine, part))
     pairs = _Pairs(left, whole, windows.values(), part, capabilities)
     values = {
-        name: _value(pairs.table, aggregate, pairs.within(windows[name]))
+        name: _value(pairs.table, aggregate, pairs.within(windows[name]), capabilities)
         for name, aggregate in asked.items()
     }
     return pairs.table.group_by(ROW).aggregate(**values)
@@ -186,7 +186,9 @@ def _ranked(
     return whole.mutate(**{_PLACE: place})
 
 
-def _value(pairs: ir.Table, aggregate: ResolvedAggregate, within: ir.Value) -> ir.Value:
+def _value(
+    pairs: ir.Table, aggregate: ResolvedAggregate, within: ir.Value, capabilities: Capabilities
+) -> ir.Value:
     """Return an aggregate over the pairs in its window."""
     import ibis
 
@@ -197,7 +199,8 @@ def _value(pairs: ir.Table, aggregate: ResolvedAggregate, within: ir.Value) -> i
     if function in ("first", "last"):
         held = within & value.notnull()
         if aggregate.n is not None:
-            return value.collect(where=held, order_by=pairs[_PLACE].desc())
+            assert capabilities.collect is not None
+            return capabilities.collect(value, pairs[_PLACE], held)
         picked = value.argmin if function == "last" else value.argmax
         return picked(pairs[_PLACE], where=held)
     if function == "count":
@@ -211,6 +214,8 @@ def _value(pairs: ir.Table, aggregate: ResolvedAggregate, within: ir.Value) -> i
     if function in ("quantile", "median"):
         q = 0.5 if aggregate.q is None else aggregate.q
         return value.cast("float64").quantile(q, where=within)
+    if value.type().is_decimal() and function == "mean":
+        value = value.cast("float64")  # some engines give a mean a few digits more than its values
     if function in ("std", "var"):
         return _spread(value, function, within)
     return getattr(value, function)(where=within)
@@ -223,6 +228,8 @@ def _spread(value: ir.Value, function: str, within: ir.Value) -> ir.Value:
     def spread(where: ir.Value) -> ir.Value:
         return getattr(value, "std" if function == "std" else "var")(where=where, how="sample")
 
+    if value.type().is_decimal():
+        value = value.cast("float64")
     if not value.type().is_floating():
         return spread(within)
     endless = value.isnan() | value.isinf()

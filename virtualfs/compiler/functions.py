@@ -66,5 +66,5 @@ def result_type(aggregate: Aggregate, found: dt.DataType | None, where: str) -> 
     if function == "sum" and (found.is_integer() or found.is_boolean()):
         return "int64"
     if function == "sum" and found.is_decimal():
-        return f"decimal(38, {found.scale or 0})"
+        return "decimal" if found.scale is None else f"decimal(38, {found.scale})"
     return "float64"

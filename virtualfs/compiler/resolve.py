@@ -178,6 +178,10 @@ def resolve_view(
     rows_sql = _select(columns, place, dialect)
     if any(feature.dtype for feature in features):
         found = describe(rows_sql)
+    for aggregate, meant in inputs:
+        if meant.input is not None and aggregate.column != "*":
+            # Some engines lose the type of what a condition leaves.
+            found = {**found, meant.input: schema[aggregate.column]}
     types = {}
     for name, dtype in found.items():
         known = type_name(dtype)
@@ -253,13 +257,13 @@ def _aggregate_inputs(
         if aggregate.name in columns:
             raise DefinitionError(f"{where}: the name is that of a key or time column; rename it")
         if aggregate.function not in capabilities.aggregates or (
-            aggregate.n is not None and not capabilities.arrays
+            aggregate.n is not None and capabilities.collect is None
         ):
             what = f"{aggregate.function} with n=" if aggregate.n else aggregate.function
             able = ", ".join(name for name in FUNCTIONS if name in capabilities.aggregates)
             raise UnsupportedByWarehouseError(
                 f"{where}: {capabilities.engine} cannot compute {what} inside a query; it can "
-                f"{able}{' and arrays' if capabilities.arrays else ''}"
+                f"{able}{' and arrays' if capabilities.collect else ''}"
             )
         counts_rows = aggregate.column == "*"
         if not counts_rows:

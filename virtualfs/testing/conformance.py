@@ -49,13 +49,14 @@ from virtualfs.testing.house import (
 from virtualfs.testing.peers import PeersMistakes
 from virtualfs.testing.rules import Rules
 from virtualfs.testing.strategies import Domain, batch, cases
+from virtualfs.testing.windows import Windows
 
 __all__ = ["NOON", "House", "WarehouseConformance"]
 
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-class WarehouseConformance(Rules, PeersMistakes):
+class WarehouseConformance(Rules, PeersMistakes, Windows):
     """The suite. Give it a fixture ``house``, and run it with pytest.
 
     Attributes

@@ -1,4 +1,4 @@
-"""The oracle: the meaning of latest values as plain loops over rows.
+"""The oracle: the meaning of latest values and of windows as plain loops over rows.
 
 Written from the rules of the design document (their numbers stand beside the lines), it shares
 nothing with the compiler: no Ibis, no SQL, no Arrow. It is slow and short on purpose.
@@ -6,12 +6,15 @@ nothing with the compiler: no Ibis, no SQL, no Arrow. It is slow and short on pu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-__all__ = ["Row", "instant", "latest"]
+__all__ = ["Row", "aggregated", "instant", "latest", "windowed"]
 
 Row = Mapping[str, Any]
 
@@ -145,3 +148,115 @@ def latest(
             winners = [None]
         answers.append(winners or [None])
     return answers
+
+
+def windowed(
+    spine_rows: Sequence[Row],
+    source_rows: Sequence[Row],
+    *,
+    join_keys: Mapping[str, str],
+    event: str,
+    value: Callable[[Row], Any],
+    window: timedelta | None,
+    offset: timedelta = timedelta(0),
+    created: str | None = None,
+    late_data: Literal["include", "exclude"] = "include",
+    timestamp: str = "event_timestamp",
+    boundary: Literal["inclusive", "exclusive"] = "exclusive",
+    delay: timedelta = timedelta(0),
+    timezone: str = "UTC",
+) -> list[list[list[Any]]]:
+    """Return, for each spine row, the values that lie in its window, none of them None.
+
+    Parameters
+    ----------
+    value
+        Returns what an aggregate is over, of a row; None where the row does not count.
+    window
+        Its length; None for everything so far.
+    offset
+        How long before the instant it ends.
+
+    Returns
+    -------
+    list of list of list
+        Per spine row the values in groups of one rank (event, created), the oldest group first.
+        Within a group the order is not told.
+
+    Examples
+    --------
+    >>> rows = [{"k": 1, "at": datetime(2024, 1, day), "x": day} for day in (1, 2, 3)]
+    >>> spine = [{"k": 1, "t": datetime(2024, 1, 3)}]
+    >>> windowed(spine, rows, join_keys={"k": "k"}, event="at", timestamp="t",
+    ...          value=lambda row: row["x"], window=timedelta(days=1))
+    [[[2]]]
+    """
+    answers = []
+    for spine_row in spine_rows:
+        t = instant(spine_row[timestamp], "UTC", "down")
+        ranked: dict[tuple[int, float], list[Any]] = {}
+        for row in source_rows:
+            # Rule 8.
+            if t is None or not all(
+                row[key] is not None and row[key] == spine_row[column]
+                for key, column in join_keys.items()
+            ):
+                continue
+            at = instant(row[event], timezone, "up")
+            if at is None:
+                continue
+            # Rule 6: [end - w, end) or (end - w, end], on the event with the delay added.
+            known = at + delay // _MICROSECOND
+            end = t - offset // _MICROSECOND
+            start = float("-inf") if window is None else end - window // _MICROSECOND
+            inside = start <= known < end if boundary == "exclusive" else start < known <= end
+            # Rule 7, whatever the offset.
+            written = instant(row[created], timezone, "up") if created else None
+            if late_data == "exclude" and created and (written is None or written > t):
+                continue
+            held = value(row)
+            if inside and held is not None:
+                rank = (at, float("-inf") if written is None else written)
+                ranked.setdefault(rank, []).append(held)
+        answers.append([ranked[rank] for rank in sorted(ranked)])
+    return answers
+
+
+def aggregated(function: str, groups: Sequence[Sequence[Any]], q: float | None = None) -> Any:
+    """Return an aggregate of a window's values, which are not told by order.
+
+    Examples
+    --------
+    >>> aggregated("mean", [[1], [2, 6]]), aggregated("sum", []), aggregated("count", [])
+    (3.0, None, 0)
+    """
+    values = [value for group in groups for value in group]
+    if function == "count":
+        return len(values)
+    if function in ("count_distinct", "approx_count_distinct"):
+        return len(set(values))
+    if not values or (function in ("std", "var") and len(values) < 2):
+        return None
+    if function in ("min", "max"):
+        return min(values) if function == "min" else max(values)
+    exact = [Fraction(value) for value in values]
+    if function == "sum":
+        total = sum(exact)
+        if any(isinstance(value, float) for value in values):
+            return float(total)
+        return Decimal(total.numerator) / total.denominator if _is_decimal(values) else int(total)
+    mean = sum(exact) / len(exact)
+    if function == "mean":
+        return float(mean)
+    if function in ("std", "var"):
+        variance = sum((value - mean) ** 2 for value in exact) / (len(exact) - 1)
+        return float(variance) if function == "var" else math.sqrt(variance)
+    place = Fraction(0.5 if q is None else q) * (len(exact) - 1)
+    ordered = sorted(exact)
+    low = ordered[math.floor(place)]
+    high = ordered[math.ceil(place)]
+    return float(low + (high - low) * (place - math.floor(place)))
+
+
+def _is_decimal(values: Sequence[Any]) -> bool:
+    return any(isinstance(value, Decimal) for value in values)

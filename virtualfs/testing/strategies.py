@@ -24,7 +24,7 @@ from virtualfs.testing import oracle
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ALL_KINDS", "Case", "Domain", "TimeKind", "batch", "cases"]
+__all__ = ["ALL_KINDS", "Case", "Domain", "TimeKind", "batch", "cases", "time_type", "typed"]
 
 TimeKind = Literal["naive", "zoned", "date", "nanoseconds"]
 ALL_KINDS: tuple[TimeKind, ...] = ("naive", "zoned", "date", "nanoseconds")
@@ -47,10 +47,13 @@ class Domain:
         Types of time columns of sources.
     zones
         Zones in which naive times may be meant.
+    values
+        Columns that aggregates are tried on: int64, float64, decimal, string and boolean.
     """
 
     kinds: tuple[TimeKind, ...] = ALL_KINDS
     zones: tuple[str, ...] = ("UTC", "America/New_York", "Asia/Kolkata")
+    values: tuple[str, ...] = ("whole", "real", "exact", "word", "truth")
 
 
 @dataclass(frozen=True)
@@ -171,11 +174,11 @@ class Case:
 
         schema = {key: _arrow(_TYPES[key]) for key in self.join_keys}
         if self.event:
-            schema[self.event] = _time_type(self.event_kind, "UTC")
+            schema[self.event] = time_type(self.event_kind, "UTC")
         if self.valid_to:
-            schema[self.valid_to] = _time_type(self.event_kind, "UTC")
+            schema[self.valid_to] = time_type(self.event_kind, "UTC")
         if self.created:
-            schema[self.created] = _time_type(self.created_kind, "UTC")
+            schema[self.created] = time_type(self.created_kind, "UTC")
         schema |= {"id": pa.int64(), "amount": pa.float64(), "word": pa.string()}
         return pa.table(
             {
@@ -191,7 +194,7 @@ class Case:
         kinds = {column: _arrow(_TYPES[key]) for key, column in self.join_keys.items()}
         first, rest = list(kinds)[:1], list(kinds)[1:]
         kinds |= {"label": pa.int64(), "weight": pa.float64()}
-        kinds[self.timestamp] = _time_type(self.spine_kind, "Asia/Kolkata")
+        kinds[self.timestamp] = time_type(self.spine_kind, "Asia/Kolkata")
         order = ["label", *first, self.timestamp, *rest, "weight"]
         return pa.table(
             {name: pa.array([row[name] for row in self.spine_rows], kinds[name]) for name in order}
@@ -342,7 +345,7 @@ def _rows(
             return None
         moment = _BASE + choice.of(_ANCHORS[:2] if back else _ANCHORS)
         moment -= choice.of([timedelta(0), *back])
-        return _typed(moment, choice.of(ticks), kind, zone)
+        return typed(moment, choice.of(ticks), kind, zone)
 
     def keys() -> dict[str, Any]:
         return {name: choice.of((None, *_KEYS[name] * 4)) for name in case.join_keys}
@@ -370,7 +373,7 @@ def _rows(
     return tuple(source_rows), tuple(spine_rows)
 
 
-def _typed(moment: datetime, tick: int, kind: TimeKind, zone: str) -> Any:
+def typed(moment: datetime, tick: int, kind: TimeKind, zone: str) -> Any:
     """Return an instant as a column of `kind` holds it; a tick is the kind's finest step."""
     wall = moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None, fold=0)
     if kind == "zoned":
@@ -382,7 +385,8 @@ def _typed(moment: datetime, tick: int, kind: TimeKind, zone: str) -> Any:
     return (wall - datetime(1970, 1, 1)) // timedelta(microseconds=1) * 1000 + tick
 
 
-def _time_type(kind: TimeKind, zone: str) -> pa.DataType:
+def time_type(kind: TimeKind, zone: str) -> pa.DataType:
+    """Return the Arrow type of a kind of time column."""
     import pyarrow as pa
 
     return {
