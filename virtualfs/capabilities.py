@@ -132,6 +132,11 @@ class Capabilities:
         How the engine reads a path as one SELECT; None where it reads no files.
     aggregates
         The aggregate functions that it computes inside a query.
+    prefix_sums
+        Whether running sums of decimals of 38 digits are exact, and fast enough to be worth it.
+    exact
+        Writes a float64 that is a whole number below 2^99 as a decimal(38, 0) without loss; None
+        where there is no such way.
     collect
         Collects values into an array, NULL when there are none: takes the values, the place of each
         (the newest at 0, which stands last) and the condition. None where there are no arrays.
@@ -161,6 +166,8 @@ class Capabilities:
     replace_table: bool = False
     read_files: Callable[[str], str] | None = None
     aggregates: frozenset[str] = frozenset(FUNCTIONS)
+    prefix_sums: bool = False
+    exact: Callable[[ir.Value], ir.Value] | None = None
     collect: Callable[[ir.Value, ir.Value, ir.Value], ir.Value] | None = _collect
     max_identifier: int | None = None
     folds_case: bool = True

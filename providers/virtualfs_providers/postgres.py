@@ -84,6 +84,15 @@ def seek(value: ir.Value, timezone: str, bound: ir.Value) -> ir.Value | None:
     return value <= (bound.cast("date") if kind.is_date() else bound)
 
 
+def exact(whole: ir.Value) -> ir.Value:
+    """Write a whole float64 below 2^99 as a number; a cast would keep 15 digits alone."""
+    floor = sql.builtin("floor", ("float64",), "float64")
+    high = floor(whole / 2.0**49)
+    low = whole - high * 2.0**49
+    number = high.cast("int64").cast("decimal(38, 0)") * 2**49
+    return (number + low.cast("int64")).cast("decimal(38, 0)")
+
+
 def row_hash(values: Sequence[ir.Value]) -> ir.Value:
     """Hash columns with PostgreSQL's own hash of a record."""
     hashable = [value.cast("string") if _has_no_hash(value.type()) else value for value in values]
@@ -110,6 +119,8 @@ CAPABILITIES = Capabilities(
     dialect="postgres",
     instant=instant,
     row_hash=row_hash,
+    prefix_sums=True,
+    exact=exact,
     lateral_limit=True,
     seek=seek,
     inline_spine=inline_spine,

@@ -136,6 +136,7 @@ CAPABILITIES = Capabilities(
     literal_instant=literal_micros,
     shift=shift_micros,
     micros=same_micros,
+    prefix_sums=True,
     collect=collect,
     row_number=row_number,
 )

@@ -238,7 +238,8 @@ def _compile_part(
     strategy = choose(part, rows_relation(part.view), capabilities, statistics)
     if part.view.is_aggregate:
         spine, source = spine_relation(dict(key_types), capabilities), rows_relation(part.view)
-        answer = fragment(spine, source, part, capabilities, strategy)
+        times = rows_relation(part.view, _TIMES)
+        answer = fragment(spine, source, part, capabilities, strategy, times=times)
         text = sql.text(sql.render(answer, capabilities), dialect)
     else:
         template = _compile_shape(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics
-from virtualfs.compiler import aggregate, asof, rows, static, sweep
+from virtualfs.compiler import aggregate, asof, prefix, rows, static, sweep
 from virtualfs.compiler.plan import Part
 from virtualfs.compiler.seek import can_seek
 
@@ -19,11 +19,15 @@ __all__ = ["Strategy", "choose", "fragment", "winners"]
 _SWEPT_PER_SEEK = 6
 
 
+# A pair of a join on range costs about a sixth of sorting a row (docs/benchmarks.md).
+_PAIRS_PER_SWEPT = 6
+
+
 @dataclass(frozen=True)
 class Strategy:
     """How one view is answered, and why so."""
 
-    kind: Literal["static", "interval", "asof", "seek", "sweep", "range"]
+    kind: Literal["static", "interval", "asof", "seek", "sweep", "range", "prefix"]
     why: str
     reduce: bool = False
     """Whether source rows of keys that the spine lacks are left out before they are sorted."""
@@ -40,6 +44,7 @@ _NAMES = {
     "asof": "native ASOF join of times, then the rows by equality",
     "seek": "index look-up per spine row",
     "sweep": "sweep over times, then the rows by equality",
+    "prefix": "exact prefix sums in one sweep over times",
     "range": "join on keys and range, each window counting its own rows",
 }
 
@@ -55,7 +60,8 @@ def choose(
     """
     view = part.view
     if view.is_aggregate:
-        return Strategy("range", str(statistics))
+        sweeps = prefix.can_sweep(part, capabilities) and not _few_pairs(part, statistics)
+        return Strategy("prefix" if sweeps else "range", str(statistics))
     # In a zone whose clocks change, two different wall times can be one instant.
     unique = statistics.unique and view.timezone == "UTC"
     if view.event_timestamp is None:
@@ -78,6 +84,15 @@ def _few_seeks(statistics: Statistics) -> bool:
     if statistics.rows is None or statistics.spine_rows is None:
         return True
     return statistics.spine_rows * _SWEPT_PER_SEEK <= statistics.rows
+
+
+def _few_pairs(part: Part, statistics: Statistics) -> bool:
+    """Tell whether the pairs of spine rows and rows of their keys cost less than a sweep."""
+    rows, keys, asked = statistics.rows, statistics.keys, statistics.spine_rows
+    if rows is None or keys is None or asked is None:
+        return False
+    swept = rows + asked * len(prefix.boundaries(part))
+    return asked * rows / keys <= _PAIRS_PER_SWEPT * swept
 
 
 def _few_keys(statistics: Statistics) -> bool:
@@ -126,11 +141,17 @@ def fragment(
     part: Part,
     capabilities: Capabilities,
     strategy: Strategy | None = None,
+    *,
+    times: ir.Table | None = None,
 ) -> ir.Table:
     """Return ``__row`` and the output columns of a view, as an Ibis expression."""
     if part.view.is_aggregate:
-        return aggregate.finished(
-            spine, aggregate.joined_over_range(spine, source, part, capabilities), part
-        )
+        chosen = strategy or choose(part, source, capabilities, UNKNOWN)
+        again = source if times is None else times
+        if chosen.kind == "prefix":
+            values = prefix.swept(spine, source, part, capabilities, again)
+        else:
+            values = aggregate.joined_over_range(spine, source, part, capabilities)
+        return aggregate.finished(spine, values, part)
     found = winners(spine, source, part, capabilities, strategy)
     return rows.outputs_of(found, part, capabilities)
