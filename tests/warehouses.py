@@ -153,7 +153,7 @@ def sqlite_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield SQLiteHouse(
             store,
             folder,
-            Domain(zones=("UTC",), values=("whole", "real", "word")),
+            Domain(zones=("UTC",), values=("whole", "real", "word"), endless=False),
             gaps={"expr": gap},
         )
     raw.close()

@@ -49,11 +49,14 @@ class Domain:
         Zones in which naive times may be meant.
     values
         Columns that aggregates are tried on: int64, float64, decimal, string and boolean.
+    endless
+        Whether floats may be NaN and infinite.
     """
 
     kinds: tuple[TimeKind, ...] = ALL_KINDS
     zones: tuple[str, ...] = ("UTC", "America/New_York", "Asia/Kolkata")
     values: tuple[str, ...] = ("whole", "real", "exact", "word", "truth")
+    endless: bool = True
 
 
 @dataclass(frozen=True)
