@@ -308,6 +308,7 @@ class SparkProvider:
 @contextmanager
 def _readable(table_names: Any = None) -> Iterator[None]:
     """Turn Spark's errors into ours, with what to do next."""
+    from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException, PySparkRuntimeError
 
     try:
@@ -320,6 +321,10 @@ def _readable(table_names: Any = None) -> Iterator[None]:
             wanted = text.split("`")[1]
             text = f"there is no table {wanted!r}. {did_you_mean(wanted, table_names())}"
         raise WarehouseError(f"Spark: {text}") from error
+    except Py4JError as error:  # raised past Spark's own errors while results are collected
+        causes = [line for line in str(error).splitlines() if line.startswith("Caused by: ")]
+        text = causes[-1].removeprefix("Caused by: ") if causes else _first_line(error)
+        raise WarehouseError(f"Spark: {without_secrets(text)}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -14,6 +14,7 @@ What an aggregate is over is NULL in rows that do not meet its condition, and NU
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -235,7 +236,7 @@ def _spread(value: ir.Value, function: str, within: ir.Value) -> ir.Value:
         value = value.cast("float64")
     if not value.type().is_floating():
         return spread(within)
-    endless = value.isnan() | value.isinf()
+    endless = value.isnan() | (value.abs() > sys.float_info.max)  # not all have isinf()
     large = value.abs() > _HUGE
     return ibis.cases(
         (value.count(where=within) < 2, ibis.null("float64")),
