@@ -32,6 +32,7 @@ bench: install
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/historical.py
 	$(BIN)/python benchmarks/latest.py
+	$(BIN)/python benchmarks/windows.py
 	$(BIN)/python benchmarks/polars_join.py
 	$(BIN)/python benchmarks/postgres.py
 	$(BIN)/python benchmarks/compile.py

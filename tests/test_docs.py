@@ -124,6 +124,16 @@ def flights(tmp_path: Path, flights_database: Path, monkeypatch: pytest.MonkeyPa
     return tmp_path
 
 
+def test_the_example_of_aggregates(flights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "aggregates.md").read_text()
+    names: dict[str, object] = {}
+    exec(block(page, "aggregates"), names)
+    training = names["training"]
+    assert isinstance(training, virtualfs.TrainingDataset)
+    assert training.to_pyarrow().num_rows == 1000
+    assert "dest_last_5_1d" in capsys.readouterr().out
+
+
 def test_the_examples_of_existing_tables(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "existing-tables.md").read_text()
     assert "PRESENT" in run_lines(block(page, "scan"), monkeypatch)

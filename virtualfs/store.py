@@ -520,6 +520,11 @@ class FeatureStore(Shown):
                 "why asks of one feature; write 'view:feature', or view[['feature']] of a view "
                 "that is not applied"
             )
+        if selection.view.is_aggregate:
+            raise NotFoundError(
+                f"{selection.view.label} holds aggregates, which stand for many rows, and why "
+                "shows the one behind a latest value; look at the source's rows by preview()"
+            )
         plan = plan_features(selections, ())
         (checked,) = entity_keys(plan, [dict(keys)])
         return explain_value(

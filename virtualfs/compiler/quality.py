@@ -9,7 +9,7 @@ from operator import or_
 from typing import TYPE_CHECKING
 
 from virtualfs.capabilities import Capabilities
-from virtualfs.compiler import sql
+from virtualfs.compiler import aggregate, sql
 from virtualfs.compiler.plan import Part, ResolvedView
 from virtualfs.compiler.program import bind_rows, rows_relation
 from virtualfs.compiler.rows import (
@@ -26,7 +26,7 @@ from virtualfs.compiler.rows import (
     whole_rows,
     young,
 )
-from virtualfs.compiler.strategy import winners
+from virtualfs.compiler.strategy import fragment, winners
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -89,6 +89,8 @@ def broken(
     kept = tied.filter([tied[COUNT] > 1, *(tied[name].notnull() for name in never)])
     what = "keys and event timestamp" if view.event_timestamp else "keys"
     also = " and created timestamp" if view.created_timestamp else ""
+    if view.is_aggregate:  # of which each counts
+        return found
     found["ties"] = (
         f"rows with equal {what}{also}: a hash picks one of them",
         kept.select(*view.columns),
@@ -148,8 +150,11 @@ def reasons(
 
     view = part.view
     rows = rows_relation(view)
-    found = winners(spine, rows, part, capabilities)
-    values = {f"__value_{n}": found[feature] for n, (feature, _) in enumerate(part.outputs)}
+    found = _answers(spine, rows, part, capabilities)
+    values = {
+        f"__value_{n}": found[output if view.is_aggregate else feature]
+        for n, (feature, output) in enumerate(part.outputs)
+    }
     fresh = young(found, part, capabilities)
     expired = found[FOUND].isnull() if fresh is None else ~fresh
     marked = found.select(ROW, **values, __found=found[FOUND], __expired=expired)
@@ -192,6 +197,17 @@ def reasons(
         _text(counts.order_by(_REASON), view, capabilities),
         _text(some.order_by([_REASON, ROW]), view, capabilities),
     )
+
+
+def _answers(spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabilities) -> ir.Table:
+    """Return ``__row``, ``__found`` and the values of each spine row."""
+    import ibis
+
+    if not part.view.is_aggregate:
+        return winners(spine, rows, part, capabilities)
+    answers = fragment(spine, rows, part, capabilities)
+    known = aggregate.seen(spine, rows, part, capabilities).mutate(**{FOUND: ibis.literal(True)})
+    return answers.left_join(known, ROW, rname="{name}__right")
 
 
 def _text(table: ir.Table, view: ResolvedView, capabilities: Capabilities) -> str:

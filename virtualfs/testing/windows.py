@@ -20,6 +20,7 @@ from virtualfs.definitions.feature_view import FeatureView
 from virtualfs.definitions.source import Source
 from virtualfs.errors import (
     DefinitionError,
+    NotFoundError,
     SpineError,
     UnsupportedByWarehouseError,
     WarehouseError,
@@ -542,6 +543,15 @@ class Windows:
         with pytest.raises(SpineError, match="as_of"):
             house.store.table(view)
         assert house.store.preview(view).shape[0] > 1
+        with pytest.raises(NotFoundError, match="stand for many rows"):
+            house.store.why(view[["count_6h"]], {"k": "a"}, NOON)
+        assert not [f for f in house.store.check([view]).findings if "hash" in f.meaning]
+        if house.store.warehouse().capabilities.temporary_tables:
+            ds = house.store.get_historical_features(pa_table(spine), [view], timestamp="t")
+            (found,) = ds.diagnose().to_dict().values()
+            assert found["counts"] == {
+                "present": 2, "NULL key or instant": 1, "no such key": 1, "only later rows": 1
+            }  # fmt: skip
 
     def test_every_function_has_its_type(self, house: House) -> None:
         """Types of answers are those of the table in the documentation, on every warehouse."""

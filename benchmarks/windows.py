@@ -1,0 +1,216 @@
+"""Windows on DuckDB, from an Arrow spine to an Arrow table, against SQL by hand.
+
+Three functions over five windows (1 h to 90 d) of float values over a year. The references are the
+join on key and range with a filter per window, and prefix sums of doubles in one union sweep, which
+is not exact. Every side runs in a process of its own, turn by turn: one call to warm up, then some
+that are timed; memory is the peak above what the process held before.
+
+Run as ``python benchmarks/windows.py [--quick]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from latest import peak_memory
+
+SUMS, SPREADS = ("sum", "count", "mean"), ("min", "max", "std", "count_distinct")
+POINTS = (  # spine rows, events, keys, functions
+    (10_000, 1_000_000, 10_000, SUMS),
+    (100_000, 1_000_000, 10_000, SUMS),
+    (100_000, 1_000_000, 10_000, SPREADS),
+    (100_000, 1_000_000, 1, SUMS),
+    (1_000_000, 10_000_000, 100_000, SUMS),
+)
+QUICK = POINTS[:4]
+WINDOWS = {"1h": 3600, "1d": 86_400, "7d": 604_800, "30d": 2_592_000, "90d": 7_776_000}
+SQL = {"sum": "sum(x)", "count": "count(x)", "mean": "avg(x)", "min": "min(x)", "max": "max(x)",
+       "std": "stddev_samp(x)", "count_distinct": "count(DISTINCT x)"}  # fmt: skip
+
+
+def database(folder: Path, rows: int, keys: int) -> Path:
+    """Make a DuckDB file with one table of events."""
+    import duckdb
+
+    path = folder / f"events_{rows}_{keys}.duckdb"
+    if not path.exists():
+        with duckdb.connect(str(path)) as con:
+            con.execute("SELECT setseed(0.5)")
+            con.execute(
+                f"""CREATE TABLE events AS SELECT (random() * {keys})::BIGINT % {keys} AS k,
+                TIMESTAMP '2024-01-01' + to_microseconds((random() * 31536000000000)::BIGINT) AS at,
+                random() * 20 + 5 AS x FROM range({rows})"""
+            )
+    return path
+
+
+def spine_table(spine: int, keys: int) -> Any:
+    """Return the spine as Arrow: keys and instants over the same year."""
+    import numpy as np
+    import pyarrow as pa
+
+    random = np.random.default_rng(7)
+    start = np.datetime64("2024-01-01", "us").astype("int64")
+    times = start + random.integers(0, 31_536_000_000_000, spine)
+    return pa.table(
+        {
+            "k": random.integers(0, keys, spine),
+            "event_timestamp": pa.array(times).cast(pa.timestamp("us")),
+        }
+    )
+
+
+def virtualfs(path: Path, functions: tuple[str, ...], spine: Any) -> Callable[[], Any]:
+    """Return the call of VirtualFS."""
+    import virtualfs as vfs
+
+    settings = {"default": {"url": f"duckdb://{path}"}}
+    store = vfs.FeatureStore(vfs.Config(project="bench", folder=path.parent, warehouses=settings))
+    view = vfs.FeatureView(
+        "windows",
+        source=vfs.Source("events", table="events", event_timestamp="at"),
+        entities=[vfs.Entity("key", {"k": "int64"})],
+        features=[vfs.Aggregate("x", f, w) for w in WINDOWS for f in functions],
+    )
+    store.get_historical_features(spine, [view]).sql()  # imports are not what is measured
+    return lambda: store.get_historical_features(spine, [view]).to_pyarrow()
+
+
+def by_hand(
+    reference: str, path: Path, functions: tuple[str, ...], spine: Any
+) -> Callable[[], Any]:
+    """Return the call of one reference."""
+    import duckdb
+
+    con = duckdb.connect(str(path), read_only=True)
+    micros = {name: seconds * 1_000_000 for name, seconds in WINDOWS.items()}
+    ranged = ", ".join(
+        f"{SQL[f]} FILTER (WHERE age <= {length}) AS {f}_{name}"
+        for name, length in micros.items()
+        for f in functions
+    )
+    join = f"""
+        SELECT s.*, a.* EXCLUDE n FROM spine s LEFT JOIN (
+            SELECT n, {ranged} FROM (
+                SELECT n, x, e - u AS age
+                FROM (SELECT n, k, epoch_us(event_timestamp) AS e FROM spine) p
+                JOIN (SELECT k, epoch_us(at) AS u, x FROM events) v USING (k)
+                WHERE e - u > 0 AND e - u <= {max(micros.values())}) GROUP BY n) a USING (n)
+        ORDER BY n"""
+    steps = {"0": 0, **micros}
+    boundaries = " UNION ALL ".join(
+        f"SELECT k, epoch_us(event_timestamp) - {by}, 0::TINYINT, n, '{name}', 0, 0.0 FROM spine"
+        for name, by in steps.items()
+    )
+    read = ", ".join(
+        f"max(c) FILTER (WHERE step = '{name}') AS c_{name}, "
+        f"max(t) FILTER (WHERE step = '{name}') AS t_{name}"
+        for name in steps
+    )
+    shown = ", ".join(
+        f"c_0 - c_{name} AS count_{name}, "
+        f"CASE WHEN c_0 > c_{name} THEN t_0 - t_{name} END AS sum_{name}, "
+        f"CASE WHEN c_0 > c_{name} THEN (t_0 - t_{name}) / (c_0 - c_{name}) END AS mean_{name}"
+        for name in micros
+    )
+    sweep = f"""
+        SELECT s.*, a.* EXCLUDE n FROM spine s LEFT JOIN (
+            SELECT n, {shown} FROM (
+                SELECT n, {read} FROM (
+                    SELECT n, step, side, sum(c) OVER w AS c, sum(t) OVER w AS t FROM (
+                        SELECT k, epoch_us(at) AS p, 1::TINYINT AS side, NULL::BIGINT AS n,
+                            NULL AS step, 1 AS c, x AS t FROM events UNION ALL {boundaries})
+                    WINDOW w AS (PARTITION BY k ORDER BY p, side ROWS UNBOUNDED PRECEDING))
+                WHERE side = 0 GROUP BY n)) a USING (n)
+        ORDER BY n"""
+    query = {"join on range": join, "prefix sums of doubles": sweep}[reference]
+
+    def call() -> Any:
+        con.register("arrow", spine)
+        con.execute(
+            "CREATE OR REPLACE TEMP TABLE spine AS SELECT row_number() OVER () n, * FROM arrow"
+        )
+        return con.execute(query).to_arrow_table()
+
+    return call
+
+
+def measure(side: str, folder: Path, point: tuple[int, int, int, tuple[str, ...]]) -> None:
+    """Run one side and print its seconds and megabytes."""
+    spine_rows, rows, keys, functions = point
+    path, spine = database(folder, rows, keys), spine_table(spine_rows, keys)
+    if side == "virtualfs":
+        call = virtualfs(path, functions, spine)
+    else:
+        call = by_hand(side, path, functions, spine)
+    seconds = []
+    with peak_memory() as memory:
+        call()
+        for _ in range(2 if rows > 10**6 else 3):
+            started = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - started)
+    print(json.dumps({"seconds": seconds, "megabytes": memory[0]}))
+
+
+def compare(folder: Path, point: tuple[int, int, int, tuple[str, ...]]) -> None:
+    """Measure all sides turn by turn and print the ratio."""
+    spine_rows, rows, keys, functions = point
+    database(folder, rows, keys)
+    sides = ["virtualfs"]
+    if spine_rows * rows / keys < 10**9:
+        sides.append("join on range")
+    if functions == SUMS:
+        sides.append("prefix sums of doubles")
+    found: dict[str, dict[str, Any]] = {}
+    for _ in range(2):
+        for side in sides:
+            run = subprocess.run(
+                [sys.executable, __file__, "--side", side, "--folder", str(folder),
+                 "--point", json.dumps(point)],
+                check=True, capture_output=True, text=True,
+            )  # fmt: skip
+            one = json.loads(run.stdout)
+            kept = found.setdefault(side, {"seconds": [], "megabytes": []})
+            kept["seconds"] += one["seconds"]
+            kept["megabytes"].append(one["megabytes"])
+    middle = {side: statistics.median(kept["seconds"]) for side, kept in found.items()}
+    memory = {side: statistics.median(kept["megabytes"]) for side, kept in found.items()}
+    best = min((side for side in sides if side != "virtualfs"), key=lambda side: middle[side])
+    print(
+        f"{spine_rows:,} x {rows:,}, {keys:,} keys, {'/'.join(functions)}: "
+        f"VirtualFS {middle['virtualfs']:.3f} s, {memory['virtualfs']:.0f} MB; "
+        f"{best} {middle[best]:.3f} s, {memory[best]:.0f} MB; "
+        f"ratio {middle['virtualfs'] / middle[best]:.2f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Compare at every size, or measure one side."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--side")
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--point", type=json.loads)
+    given = parser.parse_args()
+    if given.side:
+        point = (*given.point[:3], tuple(given.point[3]))
+        measure(given.side, given.folder, point)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for point in QUICK if given.quick else POINTS:
+            compare(Path(folder), point)
+
+
+if __name__ == "__main__":
+    main()
