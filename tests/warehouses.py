@@ -35,7 +35,13 @@ class DuckDBHouse(House):
 
 
 class SQLiteHouse(House):
-    types = {"int64": "INTEGER", "double": "REAL", "string": "TEXT", "date32[day]": "DATE"}
+    types = {
+        "int32": "INTEGER",
+        "int64": "INTEGER",
+        "double": "REAL",
+        "string": "TEXT",
+        "date32[day]": "DATE",
+    }
 
     def put(self, name: str, table: pa.Table) -> None:
         raw = self.store.warehouse().connection.con

@@ -33,7 +33,8 @@ from virtualfs.compiler.rows import (
     EVENT,
     ROW,
     TIME,
-    spine_keys,
+    common_key_types,
+    keys_of,
     whole_rows,
 )
 
@@ -198,9 +199,9 @@ def _running(
     micros = capabilities.micros
     whole = whole_rows(rows, part, capabilities)
     keys = [f"__key_{number}" for number in range(len(part.view.join_keys))]
-    left = spine.select(ROW, TIME, **spine_keys(spine, part))
+    types = common_key_types(whole, spine, part)
+    left = spine.select(ROW, TIME, **keys_of(spine, part.key_columns, types))
     left = left.filter([left[name].notnull() for name in (TIME, *keys)])
-    left = _as_keys_of(left, whole, keys)
 
     def place(instant: ir.Value) -> ir.Value:
         return micros(instant) if micros is not None else instant
@@ -214,7 +215,7 @@ def _running(
         added: dict[str, ir.Value] = {}
         for column in columns:
             added |= column.parts(whole, scaled, capabilities)
-        return whole.select(*keys, **at, **{_STEP: numbered}, **added)
+        return whole.select(**keys_of(whole, keys, types), **at, **{_STEP: numbered}, **added)
 
     def asked(position: ir.Value, step: int) -> ir.Table:
         at = {_POSITION: position, _SIDE: ibis.literal(1, "int8"), ROW: left[ROW]}
@@ -243,17 +244,6 @@ def _running(
     sums = {name: both[name].sum().over(**over) for column in columns for name in column.names}
     summed = both.select(ROW, _STEP, _SIDE, **sums)
     return summed.filter(summed[_SIDE] == 1)
-
-
-def _as_keys_of(left: ir.Table, whole: ir.Table, keys: Sequence[str]) -> ir.Table:
-    """Return the spine with its keys of the types that the rows' and its own both fit."""
-    import ibis.expr.datatypes as dt
-
-    types = {
-        name: dt.highest_precedence([left[name].type(), whole[name].type()]).copy(nullable=True)
-        for name in keys
-    }
-    return left.mutate(**{name: left[name].cast(kind) for name, kind in types.items()})
 
 
 def _repaired(

@@ -39,6 +39,7 @@ __all__ = [
     "TIME",
     "UNTIL",
     "bound",
+    "common_key_types",
     "created_of",
     "event_of",
     "hashed_columns",
@@ -111,6 +112,18 @@ def keys_of(
             if value.type().copy(nullable=True) != ibis.dtype(dtype):
                 found[name] = value.cast(dtype)
     return found
+
+
+def common_key_types(rows: ir.Table, spine: ir.Table, part: Part) -> list[str]:
+    """Return the types that the keys of rows and of a spine both fit, to stand in one relation."""
+    import ibis.expr.datatypes as dt
+
+    return [
+        str(dt.highest_precedence([rows[f"__key_{number}"].type(), spine[column].type()])).lstrip(
+            "!"
+        )
+        for number, column in enumerate(part.key_columns)
+    ]
 
 
 def spine_keys(spine: ir.Table, part: Part) -> dict[str, ir.Value]:

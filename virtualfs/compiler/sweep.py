@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 from virtualfs.capabilities import Capabilities
 from virtualfs.compiler.plan import Part
-from virtualfs.compiler.rows import AT, ROW, TIME, bound, keys_of, same_keys, visible_at
+from virtualfs.compiler.rows import (
+    AT,
+    ROW,
+    TIME,
+    bound,
+    common_key_types,
+    keys_of,
+    same_keys,
+    visible_at,
+)
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -33,7 +42,6 @@ def matched(
         Whether source rows of keys that the spine does not have are left out first.
     """
     import ibis
-    import ibis.expr.datatypes as dt
 
     view = part.view
     seen = visible_at(rows, part, capabilities)
@@ -41,10 +49,7 @@ def matched(
     if reduce and names:
         wanted = spine.select(**keys_of(spine, part.key_columns))
         seen = seen.semi_join(wanted, same_keys(seen, wanted, view))
-    types = [
-        str(dt.highest_precedence([seen[name].type(), spine[column].type()])).lstrip("!")
-        for name, column in zip(names, part.key_columns, strict=True)
-    ]
+    types = common_key_types(seen, spine, part)
     instant = capabilities.instant_type
     source = seen.select(
         **keys_of(seen, names, types),

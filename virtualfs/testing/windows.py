@@ -505,12 +505,19 @@ class Windows:
 
     @pytest.mark.usefixtures("strategy")
     def test_composite_keys_and_no_keys(self, house: House) -> None:
-        """Keys are compared column by column; without keys everything is one."""
+        """Keys are compared column by column; any integer fits any; without keys all is one."""
+        import pyarrow as pa
+
         rows = [{"a": "1", "b": 23, "at": NOON, "x": 1}, {"a": "12", "b": 3, "at": NOON, "x": 2}]
         total = [Aggregate("x", "sum", "1d", name="s")]
         view = make(house, rows, entities={"a": "string", "b": "int64"}, features=total)
         spine = [{**row, "t": NOON + TICK} for row in ({"a": "1", "b": 23}, {"a": "12", "b": 3})]
         assert [row["s"] for row in train(house, spine, view)] == [1, 2]
+        kinds = pa.schema([("a", pa.int32()), ("at", pa.timestamp("us")), ("x", pa.int64())])
+        few = pa.Table.from_pylist([{"a": 7, "at": NOON, "x": 1}], kinds)
+        view = make(house, few, entities={"a": "int64"}, features=total)
+        narrow = pa.table({"a": pa.array([7, 8], pa.int16()), "t": [NOON + TICK] * 2})
+        assert [row["s"] for row in train(house, narrow, view)] == [1, None]
         whole = make(house, rows, entities=(), features=total)
         assert [row["s"] for row in train(house, [{"t": NOON + TICK}], whole)] == [3]
         assert house.store.get_features([whole], [{}], as_of=NOON + TICK).to_dict() == {"s": [3]}
