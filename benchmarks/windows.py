@@ -47,8 +47,8 @@ def database(folder: Path, rows: int, keys: int) -> Path:
             con.execute("SELECT setseed(0.5)")
             con.execute(
                 f"""CREATE TABLE events AS SELECT (random() * {keys})::BIGINT % {keys} AS k,
-                TIMESTAMP '2024-01-01' + to_microseconds((random() * 31536000000000)::BIGINT) AS at,
-                random() * 20 + 5 AS x FROM range({rows})"""
+                TIMESTAMP '2024-01-01' + to_microseconds((random() * 31536000000000)::BIGINT)
+                    AS happened, random() * 20 + 5 AS x FROM range({rows})"""
             )
     return path
 
@@ -77,7 +77,7 @@ def virtualfs(path: Path, functions: tuple[str, ...], spine: Any) -> Callable[[]
     store = vfs.FeatureStore(vfs.Config(project="bench", folder=path.parent, warehouses=settings))
     view = vfs.FeatureView(
         "windows",
-        source=vfs.Source("events", table="events", event_timestamp="at"),
+        source=vfs.Source("events", table="events", event_timestamp="happened"),
         entities=[vfs.Entity("key", {"k": "int64"})],
         features=[vfs.Aggregate("x", f, w) for w in WINDOWS for f in functions],
     )
@@ -103,7 +103,7 @@ def by_hand(
             SELECT n, {ranged} FROM (
                 SELECT n, x, e - u AS age
                 FROM (SELECT n, k, epoch_us(event_timestamp) AS e FROM spine) p
-                JOIN (SELECT k, epoch_us(at) AS u, x FROM events) v USING (k)
+                JOIN (SELECT k, epoch_us(happened) AS u, x FROM events) v USING (k)
                 WHERE e - u > 0 AND e - u <= {max(micros.values())}) GROUP BY n) a USING (n)
         ORDER BY n"""
     steps = {"0": 0, **micros}
@@ -127,7 +127,7 @@ def by_hand(
             SELECT n, {shown} FROM (
                 SELECT n, {read} FROM (
                     SELECT n, step, side, sum(c) OVER w AS c, sum(t) OVER w AS t FROM (
-                        SELECT k, epoch_us(at) AS p, 1::TINYINT AS side, NULL::BIGINT AS n,
+                        SELECT k, epoch_us(happened) AS p, 1::TINYINT AS side, NULL::BIGINT AS n,
                             NULL AS step, 1 AS c, x AS t FROM events UNION ALL {boundaries})
                     WINDOW w AS (PARTITION BY k ORDER BY p, side ROWS UNBOUNDED PRECEDING))
                 WHERE side = 0 GROUP BY n)) a USING (n)

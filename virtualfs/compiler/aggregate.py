@@ -42,6 +42,8 @@ _PLACE = "__place"
 """Position of a row among those of its keys, the newest first."""
 _AGE = "__age"
 _BOUND = "__bound_"
+_FINE = "__fine_"
+_ODD = "__odd_"
 _HUGE = 1e150
 """Beyond it a square is no longer a number that a float can be."""
 
@@ -82,7 +84,8 @@ def joined_over_range(
     view = part.view
     asked = aggregates_of(part)
     windows = {name: window_of(aggregate, view) for name, aggregate in asked.items()}
-    whole = _ranked(whole_rows(rows, part, capabilities), asked, view, capabilities)
+    whole = _told_apart(whole_rows(rows, part, capabilities), asked)
+    whole = _ranked(whole, asked, view, capabilities)
     left = spine.select(ROW, TIME, **spine_keys(spine, part))
     pairs = _Pairs(left, whole, windows.values(), part, capabilities)
     values = {
@@ -191,8 +194,6 @@ def _value(
     pairs: ir.Table, aggregate: ResolvedAggregate, within: ir.Value, capabilities: Capabilities
 ) -> ir.Value:
     """Return an aggregate over the pairs in its window."""
-    import ibis
-
     function = aggregate.function
     if aggregate.input is None:
         return pairs.count(where=within)
@@ -210,8 +211,9 @@ def _value(
         return value.nunique(where=within)
     if function == "approx_count_distinct":
         return value.approx_nunique(where=within)
-    if value.type().is_boolean():
-        value = ibis.cases((value, 1), (~value, 0), else_=ibis.null("int64"))
+    if function in ("std", "var"):
+        return _spread(pairs, aggregate, within)
+    value = _number(value)
     if function in ("quantile", "median"):
         q = 0.5 if aggregate.q is None else aggregate.q
         return value.cast("float64").quantile(q, where=within)
@@ -220,27 +222,57 @@ def _value(
         # squares of floats that no mean needs.
         value = value.cast("float64")
         return value.sum(where=within) / value.count(where=within)
-    if function in ("std", "var"):
-        return _spread(value, function, within)
     return getattr(value, function)(where=within)
 
 
-def _spread(value: ir.Value, function: str, within: ir.Value) -> ir.Value:
+def _told_apart(whole: ir.Table, asked: Mapping[str, ResolvedAggregate]) -> ir.Table:
+    """Tell floats apart that have squares from those that have none, row by row, for spreads.
+
+    Engines fail at squares that are no numbers. ``__fine_x`` holds the others; ``__odd_x`` is 1 for
+    what is too large and 2 for NaN and infinities.
+    """
+    import ibis
+
+    made: dict[str, ir.Value] = {}
+    for aggregate in asked.values():
+        if aggregate.function not in ("std", "var") or aggregate.input is None:
+            continue
+        value = whole[aggregate.input]
+        if value.type().is_floating():
+            size = value.abs()
+            endless = value.isnan() | (size > sys.float_info.max)  # not all have isinf()
+            odd = ibis.cases((endless, 2), (size > _HUGE, 1), else_=ibis.null("int8"))
+            made[f"{_FINE}{aggregate.input}"] = odd.isnull().ifelse(value, ibis.null(value.type()))
+            made[f"{_ODD}{aggregate.input}"] = odd
+    return whole.mutate(**made) if made else whole
+
+
+def _spread(pairs: ir.Table, aggregate: ResolvedAggregate, within: ir.Value) -> ir.Value:
     """Return variance or standard deviation; of what is no finite number, what IEEE says."""
     import ibis
 
-    def spread(where: ir.Value) -> ir.Value:
-        return getattr(value, "std" if function == "std" else "var")(where=where, how="sample")
+    value = pairs[aggregate.input]
+
+    def spread(of: ir.Value) -> ir.Value:
+        return getattr(of, aggregate.function)(where=within, how="sample")
 
     if value.type().is_decimal():
-        value = value.cast("float64")
+        return spread(value.cast("float64"))
     if not value.type().is_floating():
-        return spread(within)
-    endless = value.isnan() | (value.abs() > sys.float_info.max)  # not all have isinf()
-    large = value.abs() > _HUGE
-    return ibis.cases(
+        return spread(_number(value))
+    oddest = pairs[f"{_ODD}{aggregate.input}"].max(where=within)
+    told = ibis.cases(
         (value.count(where=within) < 2, ibis.null("float64")),
-        (value.count(where=within & endless) > 0, ibis.literal(float("nan"))),
-        (value.count(where=within & large) > 0, ibis.literal(float("inf"))),
-        else_=spread(within & ~(endless | large)),
+        (oddest == 2, ibis.literal(float("nan"))),
+        else_=ibis.literal(float("inf")),
     )
+    return oddest.isnull().ifelse(spread(pairs[f"{_FINE}{aggregate.input}"]), told)
+
+
+def _number(value: ir.Value) -> ir.Value:
+    """Return a boolean as 0 or 1, and all else as it is."""
+    import ibis
+
+    if not value.type().is_boolean():
+        return value
+    return ibis.cases((value, 1), (~value, 0), else_=ibis.null("int64"))
