@@ -21,17 +21,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from latest import peak_memory
+from latest import peak_memory, spine_table
 
 SUMS, SPREADS = ("sum", "count", "mean"), ("min", "max", "std", "count_distinct")
 POINTS = (  # spine rows, events, keys, functions
     (10_000, 1_000_000, 10_000, SUMS),
     (100_000, 1_000_000, 10_000, SUMS),
     (100_000, 1_000_000, 10_000, SPREADS),
+    (100_000, 1_000_000, 10_000, ("std",)),
+    (100_000, 1_000_000, 10_000, ("min", "max")),
+    (100_000, 1_000_000, 10_000, ("count_distinct",)),
     (100_000, 1_000_000, 1, SUMS),
     (1_000_000, 10_000_000, 100_000, SUMS),
 )
-QUICK = POINTS[:4]
+QUICK = POINTS[:-1]
 WINDOWS = {"1h": 3600, "1d": 86_400, "7d": 604_800, "30d": 2_592_000, "90d": 7_776_000}
 SQL = {"sum": "sum(x)", "count": "count(x)", "mean": "avg(x)", "min": "min(x)", "max": "max(x)",
        "std": "stddev_samp(x)", "count_distinct": "count(DISTINCT x)"}  # fmt: skip
@@ -51,22 +54,6 @@ def database(folder: Path, rows: int, keys: int) -> Path:
                     AS happened, random() * 20 + 5 AS x FROM range({rows})"""
             )
     return path
-
-
-def spine_table(spine: int, keys: int) -> Any:
-    """Return the spine as Arrow: keys and instants over the same year."""
-    import numpy as np
-    import pyarrow as pa
-
-    random = np.random.default_rng(7)
-    start = np.datetime64("2024-01-01", "us").astype("int64")
-    times = start + random.integers(0, 31_536_000_000_000, spine)
-    return pa.table(
-        {
-            "k": random.integers(0, keys, spine),
-            "event_timestamp": pa.array(times).cast(pa.timestamp("us")),
-        }
-    )
 
 
 def virtualfs(path: Path, functions: tuple[str, ...], spine: Any) -> Callable[[], Any]:
@@ -147,7 +134,7 @@ def by_hand(
 def measure(side: str, folder: Path, point: tuple[int, int, int, tuple[str, ...]]) -> None:
     """Run one side and print its seconds and megabytes."""
     spine_rows, rows, keys, functions = point
-    path, spine = database(folder, rows, keys), spine_table(spine_rows, keys)
+    path, spine = database(folder, rows, keys), spine_table(spine_rows, keys * 100)
     if side == "virtualfs":
         call = virtualfs(path, functions, spine)
     else:

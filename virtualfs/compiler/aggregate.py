@@ -15,9 +15,9 @@ What an aggregate is over is NULL in rows that do not meet its condition, and NU
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from virtualfs.capabilities import Capabilities
 from virtualfs.compiler.plan import Part, ResolvedAggregate, ResolvedView
@@ -31,12 +31,22 @@ from virtualfs.compiler.rows import (
     spine_keys,
     whole_rows,
 )
+from virtualfs.definitions.aggregate import COUNTS
 from virtualfs.definitions.duration import microseconds
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["Window", "finished", "joined_over_range", "seen", "window_of"]
+__all__ = [
+    "Window",
+    "aggregates_of",
+    "as_number",
+    "finished",
+    "joined_over_range",
+    "seen",
+    "steps_of",
+    "window_of",
+]
 
 _PLACE = "__place"
 """Position of a row among those of its keys, the newest first."""
@@ -48,7 +58,7 @@ _HUGE = 1e150
 """Beyond it a square is no longer a number that a float can be."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Window:
     """The microseconds before an instant between which a row's event lies: ``end <= age < start``.
 
@@ -63,6 +73,12 @@ def window_of(aggregate: ResolvedAggregate, view: ResolvedView) -> Window:
     """Return the window of an aggregate."""
     end = view.lag + microseconds(aggregate.offset)
     return Window(end, None if aggregate.window is None else end + microseconds(aggregate.window))
+
+
+def steps_of(windows: Iterable[Window]) -> list[int]:
+    """Return how many microseconds before an instant some window begins or ends."""
+    steps = {step for window in windows for step in (window.end, window.start)}
+    return sorted(step for step in steps if step is not None)
 
 
 def aggregates_of(part: Part) -> dict[str, ResolvedAggregate]:
@@ -121,7 +137,7 @@ def finished(spine: ir.Table, found: ir.Table, part: Part) -> ir.Table:
         else:
             # Some engines sum integers into wider types than Ibis believes: the cast is needed.
             value = ops.Cast(value, dtypes[feature]).to_expr()
-        if aggregate.function in ("count", "count_distinct", "approx_count_distinct"):
+        if aggregate.function in COUNTS:
             value = value.coalesce(0)
         values[output] = value
     return joined.select(ROW, **values)
@@ -131,25 +147,25 @@ class _Pairs:
     """Spine rows with the source rows in the widest of some windows."""
 
     def __init__(
-        self, left: ir.Table, whole: ir.Table, windows: Any, part: Part, capabilities: Capabilities
+        self,
+        left: ir.Table,
+        whole: ir.Table,
+        windows: Collection[Window],
+        part: Part,
+        capabilities: Capabilities,
     ) -> None:
-        windows = sorted(set(windows), key=lambda window: (window.end, window.start or 0))
         micros = capabilities.micros
-        self._places: dict[int, ir.Value] = {}
         if micros is not None:
             left = left.mutate(**{f"{_BOUND}now": micros(left[TIME])})
             whole = whole.mutate(**{_AGE: micros(whole[EVENT])})
         else:
-            steps = sorted({step for w in windows for step in (w.end, w.start) if step is not None})
+            steps = steps_of(windows)
             moved = {f"{_BOUND}{step}": capabilities.shift(left[TIME], -step) for step in steps}
             left = left.mutate(**moved)
         self._counted = micros is not None
-        widest = Window(
-            min(window.end for window in windows),
-            None
-            if any(window.start is None for window in windows)
-            else max(window.start for window in windows),
-        )
+        starts = [window.start for window in windows if window.start is not None]
+        ends = [window.end for window in windows]
+        widest = Window(min(ends), max(starts) if len(starts) == len(windows) else None)
         on = [*same_keys(left, whole, part.view), *self._conditions(left, whole, widest)]
         if part.judges_arrival:
             on.append(whole[CREATED] <= left[TIME])
@@ -213,7 +229,7 @@ def _value(
         return value.approx_nunique(where=within)
     if function in ("std", "var"):
         return _spread(pairs, aggregate, within)
-    value = _number(value)
+    value = as_number(value)
     if function in ("quantile", "median"):
         q = 0.5 if aggregate.q is None else aggregate.q
         return value.cast("float64").quantile(q, where=within)
@@ -259,7 +275,7 @@ def _spread(pairs: ir.Table, aggregate: ResolvedAggregate, within: ir.Value) -> 
     if value.type().is_decimal():
         return spread(value.cast("float64"))
     if not value.type().is_floating():
-        return spread(_number(value))
+        return spread(as_number(value))
     oddest = pairs[f"{_ODD}{aggregate.input}"].max(where=within)
     told = ibis.cases(
         (value.count(where=within) < 2, ibis.null("float64")),
@@ -269,7 +285,7 @@ def _spread(pairs: ir.Table, aggregate: ResolvedAggregate, within: ir.Value) -> 
     return oddest.isnull().ifelse(spread(pairs[f"{_FINE}{aggregate.input}"]), told)
 
 
-def _number(value: ir.Value) -> ir.Value:
+def as_number(value: ir.Value) -> ir.Value:
     """Return a boolean as 0 or 1, and all else as it is."""
     import ibis
 

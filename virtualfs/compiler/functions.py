@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from virtualfs.definitions.aggregate import Aggregate
+from virtualfs.definitions.aggregate import COUNTS, Aggregate
 from virtualfs.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["result_type"]
 
-_COUNTS = ("count", "count_distinct", "approx_count_distinct")
 _ORDERED = ("numeric", "string", "date", "time", "timestamp", "interval")
 
 
@@ -48,7 +47,7 @@ def result_type(aggregate: Aggregate, found: dt.DataType | None, where: str) -> 
     if function == "count" or found is None:
         return "int64"
     what = f"{where}: {function} of {aggregate.column!r}, which is {found}"
-    if function in _COUNTS:
+    if function in COUNTS:
         if found.is_nested() or found.is_json():
             raise DefinitionError(f"{what}; only values that compare can be told apart")
         return "int64"

@@ -24,7 +24,9 @@ from virtualfs.compiler import sql
 from virtualfs.compiler.aggregate import (
     Window,
     aggregates_of,
+    as_number,
     joined_over_range,
+    steps_of,
     window_of,
 )
 from virtualfs.compiler.plan import Part, ResolvedAggregate, ResolvedView
@@ -68,9 +70,7 @@ def can_sweep(part: Part, capabilities: Capabilities) -> bool:
 
 def boundaries(part: Part) -> list[int]:
     """Return how many microseconds before an instant some window begins or ends."""
-    windows = [window_of(found, part.view) for found in aggregates_of(part).values()]
-    ends = {step for window in windows for step in (window.end, window.start)}
-    return sorted(step for step in ends if step is not None)
+    return steps_of(window_of(found, part.view) for found in aggregates_of(part).values())
 
 
 def swept(
@@ -135,6 +135,7 @@ class _Column:
         self.dtype = view.columns[name] if name else "int64"
         self.count = f"__count_{number}"
         self.total = f"__total_{number}" if summed else ""
+        self.total_type = _sum_type(self.dtype)
         self.is_float = summed and self.dtype.startswith("float")
 
     @property
@@ -162,17 +163,15 @@ class _Column:
             exact = fits & (floor(whole) == whole)
             assert capabilities.exact is not None
             parts[self.total] = exact.ifelse(
-                capabilities.exact(whole), ibis.literal(0).cast("decimal(38, 0)")
+                capabilities.exact(whole), ibis.literal(0).cast(self.total_type)
             )
             # A running sum costs as much as the sort, so odd ones are counted beside the others.
             parts[self.count] = ibis.cases((value.isnull(), 0), (exact, 1), else_=_ODD).cast(
                 "int64"
             )
         elif self.total:
-            if value.type().is_boolean():
-                value = ibis.cases((value, 1), (~value, 0), else_=ibis.null("int64"))
-            digits = value.cast(_sum_type(self.dtype))
-            parts[self.total] = digits.coalesce(ibis.literal(0).cast(_sum_type(self.dtype)))
+            digits = as_number(value).cast(self.total_type)
+            parts[self.total] = digits.coalesce(ibis.literal(0).cast(self.total_type))
         return parts
 
     def nothing(self) -> dict[str, ir.Value]:
@@ -180,8 +179,8 @@ class _Column:
         import ibis
 
         zero = ibis.literal(0, "int64")
-        types = {self.total: "decimal(38, 0)" if self.is_float else _sum_type(self.dtype)}
-        return {name: zero.cast(types.get(name, "int64")) for name in self.names}
+        types = {self.count: "int64", self.total: self.total_type}
+        return {name: zero.cast(types[name]) for name in self.names}
 
 
 def _running(
@@ -202,6 +201,11 @@ def _running(
     types = common_key_types(whole, spine, part)
     left = spine.select(ROW, TIME, **keys_of(spine, part.key_columns, types))
     left = left.filter([left[name].notnull() for name in (TIME, *keys)])
+    added: dict[str, ir.Value] = {}
+    nothing: dict[str, ir.Value] = {}
+    for column in columns:
+        added |= column.parts(whole, scaled, capabilities)
+        nothing |= column.nothing()
 
     def place(instant: ir.Value) -> ir.Value:
         return micros(instant) if micros is not None else instant
@@ -212,16 +216,10 @@ def _running(
     def events(position: ir.Value, step: int | None) -> ir.Table:
         at = {_POSITION: position, _SIDE: ibis.literal(0, "int8"), ROW: ibis.null("int64")}
         numbered = ibis.null("int64") if step is None else ibis.literal(step, "int64")
-        added: dict[str, ir.Value] = {}
-        for column in columns:
-            added |= column.parts(whole, scaled, capabilities)
         return whole.select(**keys_of(whole, keys, types), **at, **{_STEP: numbered}, **added)
 
     def asked(position: ir.Value, step: int) -> ir.Table:
         at = {_POSITION: position, _SIDE: ibis.literal(1, "int8"), ROW: left[ROW]}
-        nothing: dict[str, ir.Value] = {}
-        for column in columns:
-            nothing |= column.nothing()
         return left.select(*keys, **at, **{_STEP: ibis.literal(step, "int64")}, **nothing)
 
     happened, now = place(whole[EVENT]), place(left[TIME])

@@ -19,7 +19,7 @@ __all__ = ["Strategy", "choose", "fragment", "winners"]
 _SWEPT_PER_SEEK = 6
 
 
-# A pair of a join on range costs about a sixth of sorting a row (docs/benchmarks.md).
+# A pair of a join on range costs about a sixth of sorting a row (docs/adr/0004).
 _PAIRS_PER_SWEPT = 6
 
 

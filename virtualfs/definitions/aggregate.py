@@ -12,7 +12,7 @@ from virtualfs.definitions.base import FeatureName, Model, check_feature_name
 from virtualfs.definitions.duration import PositiveDuration, format_in_one_unit
 from virtualfs.definitions.expression import Expression
 
-__all__ = ["FUNCTIONS", "Aggregate", "Function"]
+__all__ = ["COUNTS", "FUNCTIONS", "Aggregate", "Function"]
 
 Function = Literal[
     "count", "sum", "mean", "min", "max", "std", "var", "count_distinct", "first", "last",
@@ -20,6 +20,8 @@ Function = Literal[
 ]  # fmt: skip
 FUNCTIONS: tuple[Function, ...] = get_args(Function)
 """The functions that an aggregate may have, all but ``approx_*`` exact."""
+COUNTS: frozenset[Function] = frozenset(("count", "count_distinct", "approx_count_distinct"))
+"""The functions that give 0, and not NULL, where there is nothing."""
 
 
 class Aggregate(Model):

@@ -357,7 +357,7 @@ def check_times(view: FeatureView, source: Source) -> None:
         if source.valid_from:
             raise ValueError(
                 f"source {source.name!r} holds versions of rows (valid_from=) and not events, so "
-                "nothing to aggregate over a window"
+                "there is nothing to aggregate over a window"
             )
         if view.ttl:
             raise ValueError("ttl= is for latest values; an aggregate's window says what counts")

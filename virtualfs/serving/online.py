@@ -18,6 +18,7 @@ from virtualfs.capabilities import UNKNOWN
 from virtualfs.compiler.plan import FeaturePlan, ResolvedView
 from virtualfs.compiler.program import compile_lookup, on_spine
 from virtualfs.compiler.rows import EVENT, ROW, TIME
+from virtualfs.definitions.aggregate import COUNTS
 from virtualfs.definitions.duration import microseconds
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas, uuids
@@ -186,9 +187,8 @@ def keys_at(
 
 def _no_row(view: ResolvedView, instant: int) -> Row:
     """Return the answer where there is no visible row: NULLs, but counts are 0."""
-    counts = ("count", "count_distinct", "approx_count_distinct")
     values = [
-        0 if item.aggregate is not None and item.aggregate.function in counts else None
+        0 if item.aggregate is not None and item.aggregate.function in COUNTS else None
         for item in view.features
     ]
     return Row(instant, None, False, tuple(values))
