@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from virtualfs.definitions.entity import Entity
     from virtualfs.definitions.feature_service import FeatureService
     from virtualfs.definitions.feature_view import Feature, FeatureSelection, FeatureView
+    from virtualfs.definitions.on_demand import OnDemandFeatureView
     from virtualfs.definitions.source import Source
     from virtualfs.errors import (
         ConfigError,
@@ -58,6 +59,7 @@ _HOMES = {
     "FeatureStore": "virtualfs.store",
     "FeatureView": "virtualfs.definitions.feature_view",
     "NotFoundError": "virtualfs.errors",
+    "OnDemandFeatureView": "virtualfs.definitions.on_demand",
     "OnlineResponse": "virtualfs.serving.online",
     "PermissionDeniedError": "virtualfs.errors",
     "Plan": "virtualfs.registry.diff",
@@ -88,6 +90,7 @@ __all__ = [
     "FeatureStore",
     "FeatureView",
     "NotFoundError",
+    "OnDemandFeatureView",
     "OnlineResponse",
     "PermissionDeniedError",
     "Plan",

@@ -44,6 +44,12 @@ class Server(_Section):
     token: SecretStr | None = None
 
 
+class Python(_Section):
+    """``[python]``: which Python functions may run here."""
+
+    modules: tuple[str, ...] = ()
+
+
 class Config(_Section):
     """Everything that ``virtualfs.toml`` says.
 
@@ -68,6 +74,7 @@ class Config(_Section):
     warehouses: dict[str, Warehouse] = {}
     cache: Cache = Cache()
     server: Server = Server()
+    python: Python = Python()
     folder: Path = Field(default_factory=Path.cwd, exclude=True)
 
     @field_validator("clock")
@@ -164,6 +171,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "warehouses": Warehouse,
     "cache": Cache,
     "server": Server,
+    "python": Python,
 }
 
 

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 from virtualfs.catalog import CatalogTable
 from virtualfs.compiler.instant import as_of as view_as_of
 from virtualfs.compiler.instant import in_utc
-from virtualfs.compiler.plan import LateData, ResolvedView, plan_features
+from virtualfs.compiler.plan import (
+    LateData,
+    OnDemandSelection,
+    ResolvedOnDemand,
+    ResolvedView,
+    plan_features,
+)
 from virtualfs.compiler.program import compile_known_keys, compile_preview
 from virtualfs.config import Config, Warehouse, find_config, load_config
 from virtualfs.definitions.project import Project, collect, load_definitions
@@ -30,6 +36,7 @@ from virtualfs.errors import (
     UnsupportedByWarehouseError,
     did_you_mean,
 )
+from virtualfs.functions import PythonFunctions
 from virtualfs.monitoring.check import CheckReport, check_views
 from virtualfs.provider import OnlineStore, load_provider
 from virtualfs.provider import Warehouse as OpenWarehouse
@@ -37,7 +44,15 @@ from virtualfs.registry.diff import Plan, Revision, make_plan
 from virtualfs.registry.repository import Registry, State
 from virtualfs.registry.resolver import Resolver
 from virtualfs.serving.cache import MemoryStore
-from virtualfs.serving.online import OnlineReader, OnlineResponse, answer, entity_keys, lookups
+from virtualfs.serving.online import (
+    OnlineReader,
+    OnlineResponse,
+    answer,
+    entity_keys,
+    lookups,
+    plan_online,
+    request_rows,
+)
 from virtualfs.serving.why import Explanation, explain_value
 from virtualfs.training.dataset import TrainingDataset
 from virtualfs.training.spine import WarehouseSpine, read_spine, zone_doubt
@@ -90,7 +105,8 @@ class FeatureStore(Shown):
         for name, connection in (connections or {}).items():
             provider = load_provider(connection.name, f"connections[{name!r}]")
             self._warehouses[name] = provider.adopt(name, connection)
-        self._resolver = Resolver(self.registry, self.warehouse, self.config.folder)
+        self.functions = PythonFunctions(self.config.python.modules, self.config.folder)
+        self.resolver = Resolver(self.registry, self.warehouse, self.config.folder, self.functions)
 
     def __enter__(self) -> Self:
         return self
@@ -177,17 +193,32 @@ class FeatureStore(Shown):
         elif isinstance(objects, ModuleType) or not isinstance(objects, Iterable):
             objects = [objects]
         state = self.registry.state()
-        closed = self._resolver.close_sources(objects)
+        closed = self.resolver.close_sources(objects)
         handed = {(kind, name) for kind, items in collect(closed).items() for name in items}
         given = Project.of(closed, base=state.project())
         if prune:
             given = _pruned(given, state, handed)
-        views = self._resolver.resolve(given, state, _affected(given, handed))
+        affected = _affected(given, handed)
+        views = self.resolver.resolve(given, state, affected)
         for name in given.views:
             if name not in views:
                 views[name] = state.objects["feature_view", name].view()
+        on_demand = {}
+        for name, view in given.on_demand.items():
+            kind = "on_demand_feature_view"
+            if (kind, name) in handed or not {*view.input_names}.isdisjoint(affected):
+                on_demand[name] = self.resolver.resolve_on_demand(given, state, views, name)
+            else:
+                on_demand[name] = state.objects[kind, name].on_demand()
         return make_plan(
-            self.registry, state, given, views, touched=handed, origin=origin, prune=prune
+            self.registry,
+            state,
+            given,
+            views,
+            on_demand,
+            touched=handed,
+            origin=origin,
+            prune=prune,
         )
 
     def apply(
@@ -346,16 +377,23 @@ class FeatureStore(Shown):
 
     def list_features(self) -> list[dict[str, Any]]:
         """Return every feature of the registry: reference, type, entities, description."""
+        state = self.state()
+        views = {name: stored.view() for name, stored in state.of_kind("feature_view").items()}
+        on_demand = [item.on_demand() for item in state.of_kind("on_demand_feature_view").values()]
+        holders: list[ResolvedView | ResolvedOnDemand] = [*views.values(), *on_demand]
+        entities = {name: view.entities for name, view in views.items()}
+        for computed in on_demand:
+            held = (entity for item in computed.inputs for entity in views[item.view].entities)
+            entities[computed.name] = tuple(dict.fromkeys(held))
         return [
             {
                 "feature": f"{view.name}:{feature.name}",
                 "dtype": feature.dtype,
-                "entities": list(view.entities),
+                "entities": list(entities[view.name]),
                 "version": view.version,
                 "description": feature.description,
             }
-            for stored in self.state().of_kind("feature_view").values()
-            for view in (stored.view(),)
+            for view in holders
             for feature in view.features
         ]
 
@@ -399,16 +437,17 @@ class FeatureStore(Shown):
             A feature is not known; the spine does not fit the features.
         """
         state = self.state()
-        selections = self._resolver.selections(features, state)
-        names = sorted({selection.view.warehouse for selection in selections})
-        if not names:
+        selections = self.resolver.selections(features, state)
+        if not selections:
             raise NotFoundError("no features were asked for; name a service, references or views")
+        names = sorted({view.warehouse for item in selections for view in item.views})
         if len(names) > 1:
             raise UnsupportedByWarehouseError(
                 f"the features lie in several warehouses ({', '.join(names)}); "
                 "ask for those of one warehouse at a time"
             )
-        warehouse = self.warehouse(names[0])
+        # What is computed from a request alone is computed where the spine would be looked for.
+        warehouse = self.warehouse(names[0] if names else "default")
         read = read_spine(spine, warehouse)
         if late_data not in ("include", "exclude"):
             raise SpineError(f"late_data is 'include' or 'exclude', not {late_data!r}")
@@ -425,7 +464,7 @@ class FeatureStore(Shown):
             "warehouse": warehouse.name,
             "doubts": [doubt] if doubt else [],
         }
-        return TrainingDataset(warehouse, read, plan, timestamp, context)
+        return TrainingDataset(warehouse, read, plan, timestamp, context, self.functions)
 
     def get_batch_features(
         self,
@@ -452,8 +491,13 @@ class FeatureStore(Shown):
         SpineError
             No view has all the keys, so that nothing says which combinations of them exist.
         """
-        selections = self._resolver.selections(features, self.state())
+        selections = self.resolver.selections(features, self.state())
         plan = plan_features(selections, (), late_data=late_data)
+        if plan.request:
+            raise SpineError(
+                f"these features need what a request brings ({', '.join(plan.request)}), and a "
+                "batch of all entities has none; use get_historical_features with a spine"
+            )
         wanted = set(plan.key_columns)
         whole = [part for part in plan.parts if set(part.key_columns) == wanted]
         if not wanted or not whole:
@@ -513,12 +557,18 @@ class FeatureStore(Shown):
         NotFoundError, SpineError
             The feature is not known; a key is missing or mistyped.
         """
-        selections = self._resolver.selections([feature], self.state())
-        ((selection,), names) = selections, [f for s in selections for f in s.features]
+        selections = self.resolver.selections([feature], self.state())
+        names = [name for item in selections for name in item.features]
+        (selection,) = selections
         if len(names) != 1:
             raise NotFoundError(
                 "why asks of one feature; write 'view:feature', or view[['feature']] of a view "
                 "that is not applied"
+            )
+        if isinstance(selection, OnDemandSelection):
+            raise NotFoundError(
+                f"{selection.view.label} is computed on demand, from "
+                f"{', '.join(selection.view.reads([*names]))}; ask why of these"
             )
         if selection.view.is_aggregate:
             raise NotFoundError(
@@ -538,7 +588,9 @@ class FeatureStore(Shown):
 
     # -- online
 
-    def get_online_features(self, features: Any, entities: Any) -> OnlineResponse:
+    def get_online_features(
+        self, features: Any, entities: Any, request: Any = None
+    ) -> OnlineResponse:
         """Read feature values as of now, from the cache or else the warehouse.
 
         Parameters
@@ -547,42 +599,51 @@ class FeatureStore(Shown):
             As in :meth:`get_historical_features`.
         entities
             A list of dicts of join keys, a dict of lists, or a table.
+        request
+            Request inputs of on-demand features: one dict for all entities, or a list with one for
+            each, or a dict of lists.
 
         Raises
         ------
         SpineError
-            A join key is missing or mistyped.
+            A join key or a request input is missing or mistyped.
         WarehouseError
             The warehouse is needed and cannot be reached.
         """
-        return self._read_online(features, entities, None)
+        return self._read_online(features, entities, request, None)
 
-    async def get_online_features_async(self, features: Any, entities: Any) -> OnlineResponse:
+    async def get_online_features_async(
+        self, features: Any, entities: Any, request: Any = None
+    ) -> OnlineResponse:
         """Read feature values as of now without holding up the event loop."""
-        return await asyncio.to_thread(self._read_online, features, entities, None)
+        return await asyncio.to_thread(self._read_online, features, entities, request, None)
 
     def get_features(
-        self, features: Any, entities: Any, as_of: datetime | None = None
+        self,
+        features: Any,
+        entities: Any,
+        as_of: datetime | None = None,
+        request: Any = None,
     ) -> OnlineResponse:
         """Read the features of some entities at one instant: online, or as of back then."""
-        return self._read_online(features, entities, as_of)
+        return self._read_online(features, entities, request, as_of)
 
-    def _read_online(self, features: Any, entities: Any, as_of: datetime | None) -> OnlineResponse:
-        selections = self._resolver.selections(features, self.state())
-        offline = sorted({s.view.name for s in selections if not s.view.online})
-        if offline and as_of is None:
-            raise NotFoundError(f"not offered online (online=False): {', '.join(offline)}")
-        keys = {key for selection in selections for key in selection.key_columns}
-        plan = plan_features(selections, keys)
+    def _read_online(
+        self, features: Any, entities: Any, request: Any, as_of: datetime | None
+    ) -> OnlineResponse:
+        selections = self.resolver.selections(features, self.state())
+        plan = plan_online(selections, at_hand=as_of is None)
         checked = entity_keys(plan, entities)
+        given = request_rows(plan, request, checked)
         at = self.now() if as_of is None else _utc(as_of)
         rows = self.reader().read(lookups(plan, checked), at, cached=as_of is None)
-        return answer(plan, checked, rows, at)
+        return answer(plan, checked, rows, at, given, self.functions)
 
-    def key_types(self, features: Any) -> dict[str, str]:
-        """Return the join keys that a request needs, with their data types."""
-        selections = self._resolver.selections(features, self.state())
-        return plan_features(selections, ()).key_columns
+    def input_types(self, features: Any) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the join keys and the request inputs that features need, with their data types."""
+        selections = self.resolver.selections(features, self.state())
+        plan = plan_features(selections, ())
+        return plan.key_columns, dict(plan.request)
 
     def now(self) -> datetime:
         """Return the instant of online reads: the configured clock, or the process's."""
@@ -645,9 +706,14 @@ class FeatureStore(Shown):
         )
 
     def _view(self, view: Any, state: State) -> ResolvedView:
-        if isinstance(view, str):
-            return self._resolver.view(view, state)
-        (selection,) = self._resolver.selections([view], state)
+        if isinstance(view, str) and ("on_demand_feature_view", view) not in state.objects:
+            return self.resolver.view(view, state)
+        (selection,) = self.resolver.selections([view], state)
+        if isinstance(selection, OnDemandSelection):
+            raise NotFoundError(
+                f"{selection.view.label} is computed on demand and has no rows of its own; look at "
+                "the views that it reads"
+            )
         return selection.view
 
     # -- what it stands on

@@ -9,7 +9,7 @@ from typing import Any
 from virtualfs.compiler.plan import plan_features
 from virtualfs.errors import SpineError
 from virtualfs_graphql.request import Snapshot, checked_keys
-from virtualfs_graphql.scalars import parse_instant, to_json
+from virtualfs_graphql.scalars import from_json, parse_instant, to_json
 
 __all__ = ["historical_rows"]
 
@@ -42,7 +42,17 @@ def historical_rows(
     for name in names:
         # What the features do not need stays here: only its name counts, for naming the output.
         columns[name] = pa.nulls(len(rows))
-        if name in plan.key_columns:
+        if name in plan.request and name not in plan.key_columns:
+            dtype, where = plan.request[name], f"column {name!r}"
+            values = [
+                from_json(row.get(name), dtype, f"spine row {number}, {where}")
+                for number, row in enumerate(rows)
+            ]
+            try:
+                columns[name] = pa.array(values, ibis.dtype(dtype).to_pyarrow())
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                raise SpineError(f"the spine's {where} does not fit {dtype}: {error}") from None
+        elif name in plan.key_columns:
             kind = ibis.dtype(plan.key_columns[name]).to_pyarrow()
             columns[name] = pa.array([row[name] for row in keys], kind)
         elif name == timestamp and plan.needs_time:

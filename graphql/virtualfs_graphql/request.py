@@ -16,14 +16,23 @@ from typing import Any
 from strawberry.dataloader import DataLoader
 
 from virtualfs import FeatureStore
-from virtualfs.compiler.plan import FeaturePlan, Part, ResolvedView, Selection
+from virtualfs.compiler.plan import FeaturePlan, Part, ResolvedView
 from virtualfs.errors import NotFoundError, SpineError, VirtualFSError
-from virtualfs.registry.resolver import Resolver
+from virtualfs.registry.resolver import AnySelection
 from virtualfs.serving.codec import Row, from_micros, to_micros
 from virtualfs.serving.online import FeatureStatus, Lookup, entity_keys, status_of
 from virtualfs_graphql.scalars import from_json
 
-__all__ = ["Asked", "Context", "Snapshot", "ViewAnswer", "Wanted", "asked_for", "checked_keys"]
+__all__ = [
+    "Asked",
+    "Context",
+    "Snapshot",
+    "ViewAnswer",
+    "Wanted",
+    "asked_for",
+    "checked_keys",
+    "typed_request",
+]
 
 Asked = str | tuple[str, ...]
 """A service's name, or references."""
@@ -41,16 +50,16 @@ class Snapshot:
     def __init__(self, store: FeatureStore) -> None:
         self.store = store
         self.state = store.state()
-        self._resolver = Resolver(store.registry, store.warehouse, store.config.folder)
+        self._resolver = store.resolver
         self.views = {
             name: self._resolver.view(name, self.state)
             for name in self.state.of_kind("feature_view")
         }
-        self._resolved: dict[Asked, list[Selection]] = {}
+        self._resolved: dict[Asked, list[AnySelection]] = {}
         for service in self.state.of_kind("feature_service"):
             self.selections(service)
 
-    def selections(self, asked: Asked) -> list[Selection]:
+    def selections(self, asked: Asked) -> list[AnySelection]:
         """Return what a service or references mean; may read the registry for old versions."""
         if asked not in self._resolved:
             if len(self._resolved) >= _KEPT:
@@ -192,6 +201,30 @@ def checked_keys(plan: FeaturePlan | ResolvedView, entities: Sequence[Any]) -> l
         }
         typed.append({**entity, **keys})
     return entity_keys(plan, typed)
+
+
+def typed_request(plan: FeaturePlan, request: Sequence[Any] | None) -> list[dict[str, Any]] | None:
+    """Return request inputs that came as JSON in their data types; what lacks is the core's to say.
+
+    Raises
+    ------
+    SpineError
+        An entry is no object, or a value cannot be read as its type.
+    """
+    if request is None:
+        return None
+    typed = []
+    for number, given in enumerate(request):
+        if not isinstance(given, Mapping):
+            raise SpineError(f"request {number} is not an object of request inputs")
+        where = f"request {number}, input"
+        read = {
+            name: from_json(given[name], dtype, f"{where} {name!r}")
+            for name, dtype in plan.request.items()
+            if name in given
+        }
+        typed.append({**given, **read})
+    return typed
 
 
 def asked_for(service: str | None, features: Sequence[str] | None) -> Asked:

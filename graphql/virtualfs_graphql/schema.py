@@ -7,19 +7,28 @@ Annotations are read at run time by Strawberry, so this module does not postpone
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import strawberry
 from strawberry.types.info import Info
 
-from virtualfs.compiler.plan import FeaturePlan, ResolvedFeature, ResolvedView, plan_features
+from virtualfs.compiler.plan import FeaturePlan, ResolvedFeature, ResolvedView
 from virtualfs.definitions.duration import format_duration
+from virtualfs.definitions.project import VIEW_KINDS
 from virtualfs.errors import NotFoundError
 from virtualfs.registry.repository import StoredObject
-from virtualfs.serving.online import FeatureStatus, answer, lookups
+from virtualfs.serving.on_demand import FeatureStatus
+from virtualfs.serving.online import answer, lookups, plan_online, request_rows
 from virtualfs_graphql.historical import historical_rows
 from virtualfs_graphql.paging import is_tagged, matches, page_of
-from virtualfs_graphql.request import Context, Snapshot, asked_for, checked_keys
+from virtualfs_graphql.request import (
+    Context,
+    Snapshot,
+    asked_for,
+    checked_keys,
+    typed_request,
+)
 from virtualfs_graphql.scalars import JSON
 
 __all__ = ["FeatureViewMeta", "RequestInfo", "StaticQuery"]
@@ -221,9 +230,14 @@ class Feature:
         self._stored = stored
         self._feature = feature
 
+    @property
+    def ref_text(self) -> str:
+        """The reference, for the server's own use."""
+        return f"{self._stored.name}:{self._feature.name}"
+
     @_field("The reference to ask for it by, as view:feature")
     def ref(self) -> str:
-        return f"{self._stored.name}:{self._feature.name}"
+        return self.ref_text
 
     @strawberry.field
     def name(self) -> str:
@@ -241,13 +255,80 @@ class Feature:
     def tags(self) -> JSON:
         return cast("JSON", dict(self._feature.tags))
 
-    @_field("Its SQL, over the columns of the source")
+    @_field("Its expression, over the columns of the source or the inputs of an on-demand view")
     def sql(self) -> str:
         return self._feature.sql
 
-    @strawberry.field
-    def feature_view(self) -> FeatureView:
+    @_field("The view that holds it; null for a feature that is computed on demand")
+    def feature_view(self) -> FeatureView | None:
+        if self._stored.kind != "feature_view":
+            return None
         return FeatureView(self._snapshot, self._stored)
+
+    @_field("The view that computes it on demand; null for all other features")
+    def on_demand_feature_view(self) -> "OnDemandFeatureView | None":
+        found: OnDemandFeatureView | None = None
+        if self._stored.kind != "feature_view":
+            found = OnDemandFeatureView(self._snapshot, self._stored)
+        return found
+
+
+@strawberry.type(description="One value that a request must bring.")
+class RequestInput:
+    """One value that a request must bring."""
+
+    name: str
+    dtype: str
+
+
+@strawberry.type(description="Features computed from others and from what a request brings.")
+class OnDemandFeatureView(_Stored):
+    """Features computed from others and from what a request brings."""
+
+    # Said here, for Strawberry would generate one.
+    __init__ = _Stored.__init__
+
+    @strawberry.field
+    def name(self) -> str:
+        return self._stored.name
+
+    @strawberry.field
+    def version(self) -> int:
+        return self._stored.version
+
+    @strawberry.field
+    def description(self) -> str:
+        return self._text("description")
+
+    @strawberry.field
+    def owner(self) -> str:
+        return self._text("owner")
+
+    @strawberry.field
+    def tags(self) -> JSON:
+        return self._tags()
+
+    @strawberry.field
+    def request(self) -> list[RequestInput]:
+        given = self._stored.on_demand().request
+        return [RequestInput(name=name, dtype=dtype) for name, dtype in given.items()]
+
+    @_field("References of the features that it reads, pinned")
+    def inputs(self) -> list[str]:
+        pins = self._stored.pins
+        return [
+            f"{item.view}@{pins[item.view]}:{feature}"
+            for item in self._stored.on_demand().inputs
+            for feature in item.features
+        ]
+
+    @_field("Import path of the Python function that computes them, if one does")
+    def function(self) -> str | None:
+        return self._stored.on_demand().function
+
+    @strawberry.field
+    def features(self) -> list["Feature"]:
+        return _features(self._snapshot, self._stored)
 
 
 @strawberry.type(description="The features that one model uses, in order.")
@@ -288,8 +369,7 @@ class FeatureService(_Stored):
     @_field("Names of its columns, in training order")
     def names(self) -> list[str]:
         selections = self._snapshot.selections(self._stored.name)
-        keys = {key for selection in selections for key in selection.key_columns}
-        return list(plan_features(selections, keys).columns)
+        return list(plan_online(selections, at_hand=False).columns)
 
 
 @strawberry.type(description="Where a page ends.")
@@ -412,8 +492,22 @@ class StaticQuery:
     async def feature_view(
         self, info: RequestInfo, name: str, version: int | None = None
     ) -> FeatureView | None:
-        stored = await _version(info.context.snapshot, name, version)
+        stored = await _version(info.context.snapshot, name, version, ["feature_view"])
         return None if stored is None else FeatureView(info.context.snapshot, stored)
+
+    @_field("All on-demand feature views, by name.")
+    def on_demand_feature_views(self, info: RequestInfo) -> list[OnDemandFeatureView]:
+        snapshot = info.context.snapshot
+        stored = snapshot.state.of_kind("on_demand_feature_view").values()
+        return [OnDemandFeatureView(snapshot, item) for item in stored]
+
+    @_field("One on-demand feature view, the current version unless one is named.")
+    async def on_demand_feature_view(
+        self, info: RequestInfo, name: str, version: int | None = None
+    ) -> OnDemandFeatureView | None:
+        snapshot = info.context.snapshot
+        stored = await _version(snapshot, name, version, ["on_demand_feature_view"])
+        return None if stored is None else OnDemandFeatureView(snapshot, stored)
 
     @_field("Features by view and name; search as in featureViews.")
     def features(
@@ -425,10 +519,10 @@ class StaticQuery:
     ) -> FeatureConnection:
         snapshot = info.context.snapshot
         found: dict[tuple[str, ...], Feature] = {
-            (name, feature.name): Feature(snapshot, stored, feature)
-            for name, stored in snapshot.state.of_kind("feature_view").items()
-            for feature in sorted(snapshot.views[name].features, key=lambda item: item.name)
-            if matches(search, [f"{name}:{feature.name}", feature.description, *_tags(feature)])
+            (stored.name, item._feature.name): item
+            for stored in _all_views(snapshot)
+            for item in sorted(_features(snapshot, stored), key=lambda item: item._feature.name)
+            if matches(search, [item.ref_text, item._feature.description, *_tags(item._feature)])
         }
         total, page, more = page_of(found, first, after)
         return FeatureConnection(
@@ -464,7 +558,8 @@ class StaticQuery:
         return None if stored is None else FeatureService(info.context.snapshot, stored)
 
     @_field(
-        "Features of some entities now, by service ('name' or 'name@2') or references.",
+        "Features of some entities now, by service ('name' or 'name@2') or references. request: "
+        "what on-demand features take from it, one object for all entities or one for each.",
         OnlineFeatures,
     )
     def online_features(
@@ -473,16 +568,17 @@ class StaticQuery:
         entities: list[JSON],
         service: str | None = None,
         features: list[str] | None = None,
+        request: list[JSON] | None = None,
     ) -> Any:
         asked = asked_for(service, features)
         context = info.context
         if context.snapshot.is_at_hand(asked):
             # Asked for before anything is awaited, the rows join the request's one read.
-            return _online(context, _plan(context.snapshot, asked), entities)()
+            return _online(context, _plan(context.snapshot, asked), entities, request)()
 
         async def later() -> OnlineFeatures:
             plan = await asyncio.to_thread(_plan, context.snapshot, asked)
-            return await _online(context, plan, entities)()
+            return await _online(context, plan, entities, request)()
 
         return later()
 
@@ -503,23 +599,26 @@ class StaticQuery:
 
 
 def _plan(snapshot: Snapshot, asked: str | tuple[str, ...]) -> FeaturePlan:
-    selections = snapshot.selections(asked)
-    offline = sorted({item.view.name for item in selections if not item.view.online})
-    if offline:
-        raise NotFoundError(f"not offered online (online=False): {', '.join(offline)}")
-    return plan_features(selections, {key for item in selections for key in item.key_columns})
+    return plan_online(snapshot.selections(asked))
 
 
 def _online(
-    context: Context, plan: FeaturePlan, entities: Sequence[Any]
+    context: Context, plan: FeaturePlan, entities: Sequence[Any], request: Sequence[Any] | None
 ) -> Callable[[], Awaitable[OnlineFeatures]]:
     """Ask for the rows of a plan at once; return what waits for them."""
     keys = checked_keys(plan, entities)
+    typed = typed_request(plan, request)
+    # One request stands for all entities, as in Python.
+    given = request_rows(plan, typed[0] if typed is not None and len(typed) == 1 else typed, keys)
     wanted = [[context.row(look.view, key) for key in look.keys] for look in lookups(plan, keys)]
 
     async def finish() -> OnlineFeatures:
         rows = [list(await asyncio.gather(*part)) for part in wanted]
-        found = answer(plan, keys, rows, context.now)
+        functions = context.snapshot.store.functions
+        judge = partial(answer, plan, keys, rows, context.now, given, functions)
+        # A Python function may take its time.
+        is_quick = all(part.view.function is None for part in plan.on_demand)
+        found = judge() if is_quick else await asyncio.to_thread(judge)
         names = found.names
         return OnlineFeatures(
             names=list(names),
@@ -538,15 +637,29 @@ def _by_entity(
     return [[columns[name][row] for name in names] for row in range(rows)]
 
 
-async def _version(snapshot: Snapshot, name: str, version: int | None) -> StoredObject | None:
-    stored = snapshot.state.objects.get(("feature_view", name))
+async def _version(
+    snapshot: Snapshot, name: str, version: int | None, kinds: Sequence[str] = VIEW_KINDS
+) -> StoredObject | None:
+    found = [snapshot.state.objects.get((kind, name)) for kind in kinds]
+    stored = next((item for item in found if item is not None), None)
     if version is None or (stored is not None and stored.version == version):
         return stored
-    return await asyncio.to_thread(snapshot.store.registry.version, "feature_view", name, version)
+    for kind in kinds:
+        old = await asyncio.to_thread(snapshot.store.registry.version, kind, name, version)
+        if old is not None:
+            return old
+    return None
+
+
+def _all_views(snapshot: Snapshot) -> list[StoredObject]:
+    """Return the views of both kinds, by name."""
+    found = [item for kind in VIEW_KINDS for item in snapshot.state.of_kind(kind).values()]
+    return sorted(found, key=lambda item: item.name)
 
 
 def _features(snapshot: Snapshot, stored: StoredObject) -> list[Feature]:
-    return [Feature(snapshot, stored, feature) for feature in stored.view().features]
+    view = stored.view() if stored.kind == "feature_view" else stored.on_demand()
+    return [Feature(snapshot, stored, feature) for feature in view.features]
 
 
 def _tags(feature: ResolvedFeature) -> list[str]:

@@ -7,12 +7,13 @@ import dataclasses
 import click
 
 from virtualfs.cli.output import echo_json, echo_table, json_option, open_store
-from virtualfs.definitions.project import KINDS
+from virtualfs.definitions.project import KINDS, kind_in_words
 from virtualfs.display import shown_text
 from virtualfs.errors import NotFoundError, did_you_mean
 
 _KINDS = {
     "views": "feature_view",
+    "on-demand": "on_demand_feature_view",
     "entities": "entity",
     "services": "feature_service",
     "sources": "source",
@@ -24,7 +25,7 @@ _KINDS = {
 @json_option
 @click.pass_context
 def list_command(ctx: click.Context, kind: str, as_json: bool) -> None:
-    """List features (the default), views, entities, services or sources."""
+    """List features (the default), views, on-demand views, entities, services or sources."""
     store = open_store(ctx)
     if kind == "features":
         rows = store.list_features()
@@ -72,7 +73,7 @@ def show_command(ctx: click.Context, name: str, as_json: bool) -> None:
         )
         return
     for item in found:
-        click.secho(f"{item.kind.replace('_', ' ')} {item.name}@{item.version}", bold=True)
+        click.secho(f"{kind_in_words(item.kind)} {item.name}@{item.version}", bold=True)
         if item.kind == "feature_view":
             if item.definition.get("description"):
                 click.echo(item.definition["description"])
@@ -85,8 +86,8 @@ def show_command(ctx: click.Context, name: str, as_json: bool) -> None:
             )
         else:
             click.echo(shown_text(KINDS[item.kind](**item.definition)).partition("\n\n")[2])
-            for view, version in ((item.resolved or {}).get("pins") or {}).items():
-                click.echo(f"Pinned: {view}@{version}")
+            for pinned, version in item.pins.items():
+                click.echo(f"Pinned: {pinned}@{version}")
 
 
 @click.command("check")

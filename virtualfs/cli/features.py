@@ -95,31 +95,38 @@ def _features(names: tuple[str, ...]) -> str | list[str]:
 @click.command("online")
 @click.argument("features", nargs=-1, required=True)
 @click.option("--entities", help='JSON list of entities: \'[{"origin": "JFK"}]\'.')
+@click.option("--request", help="JSON of request inputs, one object or a list: '{\"amount\": 9}'.")
 @json_option
 @click.pass_context
 def online_command(
-    ctx: click.Context, features: tuple[str, ...], entities: str | None, as_json: bool
+    ctx: click.Context,
+    features: tuple[str, ...],
+    entities: str | None,
+    request: str | None,
+    as_json: bool,
 ) -> None:
     """Read feature values as of now.
 
     FEATURES is a service, a view, or references, then keys: `virtualfs online
     airport_weather:temp origin=JFK`. A key's several values, as in origin=JFK,LGA, are several
-    entities.
+    entities. What on-demand features take from a request is given like keys: `amount=9.5`.
     """
     store = open_store(ctx)
     names = tuple(item for item in features if "=" not in item)
     if not names:
         raise click.UsageError("name a service or features before the keys")
     asked = _features(names)
-    given: Any
-    if entities is not None:
-        try:
-            given = json.loads(entities)
-        except json.JSONDecodeError as error:
-            raise click.UsageError(f"--entities is not JSON: {error}") from None
-    else:
-        given = _keys([item for item in features if "=" in item], store.key_types(asked))
-    answer = store.get_online_features(asked, given)
+    pairs = [item for item in features if "=" in item]
+    keys, inputs = store.input_types(asked)
+    named = _columns([item for item in pairs if item.partition("=")[0] not in keys], inputs)
+    brought = _json(request, "--request") if request is not None else _request(named)
+    given: Any = _json(entities, "--entities")
+    if entities is None:
+        own = [item for item in pairs if item.partition("=")[0] not in named]
+        if not own and keys:
+            raise click.UsageError(f"name the keys, as in {' '.join(f'{key}=...' for key in keys)}")
+        given = _columns(own, keys) or [{}]
+    answer = store.get_online_features(asked, given, brought)
     if as_json:
         echo_json(
             {
@@ -130,9 +137,9 @@ def online_command(
         )
         return
     rows = answer.to_list()
-    keys = list(answer.keys[0]) if answer.keys else []
+    shown = list(answer.keys[0]) if answer.keys else []
     for number, row in enumerate(rows):
-        title = ", ".join(f"{key}={row[key]}" for key in keys)
+        title = ", ".join(f"{key}={row[key]}" for key in shown)
         echo_table(
             ["feature", "value", "status", "event timestamp"],
             [
@@ -148,9 +155,21 @@ def online_command(
         )
 
 
-def _keys(items: list[str], types: dict[str, str]) -> dict[str, list[Any]]:
-    if not items:
-        raise click.UsageError(f"name the keys, as in {' '.join(f'{key}=...' for key in types)}")
+def _json(text: str | None, option: str) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except json.JSONDecodeError as error:
+        raise click.UsageError(f"{option} is not JSON: {error}") from None
+
+
+def _request(columns: dict[str, list[Any]]) -> Any:
+    """Return request inputs that were named like keys: single values are for all entities."""
+    if all(len(values) == 1 for values in columns.values()):
+        return {name: values[0] for name, values in columns.items()}
+    return columns
+
+
+def _columns(items: list[str], types: dict[str, str]) -> dict[str, list[Any]]:
     keys: dict[str, list[Any]] = {}
     for item in items:
         name, _, values = item.partition("=")

@@ -117,7 +117,7 @@ def register_command(
             click.echo(f"{click.style('DOUBT', fg='yellow')}: {doubt}.")
     if revision.plan and not dry_run:
         view = next(c.name for c in revision.plan.changes if c.kind == "feature_view")
-        keys = " ".join(f"{key}=..." for key in store.key_types(view))
+        keys = " ".join(f"{key}=..." for key in store.input_types(view)[0])
         click.echo(f"Applied as revision {revision.number}. Next: virtualfs online {view} {keys}")
 
 

@@ -4,30 +4,39 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
+from virtualfs.compiler.operations import Node
 from virtualfs.definitions.aggregate import Function
 from virtualfs.definitions.base import Model
 from virtualfs.definitions.duration import Duration, format_duration, microseconds
 from virtualfs.errors import SpineError
 
 __all__ = [
+    "GIVEN",
     "FeaturePlan",
     "LateData",
+    "OnDemandPart",
+    "OnDemandSelection",
     "Part",
     "ResolvedAggregate",
     "ResolvedFeature",
+    "ResolvedInput",
+    "ResolvedOnDemand",
     "ResolvedView",
     "Selection",
     "plan_features",
+    "request_inputs",
 ]
 
 PROJECT_FOLDER = "${project}"
 """Stands in stored SQL for the folder that relative paths are meant from, wherever it lies."""
 RESERVED = "__"
 """Column names that start so belong to the compiler."""
+GIVEN = f"{RESERVED}given_"
+"""Begins the names of columns that are read only for on-demand features."""
 LateData = Literal["include", "exclude"]
 """Whether rows that arrived after an instant count at it (rule 7)."""
 
@@ -51,7 +60,8 @@ class ResolvedAggregate(Model):
 class ResolvedFeature(Model):
     """One feature with its SQL (in the view's names, before any cast) and its final type.
 
-    Of an aggregate ``sql`` says in words what it is.
+    Of an aggregate ``sql`` says in words what it is; of an on-demand feature it is the expression
+    as written, and ``tree`` what it means.
     """
 
     name: str
@@ -60,6 +70,68 @@ class ResolvedFeature(Model):
     description: str = ""
     tags: dict[str, str] = {}
     aggregate: ResolvedAggregate | None = None
+    tree: list[list[Any]] | None = None
+
+
+class ResolvedInput(Model):
+    """A selection that an on-demand view reads, its names resolved."""
+
+    view: str
+    name: str
+    join_keys: dict[str, str]
+    features: tuple[str, ...]
+
+
+class ResolvedOnDemand(Model):
+    """An on-demand feature view with everything that computing it needs.
+
+    ``columns`` are its inputs by the names that expressions have for them: the number in ``inputs``
+    and the feature, or None and the name in ``request``. ``dtypes`` are theirs. A feature has its
+    ``tree``, or all come from ``function``, whose source had ``source_hash`` when it was planned.
+    """
+
+    name: str
+    fingerprint: str
+    inputs: tuple[ResolvedInput, ...]
+    request: dict[str, str]
+    columns: dict[str, tuple[int | None, str]]
+    dtypes: dict[str, str]
+    features: tuple[ResolvedFeature, ...]
+    function: str | None = None
+    mode: Literal["pandas", "arrow"] = "pandas"
+    source_hash: str | None = None
+    online: bool = True
+    description: str = ""
+    version: int | None = None
+
+    def __hash__(self) -> int:
+        return hash((self.fingerprint, self.version))
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the features, in order."""
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def label(self) -> str:
+        """Name and version, as ``share@2`` or ``share (draft)``."""
+        return _label(self.name, self.version)
+
+    def trees(self, features: Iterable[str]) -> list[Node]:
+        """Return the expressions of some features, in order."""
+        held = {feature.name: feature.tree for feature in self.features}
+        return [Node.from_json(held[name] or ()) for name in features]
+
+    def reads(self, features: Sequence[str]) -> list[str]:
+        """Return the inputs that some features need, in the view's order."""
+        if self.function is not None:
+            return list(self.columns)
+        used = {name for tree in self.trees(features) for name in tree.inputs()}
+        return [name for name in self.columns if name in used]
+
+
+def _label(name: str, version: int | None) -> str:
+    return f"{name}@{version}" if version else f"{name} (draft)"
 
 
 class ResolvedView(Model):
@@ -105,7 +177,7 @@ class ResolvedView(Model):
     @property
     def label(self) -> str:
         """Name and version, as ``weather@2`` or ``weather (draft)``."""
-        return f"{self.name}@{self.version}" if self.version else f"{self.name} (draft)"
+        return _label(self.name, self.version)
 
     @property
     def lag(self) -> int:
@@ -159,6 +231,40 @@ class Selection:
         """Spine columns that hold the view's join keys, in the view's order."""
         return tuple(self.join_keys.get(key, key) for key in self.view.join_keys)
 
+    @property
+    def views(self) -> tuple[ResolvedView, ...]:
+        """The feature views that are read."""
+        return (self.view,)
+
+
+@dataclass(frozen=True)
+class OnDemandSelection:
+    """Features asked of one on-demand view, with the selections that it reads."""
+
+    view: ResolvedOnDemand
+    features: tuple[str, ...]
+    name: str
+    inputs: tuple[Selection, ...]
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """Spine columns that hold the join keys of what is read."""
+        return tuple(dict.fromkeys(key for item in self.inputs for key in item.key_columns))
+
+    @property
+    def views(self) -> tuple[ResolvedView, ...]:
+        """The feature views that are read."""
+        return tuple(item.view for item in self.inputs)
+
+    @property
+    def request(self) -> dict[str, str]:
+        """Request inputs that the features need, with their data types."""
+        return {
+            name: self.view.request[name]
+            for name in self.view.reads(self.features)
+            if name in self.view.request
+        }
+
 
 @dataclass(frozen=True)
 class Part:
@@ -191,11 +297,44 @@ class Part:
 
 
 @dataclass(frozen=True)
+class OnDemandPart:
+    """One use of an on-demand view: where its inputs are found, and its output columns."""
+
+    view: ResolvedOnDemand
+    inputs: tuple[tuple[str, str], ...]
+    """Pairs of input and column: an output of a part, or a request input."""
+    outputs: tuple[tuple[str, str], ...]
+
+    @property
+    def trees(self) -> tuple[tuple[str, Node], ...]:
+        """Output columns and their expressions; nothing where a function computes them."""
+        if self.view.function is not None:
+            return ()
+        names = [output for _, output in self.outputs]
+        trees = self.view.trees(feature for feature, _ in self.outputs)
+        return tuple(zip(names, trees, strict=True))
+
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """Data types of the inputs, by column."""
+        return {column: self.view.dtypes[name] for name, column in self.inputs}
+
+    def rules(self) -> str:
+        """Return in words how the features are computed."""
+        if self.view.function is None:
+            return "expressions over other features, computed in the same query"
+        return f"computed in this process by {self.view.function}, over {self.view.mode}"
+
+
+@dataclass(frozen=True)
 class FeaturePlan:
     """What a request asks for: one part per view used, and the order of the output columns."""
 
     parts: tuple[Part, ...]
     columns: tuple[str, ...]
+    on_demand: tuple[OnDemandPart, ...] = ()
+    request: Mapping[str, str] = field(default_factory=dict)
+    """Request inputs that are needed, with their data types."""
 
     @property
     def key_columns(self) -> dict[str, str]:
@@ -211,18 +350,27 @@ class FeaturePlan:
         """Whether any view goes by time; a spine needs no timestamp when all are static."""
         return any(part.view.event_timestamp for part in self.parts)
 
+    @property
+    def uses(self) -> tuple[Part | OnDemandPart, ...]:
+        """All parts, on-demand ones last."""
+        return (*self.parts, *self.on_demand)
+
     def dtypes(self) -> dict[str, str]:
         """Return the output columns with their data types, in the order asked for."""
-        found = {
+        found = self.all_dtypes()
+        return {column: found[column] for column in self.columns}
+
+    def all_dtypes(self) -> dict[str, str]:
+        """Return the data types of the output columns and of those that only inputs need."""
+        return {
             output: next(f.dtype for f in part.view.features if f.name == feature)
-            for part in self.parts
+            for part in self.uses
             for feature, output in part.outputs
         }
-        return {column: found[column] for column in self.columns}
 
 
 def plan_features(
-    selections: Sequence[Selection],
+    selections: Sequence[Selection | OnDemandSelection],
     taken: Iterable[str],
     *,
     full_names: bool = False,
@@ -231,7 +379,7 @@ def plan_features(
     """Name the output columns and gather the features of each view into one part.
 
     A feature is named ``feature``; where two asked for share the name, or a spine column has it,
-    every holder becomes ``view__feature``.
+    every holder becomes ``view__feature``. What on-demand views read of others joins the parts.
 
     Parameters
     ----------
@@ -245,15 +393,17 @@ def plan_features(
     Raises
     ------
     SpineError
-        Two columns would still have one name, or nothing was asked for.
+        Two columns would still have one name, or nothing was asked for; two on-demand views
+        disagree about a request input's type.
     """
     asked = [(selection, feature) for selection in selections for feature in selection.features]
     if not asked:
         raise SpineError("no features were asked for; name a service, references or views")
     spine = set(taken)
     times = Counter(feature for _, feature in asked)
-    parts: dict[tuple[str, str, tuple[str, ...]], list[tuple[str, str]]] = {}
+    parts: dict[_Place, list[tuple[str, str]]] = {}
     views = {}
+    computed: dict[_Uses, tuple[OnDemandSelection, list[tuple[str, str]]]] = {}
     columns = []
     for selection, feature in asked:
         name = feature
@@ -265,13 +415,66 @@ def plan_features(
                 "spine's column, or use view.with_name(...)"
             )
         columns.append(name)
-        place = (selection.name, selection.view.fingerprint, selection.key_columns)
-        parts.setdefault(place, []).append((feature, name))
-        views[place] = selection
+        if isinstance(selection, OnDemandSelection):
+            reads = tuple(map(_place, selection.inputs))
+            uses = (selection.name, selection.view.fingerprint, reads)
+            computed.setdefault(uses, (selection, []))[1].append((feature, name))
+            continue
+        parts.setdefault(_place(selection), []).append((feature, name))
+        views[_place(selection)] = selection.view
+    on_demand: list[OnDemandPart] = []
+    for using, outputs in computed.values():
+        inputs = []
+        for name in using.view.reads([feature for feature, _ in outputs]):
+            number, feature = using.view.columns[name]
+            if number is None:
+                inputs.append((name, feature))
+                continue
+            read = using.inputs[number]
+            held = parts.setdefault(_place(read), [])
+            views[_place(read)] = read.view
+            # What is asked for itself is not read twice.
+            column = next((output for known, output in held if known == feature), None)
+            if column is None:
+                column = f"{GIVEN}{sum(map(len, parts.values()))}"
+                held.append((feature, column))
+            inputs.append((name, column))
+        on_demand.append(OnDemandPart(using.view, tuple(inputs), tuple(outputs)))
     return FeaturePlan(
         parts=tuple(
-            Part(views[place].view, views[place].key_columns, tuple(outputs), late_data)
+            Part(views[place], place[2], tuple(outputs), late_data)
             for place, outputs in parts.items()
         ),
         columns=tuple(columns),
+        on_demand=tuple(on_demand),
+        request=request_inputs(selections),
     )
+
+
+def request_inputs(selections: Iterable[Selection | OnDemandSelection]) -> dict[str, str]:
+    """Return the request inputs that selections need, with their data types.
+
+    Raises
+    ------
+    SpineError
+        Two views disagree about one's type.
+    """
+    found: dict[str, str] = {}
+    for selection in selections:
+        if isinstance(selection, OnDemandSelection):
+            for name, dtype in selection.request.items():
+                if found.setdefault(name, dtype) != dtype:
+                    raise SpineError(
+                        f"on-demand views disagree about the request input {name!r}, which is "
+                        f"{found[name]} to one and {dtype} to {selection.view.name}; ask for them "
+                        "one at a time, or rename it in one"
+                    )
+    return found
+
+
+_Place = tuple[str, str, tuple[str, ...]]
+_Uses = tuple[str, str, tuple[_Place, ...]]
+
+
+def _place(selection: Selection) -> _Place:
+    return (selection.name, selection.view.fingerprint, selection.key_columns)

@@ -20,6 +20,7 @@ from sqlglot import exp
 
 from virtualfs.capabilities import Capabilities, Statistics
 from virtualfs.compiler import instant, seek, sql
+from virtualfs.compiler.on_demand import expression_sql
 from virtualfs.compiler.plan import FeaturePlan, LateData, Part, ResolvedView
 from virtualfs.compiler.rows import ROW, TIME, outputs_of
 from virtualfs.compiler.sql import SPINE
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 __all__ = [
+    "Answer",
     "CompiledPart",
     "Program",
     "bind_rows",
@@ -68,6 +70,18 @@ class CompiledPart:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """One statement of a training set, in the order of the spine's rows without their ids."""
+
+    view: str
+    """Labels of the views that it answers."""
+    parts: tuple[int, ...]
+    """Their numbers."""
+    select: str
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Program:
     """The statements of one training set, in the dialect of one warehouse.
 
@@ -85,6 +99,29 @@ class Program:
     spine_columns: tuple[str, ...]
     parts: tuple[CompiledPart, ...]
     columns: tuple[str, ...]
+    computed: tuple[tuple[str, str], ...] = ()
+    """On-demand features that are computed in the query: output columns and their SQL."""
+    read: tuple[str, ...] = ()
+    """Columns of the spine that they read."""
+    together: tuple[int, ...] = ()
+    """Numbers of the parts that they read."""
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """The statements that give the features, each in the order of the spine's rows."""
+        apart = [
+            Answer(part.view, (number,), part.ordered, part.outputs)
+            for number, part in enumerate(self.parts)
+            if number not in self.together
+        ]
+        if not self.computed:
+            return tuple(apart)
+        parts = [self.parts[number] for number in self.together]
+        held = [name for part in parts for name in part.outputs]
+        outputs = [*held, *(name for name, _ in self.computed)]
+        select = self._joined(parts, self.read, outputs)
+        views = ", ".join([part.view for part in parts]) or "on demand"
+        return (*apart, Answer(views, self.together, select, tuple(outputs)))
 
     def statement(self, select: str, spine: str) -> str:
         """Return a SELECT ready to run, with the spine's table by its name of this run."""
@@ -115,13 +152,19 @@ class Program:
 
     def joined(self) -> str:
         """Return the whole result as one SELECT: spine and parts joined on the row id."""
+        outputs = [*self.spine_columns, *self.columns]
+        return self._joined(self.parts, self.spine_columns, outputs)
+
+    def _joined(
+        self, parts: Sequence[CompiledPart], spine_columns: Sequence[str], outputs: Sequence[str]
+    ) -> str:
+        """Return a SELECT of spine and parts joined on the row id, and what is computed of them."""
         row = sql.identifier(ROW)
         columns = {
-            name: exp.column(sql.identifier(name), "spine", quoted=True)
-            for name in self.spine_columns
+            name: exp.column(sql.identifier(name), "spine", quoted=True) for name in spine_columns
         }
         query = exp.select().from_(_spine_table().as_("spine", quoted=True))
-        for number, part in enumerate(self.parts):
+        for number, part in enumerate(parts):
             alias = f"answer_{number}"
             tree = sqlglot.parse_one(part.select, dialect=self.dialect)
             on = exp.EQ(
@@ -131,13 +174,27 @@ class Program:
             query = query.join(sql.subquery(tree, alias), on=on, join_type="left")
             for name in part.outputs:
                 columns[name] = exp.column(sql.identifier(name), alias, quoted=True)
-        order = [*self.spine_columns, *self.columns]
-        query = query.select(*(columns[name] for name in order)).order_by(_by_row("spine"))
-        return sql.text(query, self.dialect)
+        if not self.computed:
+            query = query.select(*(columns[name] for name in outputs))
+            return sql.text(query.order_by(_by_row("spine")), self.dialect)
+        inner = query.select(exp.column(row.copy(), "spine", quoted=True), *columns.values())
+        trees = {
+            name: exp.alias_(
+                sqlglot.parse_one(text, dialect=self.dialect), sql.identifier(name), quoted=True
+            )
+            for name, text in self.computed
+        }
+        outer = exp.Select(
+            expressions=[trees.get(name, exp.column(sql.identifier(name))) for name in outputs]
+        )
+        whole = outer.from_(sql.subquery(inner, "inputs")).order_by(_by_row())
+        return sql.text(whole, self.dialect)
 
     def text(self) -> str:
         """Return all statements as they are run, numbered and commented."""
         heads = [f"-- {part.view} by {part.strategy}: {part.rules}" for part in self.parts]
+        if self.computed:
+            heads.append(f"-- on demand, of these: {', '.join(name for name, _ in self.computed)}")
         steps = []
         if self.is_one_statement:
             return "\n".join([*heads, f"{with_head(self.head, self.joined())};\n"])
@@ -153,10 +210,10 @@ class Program:
                 f"-- the spine, evaluated once into the temporary table {SPINE}\n{self.spine};"
             )
             steps.append(f"-- its own columns\n{self.ordered_spine()};")
-        steps += [
-            f"{head}\n{with_head(self.head, part.ordered)};"
-            for head, part in zip(heads, self.parts, strict=True)
-        ]
+        for answer in self.answers:
+            about = [heads[number] for number in answer.parts]
+            about += heads[-1:] if answer.parts == self.together and self.computed else []
+            steps.append("\n".join([*about, f"{with_head(self.head, answer.select)};"]))
         return "\n\n".join(f"-- {number}.\n{step}" for number, step in enumerate(steps, 1)) + "\n"
 
 
@@ -174,7 +231,7 @@ def compile_training(
     Parameters
     ----------
     spine_schema
-        Types of the spine's key columns as the warehouse holds them.
+        Types of the spine's key columns and request inputs as the warehouse holds them.
     statistics
         By fingerprint of a view.
     spine_sql
@@ -207,8 +264,16 @@ def compile_training(
                 )
     head = ""
     if not capabilities.temporary_tables:
-        keys = {name: spine_schema[name] for name in plan.key_columns}
+        keys = {name: spine_schema[name] for name in (*plan.key_columns, *plan.request)}
         head = _inline(spine_sql or _bound_spine(keys, capabilities), capabilities)
+    types = {**spine_schema, **plan.all_dtypes()}
+    computed, read = [], set()
+    for item in plan.on_demand:
+        columns = {column: types[column] for _, column in item.inputs}
+        for output, tree in item.trees:
+            read |= {*columns}
+            text = expression_sql(tree, item.inputs, columns, capabilities)
+            computed.append((output, text))
     return Program(
         dialect=capabilities.dialect,
         spine=spine_sql,
@@ -224,6 +289,13 @@ def compile_training(
             for part in plan.parts
         ),
         columns=plan.columns,
+        computed=tuple(computed),
+        read=tuple(name for name in plan.request if name in read),
+        together=tuple(
+            number
+            for number, part in enumerate(plan.parts)
+            if read.intersection(output for _, output in part.outputs)
+        ),
     )
 
 

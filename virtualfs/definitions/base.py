@@ -110,7 +110,8 @@ class Definition(Shown, Model):
 
     def _blocks(self) -> list[Block]:
         """Show the fields that were given, lists of definitions as tables of their own."""
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(self).__name__).capitalize()
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(self).__name__).replace("On Dem", "On-dem")
+        name = words.capitalize()
         head = Note(f"{name} {self.name}", strong=True)
         rows: list[tuple[str, str]] = []
         grids: list[Block] = []

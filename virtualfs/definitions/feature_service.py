@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import field_validator
 
 from virtualfs.definitions.base import Definition, Model
-from virtualfs.definitions.feature_view import FeatureSelection, FeatureView
+from virtualfs.definitions.feature_view import FeatureSelection
 
-__all__ = ["FeatureService"]
+if TYPE_CHECKING:
+    from virtualfs.definitions.feature_view import FeatureView
+    from virtualfs.definitions.on_demand import OnDemandFeatureView
+
+__all__ = ["FeatureService", "as_selections"]
 
 
 class FeatureService(Definition):
@@ -34,7 +38,7 @@ class FeatureService(Definition):
     def __init__(
         self,
         name: str,
-        features: Sequence[FeatureView | FeatureSelection | str],
+        features: Sequence[FeatureView | OnDemandFeatureView | FeatureSelection | str],
         *,
         description: str = "",
         owner: str = "",
@@ -54,8 +58,19 @@ class FeatureService(Definition):
     @field_validator("features", mode="before")
     @classmethod
     def _selections(cls, features: Any) -> Any:
-        if isinstance(features, str) or not isinstance(features, Sequence) or not features:
+        if not features:
             raise ValueError("features must be a list with at least one view or selection")
-        return tuple(
-            {"view": item} if isinstance(item, str | FeatureView) else item for item in features
-        )
+        return as_selections(features, "features")
+
+
+def as_selections(items: Any, what: str) -> Any:
+    """Return views, selections and names of views as selections.
+
+    Raises
+    ------
+    ValueError
+        It is no list.
+    """
+    if isinstance(items, str) or not isinstance(items, Sequence):
+        raise ValueError(f"{what} must be a list of views or selections")
+    return tuple({"view": item} if isinstance(item, str | Definition) else item for item in items)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import SerializeAsAny, field_validator, model_validator
 
 from virtualfs.definitions.aggregate import Aggregate
 from virtualfs.definitions.base import Definition, FeatureName, Model, Name
@@ -17,7 +17,10 @@ from virtualfs.definitions.source import Source
 from virtualfs.dtypes import DTypeName
 from virtualfs.errors import DefinitionError, did_you_mean
 
-__all__ = ["Feature", "FeatureSelection", "FeatureView"]
+if TYPE_CHECKING:
+    from virtualfs.definitions.on_demand import OnDemandFeatureView
+
+__all__ = ["Feature", "FeatureSelection", "FeatureView", "selected"]
 
 Boundary = Literal["inclusive", "exclusive"]
 
@@ -73,10 +76,17 @@ class FeatureSelection(Model):
     Made by ``view[["a", "b"]]``, ``view.with_name(...)`` and ``view.with_join_keys(...)``.
     """
 
-    view: FeatureView | Name
+    view: SerializeAsAny[Definition] | Name
     features: tuple[FeatureName, ...] | None = None
     name: Name | None = None
     join_keys: dict[str, str] = {}
+
+    @field_validator("view")
+    @classmethod
+    def _is_view(cls, view: Any) -> Any:
+        if not isinstance(view, str) and not hasattr(view, "with_join_keys"):
+            raise ValueError(f"expected a view or its name, not {type(view).__name__}")
+        return view
 
     @property
     def view_name(self) -> str:
@@ -89,7 +99,7 @@ class FeatureSelection(Model):
 
     def with_join_keys(self, join_keys: Mapping[str, str]) -> FeatureSelection:
         """Return the selection matched on other spine columns: ``{"origin": "dest"}``."""
-        if not isinstance(self.view, str):
+        if isinstance(self.view, FeatureView):
             known = [
                 key
                 for entity in self.view.entities
@@ -304,15 +314,7 @@ class FeatureView(Definition):
         return self
 
     def __getitem__(self, features: Sequence[str]) -> FeatureSelection:
-        names = [features] if isinstance(features, str) else list(features)
-        known = [feature.name for feature in self.features]
-        for name in names:
-            if name not in known:
-                raise DefinitionError(
-                    f"feature view {self.name!r} has no feature {name!r}. "
-                    f"{did_you_mean(name, known)}"
-                )
-        return FeatureSelection(view=self, features=tuple(names))
+        return selected(self, features)
 
     def with_name(self, name: str) -> FeatureSelection:
         """Return the view under another name, so that it can be used twice."""
@@ -336,6 +338,24 @@ class FeatureView(Definition):
     def entity_names(self) -> tuple[str, ...]:
         """Names of the entities, in order."""
         return tuple(item if isinstance(item, str) else item.name for item in self.entities)
+
+
+def selected(view: FeatureView | OnDemandFeatureView, features: Sequence[str]) -> FeatureSelection:
+    """Return some of a view's features.
+
+    Raises
+    ------
+    DefinitionError
+        The view has no feature of a name.
+    """
+    names = [features] if isinstance(features, str) else list(features)
+    known = [feature.name for feature in view.features]
+    for name in names:
+        if name not in known:
+            raise DefinitionError(
+                f"feature view {view.name!r} has no feature {name!r}. {did_you_mean(name, known)}"
+            )
+    return FeatureSelection(view=view, features=tuple(names))
 
 
 def check_times(view: FeatureView, source: Source) -> None:
@@ -366,6 +386,3 @@ def check_times(view: FeatureView, source: Source) -> None:
         raise ValueError(
             "ttl= must be longer than the source's availability_delay=, else no row is ever visible"
         )
-
-
-FeatureSelection.model_rebuild()

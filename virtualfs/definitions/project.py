@@ -18,23 +18,48 @@ from virtualfs.definitions.base import Definition
 from virtualfs.definitions.entity import Entity
 from virtualfs.definitions.feature_service import FeatureService
 from virtualfs.definitions.feature_view import FeatureSelection, FeatureView, check_times
+from virtualfs.definitions.on_demand import OnDemandFeatureView
 from virtualfs.definitions.source import Source
 from virtualfs.errors import ConfigError, DefinitionError, did_you_mean
 
-__all__ = ["KINDS", "Project", "collect", "definition_from_fields", "flatten", "load_definitions"]
+__all__ = [
+    "KINDS",
+    "VIEW_KINDS",
+    "Project",
+    "collect",
+    "definition_from_fields",
+    "flatten",
+    "kind_in_words",
+    "load_definitions",
+]
 
 KINDS: dict[str, type[Definition]] = {
     "entity": Entity,
     "source": Source,
     "feature_view": FeatureView,
+    "on_demand_feature_view": OnDemandFeatureView,
     "feature_service": FeatureService,
 }
 """Each kind of definition by the name it has in the registry, in order of dependence."""
+
+
+def kind_in_words(kind: str) -> str:
+    """Return a kind as messages call it.
+
+    >>> kind_in_words("on_demand_feature_view")
+    'on-demand feature view'
+    """
+    return kind.replace("on_demand", "on-demand").replace("_", " ")
+
+
+VIEW_KINDS = ("feature_view", "on_demand_feature_view")
+"""The kinds that hold features; they share one space of names."""
 
 _YAML_SECTIONS = {
     "entities": "entity",
     "sources": "source",
     "feature_views": "feature_view",
+    "on_demand_feature_views": "on_demand_feature_view",
     "feature_services": "feature_service",
 }
 
@@ -46,6 +71,7 @@ class Project:
     entities: Mapping[str, Entity] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
     views: Mapping[str, FeatureView] = field(default_factory=dict)
+    on_demand: Mapping[str, OnDemandFeatureView] = field(default_factory=dict)
     services: Mapping[str, FeatureService] = field(default_factory=dict)
 
     @classmethod
@@ -66,6 +92,7 @@ class Project:
             entities={**base.entities, **new["entity"]},
             sources={**base.sources, **new["source"]},
             views={**base.views, **new["feature_view"]},
+            on_demand={**base.on_demand, **new["on_demand_feature_view"]},
             services={**base.services, **new["feature_service"]},
         )
         project._check_references()
@@ -77,6 +104,7 @@ class Project:
             "entity": self.entities,
             "source": self.sources,
             "feature_view": self.views,
+            "on_demand_feature_view": self.on_demand,
             "feature_service": self.services,
         }
 
@@ -89,6 +117,16 @@ class Project:
         keys: dict[str, str] = {}
         for name in view.entity_names:
             keys.update(self.entities[name].join_keys)
+        return keys
+
+    def all_join_keys_of(self, view: FeatureView | OnDemandFeatureView) -> dict[str, str]:
+        """Return the join keys of a view, or of all that one is computed from."""
+        if isinstance(view, FeatureView):
+            return self.join_keys_of(view)
+        keys: dict[str, str] = {}
+        for selection in view.inputs:
+            for key, dtype in self.join_keys_of(self.views[selection.view_name]).items():
+                keys[selection.join_keys.get(key, key)] = dtype
         return keys
 
     def _check_references(self) -> None:
@@ -107,16 +145,33 @@ class Project:
                 check_times(view, self.source_of(view))
             except ValueError as error:
                 raise DefinitionError(f"{where}: {error}") from None
+        for on_demand in self.on_demand.values():
+            where = f"on-demand feature view {on_demand.name!r}"
+            if on_demand.name in self.views:
+                raise DefinitionError(
+                    f"{where}: a feature view has the same name, and references could not tell "
+                    "them apart; rename one"
+                )
+            for selection in on_demand.inputs:
+                if selection.view_name in self.on_demand:
+                    raise DefinitionError(
+                        f"{where}: its input {selection.view_name!r} is computed on demand too; "
+                        "name the views that it is computed from, and repeat its expressions"
+                    )
+                self._check_selection(selection, where)
         for service in self.services.values():
-            where = f"feature service {service.name!r}"
             for selection in service.features:
-                _known(selection.view_name, self.views, "feature view", where)
-                view = self.views[selection.view_name]
-                names = [feature.name for feature in view.features]
-                for name in selection.features or ():
-                    _known(name, names, f"feature of {view.name!r}", where)
-                for key in selection.join_keys:
-                    _known(key, self.join_keys_of(view), f"join key of {view.name!r}", where)
+                self._check_selection(selection, f"feature service {service.name!r}")
+
+    def _check_selection(self, selection: FeatureSelection, where: str) -> None:
+        views: dict[str, FeatureView | OnDemandFeatureView] = {**self.views, **self.on_demand}
+        _known(selection.view_name, views, "feature view", where)
+        view = views[selection.view_name]
+        names = [feature.name for feature in view.features]
+        for name in selection.features or ():
+            _known(name, names, f"feature of {view.name!r}", where)
+        for key in selection.join_keys:
+            _known(key, self.all_join_keys_of(view), f"join key of {view.name!r}", where)
 
 
 def collect(definitions: Iterable[Any]) -> dict[str, dict[str, Any]]:
@@ -136,7 +191,7 @@ def collect(definitions: Iterable[Any]) -> dict[str, dict[str, Any]]:
         known = found[kind].setdefault(item.name, item)
         if known != item:
             raise DefinitionError(
-                f"two different definitions of {kind.replace('_', ' ')} {item.name!r}; "
+                f"two different definitions of {kind_in_words(kind)} {item.name!r}; "
                 "give one of them another name"
             )
 
@@ -146,21 +201,17 @@ def collect(definitions: Iterable[Any]) -> dict[str, dict[str, Any]]:
                 add("entity", item)
             case Source():
                 add("source", item)
-            case FeatureView() as view:
-                _add_view(view, add)
-            case FeatureSelection(view=FeatureView() as view):
-                _add_view(view, add)
+            case FeatureView() | OnDemandFeatureView() | FeatureSelection():
+                _add_view(item, add)
             case FeatureService():
                 for selection in item.features:
-                    if isinstance(selection.view, FeatureView):
-                        _add_view(selection.view, add)
-                add("feature_service", _by_name_service(item))
-            case FeatureSelection():
-                pass  # names a view that is defined elsewhere
+                    _add_view(selection, add)
+                closed = item.model_copy(update={"features": _by_name(item.features)})
+                add("feature_service", closed)
             case _:
                 raise DefinitionError(
-                    f"{item!r} is not a definition; expected an Entity, Source, FeatureView "
-                    "or FeatureService"
+                    f"{item!r} is not a definition; expected an Entity, Source, FeatureView, "
+                    "OnDemandFeatureView or FeatureService"
                 )
     return found
 
@@ -185,7 +236,17 @@ def _in_module(module: ModuleType) -> list[Definition]:
     return [value for value in vars(module).values() if isinstance(value, Definition)]
 
 
-def _add_view(view: FeatureView, add: Any) -> None:
+def _add_view(view: Any, add: Any) -> None:
+    """Add a view with what it brings along; a name of one is defined elsewhere."""
+    if isinstance(view, FeatureSelection):
+        view = view.view
+    if isinstance(view, OnDemandFeatureView):
+        for selection in view.inputs:
+            _add_view(selection, add)
+        closed_inputs = view.model_copy(update={"inputs": _by_name(view.inputs)})
+        add("on_demand_feature_view", closed_inputs)
+    if not isinstance(view, FeatureView):
+        return
     if isinstance(view.source, Source):
         add("source", view.source)
     for entity in view.entities:
@@ -195,11 +256,8 @@ def _add_view(view: FeatureView, add: Any) -> None:
     add("feature_view", closed)
 
 
-def _by_name_service(service: FeatureService) -> FeatureService:
-    selections = tuple(
-        selection.model_copy(update={"view": selection.view_name}) for selection in service.features
-    )
-    return service.model_copy(update={"features": selections})
+def _by_name(selections: Iterable[FeatureSelection]) -> tuple[FeatureSelection, ...]:
+    return tuple(item.model_copy(update={"view": item.view_name}) for item in selections)
 
 
 def definition_from_fields(kind: str, fields: Any) -> Definition:
@@ -211,13 +269,11 @@ def definition_from_fields(kind: str, fields: Any) -> Definition:
         A field is unknown, missing or malformed.
     """
     if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
-        raise DefinitionError(
-            f"a {kind.replace('_', ' ')} needs fields with a name, not {fields!r}"
-        )
+        raise DefinitionError(f"a {kind_in_words(kind)} needs fields with a name, not {fields!r}")
     definition = KINDS[kind]
     required = [name for name, info in definition.model_fields.items() if info.is_required()]
     missing = [name for name in required if name not in fields]
-    where = f"{kind.replace('_', ' ')} {fields['name']!r}"
+    where = f"{kind_in_words(kind)} {fields['name']!r}"
     for name in fields:
         if name not in definition.model_fields:
             hint = did_you_mean(str(name), definition.model_fields)

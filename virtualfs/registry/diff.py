@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from virtualfs.compiler.plan import ResolvedView
+from virtualfs.compiler.plan import ResolvedOnDemand, ResolvedView
 from virtualfs.definitions.base import fingerprint
-from virtualfs.definitions.project import KINDS, Project
+from virtualfs.definitions.project import KINDS, VIEW_KINDS, Project, kind_in_words
 from virtualfs.display import Block, Code, Note, Shown
 from virtualfs.errors import DefinitionError
 from virtualfs.registry.repository import Key, Registry, State, StoredObject, Write
@@ -37,7 +37,7 @@ class Change:
             version = f"v{self.old_version} -> v{self.version}"
         elif self.action == "change":
             version += ", metadata only"
-        head = f"{_SIGNS[self.action]} {self.kind.replace('_', ' ')} {self.name} ({version})"
+        head = f"{_SIGNS[self.action]} {kind_in_words(self.kind)} {self.name} ({version})"
         return "\n".join([head, *(f"    {line}" for line in self.details)])
 
 
@@ -111,6 +111,7 @@ def make_plan(
     state: State,
     wanted: Project,
     views: Mapping[str, ResolvedView],
+    on_demand: Mapping[str, ResolvedOnDemand],
     *,
     touched: set[Key],
     origin: str,
@@ -122,7 +123,7 @@ def make_plan(
     ----------
     wanted
         The whole project as it should be.
-    views
+    views, on_demand
         Every wanted view, resolved.
     touched
         Kind and name of the objects that were handed in; the others are kept as they are.
@@ -144,11 +145,15 @@ def make_plan(
             old = state.objects.get((kind, name))
             if old and (kind, name) in touched and {old.origin, origin} == {"files", "registered"}:
                 raise DefinitionError(
-                    f"{kind.replace('_', ' ')} {name!r} is claimed twice: it came from "
+                    f"{kind_in_words(kind)} {name!r} is claimed twice: it came from "
                     f"{_ORIGINS[old.origin]} and now comes from {_ORIGINS[origin]}; rename one"
                 )
             fields = definition.model_dump(mode="json")
-            view = views.get(name) if kind == "feature_view" else None
+            view: ResolvedView | ResolvedOnDemand | None = None
+            if kind == "feature_view":
+                view = views.get(name)
+            elif kind == "on_demand_feature_view":
+                view = on_demand[name]
             meaning = view.fingerprint if view else _meaning(kind, fields, versions)
             if old is None:
                 version = registry.newest_version(kind, name) + 1
@@ -168,9 +173,11 @@ def make_plan(
                 definition=fields,
                 resolved=view.model_dump(mode="json", exclude={"version"}) if view else None,
             )
-            if kind == "feature_service":
-                pins = {s["view"]: versions["feature_view", s["view"]] for s in fields["features"]}
-                item = StoredObject(**{**vars(item), "resolved": {"pins": pins}})
+            if kind in _READS:
+                pins = dict(_pins(kind, fields, versions))
+                item = StoredObject(
+                    **{**vars(item), "resolved": {**(item.resolved or {}), "pins": pins}}
+                )
             details = _details(item, old)
             action: Action = "add" if old is None else "change"
             changes.append(
@@ -206,13 +213,26 @@ def _meaning(kind: str, fields: Mapping[str, Any], versions: Mapping[Key, int]) 
     kept = {name: value for name, value in fields.items() if name not in _NO_MEANING}
     if kind == "feature_service":
         # A service means the versions that it pins: when a view moves, so does the service.
-        kept["pins"] = [versions["feature_view", item["view"]] for item in fields["features"]]
+        kept["pins"] = [version for _, version in _pins(kind, fields, versions)]
     return fingerprint(kept)
+
+
+_READS = {"feature_service": "features", "on_demand_feature_view": "inputs"}
+"""Kinds that stand on views, and the field that names them."""
+
+
+def _pins(
+    kind: str, fields: Mapping[str, Any], versions: Mapping[Key, int]
+) -> list[tuple[str, int]]:
+    """Return the views that a definition stands on, with the versions that they now have."""
+    names = [item["view"] for item in fields[_READS[kind]]]
+    view_of = {name: version for (k, name), version in versions.items() if k in VIEW_KINDS}
+    return [(name, view_of[name]) for name in names]
 
 
 def _details(new: StoredObject, old: StoredObject | None) -> tuple[str, ...]:
     lines = []
-    if new.kind == "feature_view" and new.resolved:
+    if new.kind in VIEW_KINDS and new.resolved:
         before = {f["name"]: f for f in (old.resolved or {}).get("features", ())} if old else {}
         after = {f["name"]: f for f in new.resolved["features"]}
         lines += [f"- {name}" for name in before if name not in after]
@@ -224,19 +244,19 @@ def _details(new: StoredObject, old: StoredObject | None) -> tuple[str, ...]:
                 lines.append(f"+ {shown}")
             elif (before[name]["dtype"], before[name]["sql"]) != (feature["dtype"], feature["sql"]):
                 lines.append(f"~ {shown} (was {before[name]['dtype']} {before[name]['sql']})")
-    if new.kind == "feature_service" and new.resolved:
-        pins = (old.resolved or {}).get("pins", {}) if old else {}
-        for name, version in new.resolved["pins"].items():
+    if old and new.kind == "on_demand_feature_view":
+        before_hash, after_hash = ((item.resolved or {}).get("source_hash") for item in (old, new))
+        if before_hash and after_hash and before_hash != after_hash:
+            lines.append(f"~ the source of {new.definition['function']} has changed")
+    if new.kind in _READS:
+        pins = old.pins if old else {}
+        for name, version in new.pins.items():
             if name not in pins:
                 lines.append(f"+ {name}@{version}")
             elif pins[name] != version:
                 lines.append(f"~ {name}@{pins[name]} -> {name}@{version}")
-        lines += [
-            f"- {name}@{version}"
-            for name, version in pins.items()
-            if name not in new.resolved["pins"]
-        ]
-    skipped = {"name", "features"}
+        lines += [f"- {name}@{version}" for name, version in pins.items() if name not in new.pins]
+    skipped = {"name", "features", "inputs"}
     for name, value in new.definition.items():
         before_value = old.definition.get(name) if old else None
         if name in skipped or value == before_value or (old is None and value in _PLAIN):
@@ -249,7 +269,7 @@ def _details(new: StoredObject, old: StoredObject | None) -> tuple[str, ...]:
     return tuple(lines)
 
 
-_PLAIN: tuple[Any, ...] = (None, "", [], {}, "default", "UTC", True, "1m")
+_PLAIN: tuple[Any, ...] = (None, "", [], {}, "default", "UTC", True, "1m", "pandas")
 
 
 def _show(value: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from virtualfs.compiler.plan import ResolvedView
+from virtualfs.compiler.plan import ResolvedOnDemand, ResolvedView
 from virtualfs.definitions.project import Project, definition_from_fields
 from virtualfs.errors import PlanConflictError, RegistryError, without_secrets
 from virtualfs.registry.tables import objects, revisions
@@ -48,6 +48,17 @@ class StoredObject:
     def view(self) -> ResolvedView:
         """Return a feature view ready to compile."""
         return ResolvedView(**{**(self.resolved or {}), "version": self.version})
+
+    def on_demand(self) -> ResolvedOnDemand:
+        """Return an on-demand feature view ready to compute."""
+        fields = {name: item for name, item in (self.resolved or {}).items() if name != "pins"}
+        return ResolvedOnDemand(**{**fields, "version": self.version})
+
+    @property
+    def pins(self) -> Mapping[str, int]:
+        """The versions of views that a service, or an on-demand view, stands on."""
+        pins: Mapping[str, int] = (self.resolved or {}).get("pins") or {}
+        return pins
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,32 @@ from pathlib import Path
 from typing import Any
 
 from virtualfs.compiler import sql
-from virtualfs.compiler.plan import PROJECT_FOLDER, ResolvedView, Selection
+from virtualfs.compiler.on_demand import resolve_on_demand
+from virtualfs.compiler.plan import (
+    PROJECT_FOLDER,
+    OnDemandSelection,
+    ResolvedOnDemand,
+    ResolvedView,
+    Selection,
+)
 from virtualfs.compiler.resolve import resolve_view
+from virtualfs.definitions.base import Definition
 from virtualfs.definitions.feature_service import FeatureService
 from virtualfs.definitions.feature_view import FeatureSelection, FeatureView
-from virtualfs.definitions.project import Project, flatten
+from virtualfs.definitions.on_demand import OnDemandFeatureView
+from virtualfs.definitions.project import VIEW_KINDS, Project, flatten, kind_in_words
 from virtualfs.definitions.source import Source
 from virtualfs.errors import DefinitionError, NotFoundError, WarehouseError, did_you_mean
+from virtualfs.functions import PythonFunctions
 from virtualfs.provider import Warehouse
 from virtualfs.registry.repository import Registry, State, StoredObject
 
-__all__ = ["Resolver"]
+__all__ = ["AnySelection", "Resolver"]
 
 _REFERENCE = re.compile(r"(?P<view>[^:@]+)(@(?P<version>\d+))?:(?P<feature>.+)")
 _SERVICE = re.compile(r"(?P<service>[^:@]+)(@(?P<version>\d+))?")
+
+AnySelection = Selection | OnDemandSelection
 
 
 class Resolver:
@@ -33,12 +45,19 @@ class Resolver:
         Returns the warehouse of a name, opening it when first needed.
     folder
         The folder that relative paths are meant from.
+    functions
+        The Python functions that may run.
     """
 
     def __init__(
-        self, registry: Registry, warehouse: Callable[[str], Warehouse], folder: Path
+        self,
+        registry: Registry,
+        warehouse: Callable[[str], Warehouse],
+        folder: Path,
+        functions: PythonFunctions,
     ) -> None:
         self._registry = registry
+        self._functions = functions
         self._folder = str(folder.resolve())
         self._warehouse = warehouse
 
@@ -54,6 +73,33 @@ class Resolver:
         """
         return {name: self._resolve_view(project, state, name) for name in names}
 
+    def resolve_on_demand(
+        self, project: Project, state: State, views: Mapping[str, ResolvedView], name: str
+    ) -> ResolvedOnDemand:
+        """Resolve an on-demand view of a project against the views that it reads.
+
+        Raises
+        ------
+        DefinitionError, PermissionDeniedError
+            An expression does not fit its inputs; a function is not to be found, or not allowed.
+        """
+        view = project.on_demand[name]
+        stored = state.objects.get(("on_demand_feature_view", name))
+        kept = {}
+        if stored is not None:
+            written = {f["name"]: f["expr"] for f in stored.definition["features"]}
+            trees = {f.name: f.tree for f in stored.on_demand().features}
+            for feature in view.features:
+                tree = trees.get(feature.name)
+                if tree and written[feature.name] == feature.model_dump(mode="json")["expr"]:
+                    kept[feature.name] = tree
+        where = f"on-demand feature view {name!r}"
+        source = self._functions.source_hash(view.function, where) if view.function else None
+        resolved = resolve_on_demand(view, views, source, kept)
+        if stored is not None and stored.fingerprint == resolved.fingerprint:
+            return resolved.model_copy(update={"version": stored.version})
+        return resolved
+
     def close_sources(self, definitions: Iterable[Any]) -> list[Any]:
         """Turn sources given as Ibis functions into queries, by running each function once."""
 
@@ -62,8 +108,11 @@ class Resolver:
                 return self._as_query(item)
             if isinstance(item, FeatureView) and isinstance(item.source, Source):
                 return item.model_copy(update={"source": closed(item.source)})
-            if isinstance(item, FeatureSelection) and isinstance(item.view, FeatureView):
+            if isinstance(item, FeatureSelection) and not isinstance(item.view, str):
                 return item.model_copy(update={"view": closed(item.view)})
+            if isinstance(item, OnDemandFeatureView):
+                inputs = tuple(closed(selection) for selection in item.inputs)
+                return item.model_copy(update={"inputs": inputs})
             if isinstance(item, FeatureService):
                 features = tuple(closed(selection) for selection in item.features)
                 return item.model_copy(update={"features": features})
@@ -123,7 +172,7 @@ class Resolver:
             return resolved.model_copy(update={"version": stored.version})
         return resolved
 
-    def selections(self, features: Any, state: State) -> list[Selection]:
+    def selections(self, features: Any, state: State) -> list[AnySelection]:
         """Return what a request's `features` mean: a service, references, views or selections.
 
         A single name is a service, or else a view with all its features.
@@ -135,13 +184,13 @@ class Resolver:
         """
         if isinstance(features, str) and ":" not in features:
             return self._service(features, state)
-        if isinstance(features, str | FeatureView | FeatureService | FeatureSelection):
+        if isinstance(features, str | Definition | FeatureSelection):
             features = [features]
         if not isinstance(features, Sequence):
             raise NotFoundError(
                 "features must be a service's name, a list of 'view:feature' references, or views"
             )
-        found: list[Selection] = []
+        found: list[AnySelection] = []
         drafts = [item for item in features if not isinstance(item, str)]
         closed = iter(self.close_sources(drafts))
         for item in features:
@@ -165,8 +214,21 @@ class Resolver:
         stored = self._stored("feature_view", name, version, state)
         return stored.view().placed(self._folder)
 
+    def _view_of(
+        self, name: str, version: int | None, state: State
+    ) -> tuple[ResolvedView | ResolvedOnDemand, Mapping[str, int]]:
+        """Return an applied view of either kind, and the versions that it reads."""
+        kind = "on_demand_feature_view"
+        is_known = ("feature_view", name) in state.objects
+        if (kind, name) not in state.objects and (
+            is_known or version is None or self._registry.version(kind, name, version) is None
+        ):
+            return self.view(name, state, version), {}
+        stored = self._stored(kind, name, version, state)
+        return stored.on_demand(), stored.pins
+
     def _stored(self, kind: str, name: str, version: int | None, state: State) -> StoredObject:
-        what = kind.replace("_", " ")
+        what = kind_in_words(kind)
         current = state.objects.get((kind, name))
         if current is not None and version in (None, current.version):
             return current
@@ -178,68 +240,92 @@ class Resolver:
                 raise NotFoundError(
                     f"{what} {name!r} has no version {version}; it is at {current.version}"
                 )
-        hint = did_you_mean(name, state.of_kind(kind))
+        known = VIEW_KINDS if kind in VIEW_KINDS else (kind,)
+        hint = did_you_mean(name, [other for kind in known for other in state.of_kind(kind)])
         raise NotFoundError(f"there is no {what} {name!r} in the registry. {hint}")
 
-    def _service(self, text: str, state: State) -> list[Selection]:
+    def _service(self, text: str, state: State) -> list[AnySelection]:
         match = _SERVICE.fullmatch(text)
         if match is None:
             raise NotFoundError(f"{text!r} is not a service's name")
         version = int(match["version"]) if match["version"] else None
         service = match["service"]
         is_service = ("feature_service", service) in state.objects
-        if not is_service and ("feature_view", service) in state.objects:
+        if not is_service and any((kind, service) in state.objects for kind in VIEW_KINDS):
             return self._reference(text, state)
         if not is_service and version is None:
-            known = [*state.of_kind("feature_service"), *state.of_kind("feature_view")]
+            known = [
+                name for kind in ("feature_service", *VIEW_KINDS) for name in state.of_kind(kind)
+            ]
             raise NotFoundError(
                 f"there is no feature service or view {service!r} in the registry. "
                 f"{did_you_mean(service, known)}"
             )
         stored = self._stored("feature_service", service, version, state)
-        pins = (stored.resolved or {})["pins"]
         definition = FeatureService(**stored.definition)
         return [
-            self._select(item, self.view(item.view_name, state, pins[item.view_name]))
-            for item in definition.features
+            self._applied(item, state, stored.pins[item.view_name]) for item in definition.features
         ]
 
-    def _reference(self, text: str, state: State) -> list[Selection]:
-        match = _REFERENCE.fullmatch(text)
-        if match is None:
-            if ("feature_view", text.partition("@")[0]) in state.objects:
-                return [self._select(FeatureSelection(view="v"), self.view(text, state))]
+    def _reference(self, text: str, state: State) -> list[AnySelection]:
+        match = _REFERENCE.fullmatch(text) or _SERVICE.fullmatch(text)
+        name = match and match.group(1)
+        is_view = any((kind, name) in state.objects for kind in VIEW_KINDS)
+        if match is None or ("feature" not in match.groupdict() and not is_view):
+            known = [view for kind in VIEW_KINDS for view in state.of_kind(kind)]
             raise NotFoundError(
                 f"{text!r} is not a reference; write 'view:feature', or 'view@2:feature'. "
-                f"{did_you_mean(text, state.of_kind('feature_view'))}"
+                f"{did_you_mean(text, known)}"
             )
-        version = int(match["version"]) if match["version"] else None
-        view = self.view(match["view"], state, version)
-        selection = FeatureSelection(view=view.name, features=(match["feature"],))
-        return [self._select(selection, view)]
+        feature = match.groupdict().get("feature")
+        selection = FeatureSelection(view=str(name), features=(feature,) if feature else None)
+        return [
+            self._applied(selection, state, int(match["version"]) if match["version"] else None)
+        ]
 
-    def _draft(self, item: Any, state: State) -> list[Selection]:
+    def _applied(
+        self, selection: FeatureSelection, state: State, version: int | None
+    ) -> AnySelection:
+        """Return a selection of an applied view, with what it reads in the versions it pins."""
+        view, pins = self._view_of(selection.view_name, version, state)
+        reads = {name: self.view(name, state, pin) for name, pin in pins.items()}
+        return self._select(selection, view, reads)
+
+    def _draft(self, item: Any, state: State) -> list[AnySelection]:
         project = Project.of([item], base=state.project())
         if isinstance(item, FeatureService):
             return [one for part in item.features for one in self._draft(part, state)]
         name = item.view_name if isinstance(item, FeatureSelection) else item.name
-        view = self._resolve_view(project, state, name)
         selection = item if isinstance(item, FeatureSelection) else FeatureSelection(view=name)
-        return [self._select(selection, view)]
+        if name not in project.on_demand:
+            return [self._select(selection, self._resolve_view(project, state, name), {})]
+        reads = self.resolve(project, state, dict.fromkeys(project.on_demand[name].input_names))
+        on_demand = self.resolve_on_demand(project, state, reads, name)
+        return [self._select(selection, on_demand, reads)]
 
-    def _select(self, selection: FeatureSelection, view: ResolvedView) -> Selection:
+    def _select(
+        self,
+        selection: FeatureSelection,
+        view: ResolvedView | ResolvedOnDemand,
+        reads: Mapping[str, ResolvedView],
+    ) -> AnySelection:
         for feature in selection.features or ():
             if feature not in view.feature_names:
                 raise NotFoundError(
                     f"feature view {view.label} has no feature {feature!r}. "
                     f"{did_you_mean(feature, view.feature_names)}"
                 )
-        return Selection(
-            view=view.placed(self._folder),
-            features=selection.features or view.feature_names,
-            name=selection.name or view.name,
-            join_keys=selection.join_keys,
-        )
+        features, name = selection.features or view.feature_names, selection.name or view.name
+        if isinstance(view, ResolvedView):
+            return Selection(view.placed(self._folder), features, name, selection.join_keys)
+        inputs = []
+        for item in view.inputs:
+            read = reads[item.view].placed(self._folder)
+            # Both say which spine column holds a key: the input first, then who uses the view.
+            keys = {key: item.join_keys.get(key, key) for key in read.join_keys}
+            keys = {key: selection.join_keys.get(column, column) for key, column in keys.items()}
+            inputs.append(Selection(read, item.features, item.name, keys))
+        return OnDemandSelection(view, features, name, tuple(inputs))
 
 
 def _written(feature: Mapping[str, Any]) -> Any:

@@ -10,21 +10,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from virtualfs.capabilities import UNKNOWN
-from virtualfs.compiler.plan import FeaturePlan, ResolvedView
+from virtualfs.compiler.plan import (
+    FeaturePlan,
+    OnDemandSelection,
+    ResolvedView,
+    Selection,
+    plan_features,
+    request_inputs,
+)
 from virtualfs.compiler.program import compile_lookup, on_spine
 from virtualfs.compiler.rows import EVENT, ROW, TIME
 from virtualfs.definitions.aggregate import COUNTS
 from virtualfs.definitions.duration import microseconds
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas, uuids
-from virtualfs.errors import SpineError
+from virtualfs.errors import NotFoundError, SpineError
+from virtualfs.functions import PythonFunctions
 from virtualfs.provider import OnlineStore, Warehouse, temporary_name
 from virtualfs.serving.codec import Row, decode_row, encode_key, encode_row, from_micros, to_micros
+from virtualfs.serving.on_demand import Cell, FeatureStatus, computed_cells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,21 +46,14 @@ __all__ = [
     "answer",
     "entity_keys",
     "keys_at",
+    "plan_online",
+    "request_rows",
 ]
 
 
+_PRESENT, _NULL = FeatureStatus.PRESENT, FeatureStatus.NULL_VALUE
 _SHOWN = 100
 """Values that an answer shows of itself."""
-
-
-class FeatureStatus(StrEnum):
-    """How an online value came to be what it is."""
-
-    PRESENT = "PRESENT"
-    NULL_VALUE = "NULL_VALUE"
-    NOT_FOUND = "NOT_FOUND"
-    OUTSIDE_MAX_AGE = "OUTSIDE_MAX_AGE"
-    STALE = "STALE"
 
 
 @dataclass(frozen=True)
@@ -291,6 +292,81 @@ class OnlineResponse(Shown):
         return {name: [row[number] for row in rows] for number, name in enumerate(self.names)}
 
 
+def plan_online(
+    selections: Sequence[Selection | OnDemandSelection], *, at_hand: bool = True
+) -> FeaturePlan:
+    """Return the plan of an online read; its output columns have the names of training's.
+
+    Parameters
+    ----------
+    at_hand
+        Whether it is about now, for which views may be not offered.
+
+    Raises
+    ------
+    NotFoundError
+        A view is not offered online.
+    """
+    offline = sorted(
+        {view.name for item in selections for view in (item.view, *item.views) if not view.online}
+    )
+    if offline and at_hand:
+        raise NotFoundError(f"not offered online (online=False): {', '.join(offline)}")
+    keys = {key for item in selections for key in item.key_columns}
+    return plan_features(selections, keys | set(request_inputs(selections)))
+
+
+def request_rows(
+    plan: FeaturePlan, request: Any, keys: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the request inputs of each entity, checked and in canonical types.
+
+    An input that is also a join key is taken from the entity.
+
+    Parameters
+    ----------
+    request
+        One dict for all entities, a list with one for each, or a dict of lists.
+
+    Raises
+    ------
+    SpineError
+        A request input is missing or mistyped, or their number is not that of the entities.
+    """
+    needed = {name: dtype for name, dtype in plan.request.items() if name not in plan.key_columns}
+    own = [name for name in plan.request if name in plan.key_columns]
+    given = [] if request is None else request
+    if hasattr(given, "columns") and hasattr(given, "__dataframe__"):
+        given = _columns_of(given)
+    if isinstance(given, Mapping):
+        if any(_is_list(given.get(name)) for name in needed):
+            given = _rows_of(given, "request inputs")
+        else:
+            given = [given] * len(keys)
+    if needed and not given:
+        given = [{}] * len(keys)
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise SpineError("request= is a dict, or a list with one dict for each entity")
+    if needed and len(given) != len(keys):
+        raise SpineError(
+            f"request= has {len(given)} entries for {len(keys)} entities; give one dict for all "
+            "of them, or one for each"
+        )
+    rows = []
+    for number, entity in enumerate(keys):
+        row = {name: entity[name] for name in own}
+        for name, dtype in needed.items():
+            if not isinstance(given[number], Mapping) or name not in given[number]:
+                raise SpineError(
+                    f"entity {number} lacks the request input {name!r} ({dtype}); pass it by "
+                    f"request={{{name!r}: ...}}"
+                )
+            where = f"entity {number}, request input {name!r}"
+            row[name] = _checked_key(given[number][name], dtype, where)
+        rows.append(row)
+    return rows
+
+
 def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
     """Return the join keys of each entity, checked and in canonical types.
 
@@ -308,11 +384,7 @@ def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
                     f"join key {name!r}: expected a list of values, not {values!r}; one entity is "
                     f"a list of one dict: [{{{name!r}: {values!r}}}]"
                 )
-        lengths = {name: len(values) for name, values in entities.items()}
-        if len(set(lengths.values())) > 1:
-            raise SpineError(f"the lists of join keys differ in length: {lengths}")
-        count = next(iter(lengths.values()), 0)
-        entities = [{name: entities[name][row] for name in entities} for row in range(count)]
+        entities = _rows_of(entities, "join keys")
     if isinstance(entities, str) or not isinstance(entities, Sequence):
         raise SpineError("entities must be a list of dicts, a dict of lists, or a table")
     checked = []
@@ -329,6 +401,15 @@ def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
             keys[name] = _checked_key(entity[name], dtype, f"entity {number}, join key {name!r}")
         checked.append(keys)
     return checked
+
+
+def _rows_of(columns: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
+    """Return a dict of lists as a list of dicts."""
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise SpineError(f"the lists of {what} differ in length: {lengths}")
+    count = next(iter(lengths.values()), 0)
+    return [{name: columns[name][row] for name in columns} for row in range(count)]
 
 
 def _is_list(values: Any) -> bool:
@@ -370,8 +451,11 @@ def _checked_key(value: Any, dtype: str, where: str) -> Any:
     fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
     if family == "date" and isinstance(value, datetime):
         fits = False
-    if family == "float64" and fits:
+    if family in ("float32", "float64") and fits:
         value = float(value)
+    if family == "timestamp" and fits:
+        value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        value = value if "'" in dtype else value.replace(tzinfo=None)
     if family.startswith(("int", "uint")) and fits:
         bits = int(family.lstrip("uint"))
         low, high = (
@@ -410,10 +494,18 @@ def answer(
     keys: Sequence[dict[str, Any]],
     rows: Sequence[Sequence[Row]],
     at: datetime,
+    request: Sequence[Mapping[str, Any]],
+    functions: PythonFunctions,
 ) -> OnlineResponse:
-    """Put the rows of each part together as values, statuses and event timestamps."""
+    """Put the rows of each part together as values, statuses and event timestamps.
+
+    Parameters
+    ----------
+    request
+        Request inputs of each entity (see :func:`request_rows`).
+    """
     instant = to_micros(at)
-    columns: dict[str, list[tuple[Any, FeatureStatus, datetime | None]]] = {}
+    columns: dict[str, list[Cell]] = {}
     for part, found in zip(plan.parts, rows, strict=True):
         place = {name: number for number, name in enumerate(part.view.feature_names)}
         judged = [(row, status_of(row, part.view, instant)) for row in found]
@@ -429,6 +521,12 @@ def answer(
                 event = None if row.event is None else from_micros(row.event)
                 cells.append((value, status, event))
             columns[output] = cells
+    for name in plan.request:
+        columns[name] = [
+            (item[name], _NULL if item[name] is None else _PRESENT, None) for item in request
+        ]
+    for computed in plan.on_demand:
+        columns |= computed_cells(computed, columns, len(keys), at, functions)
     cells_by_row = [[columns[name][n] for name in plan.columns] for n in range(len(keys))]
     return OnlineResponse(
         names=plan.columns,

@@ -11,17 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 from virtualfs.capabilities import Statistics, round_up
 from virtualfs.compiler import quality, sql
-from virtualfs.compiler.plan import FeaturePlan, Part
+from virtualfs.compiler.operations import value_of
+from virtualfs.compiler.plan import GIVEN, FeaturePlan, OnDemandPart, Part
 from virtualfs.compiler.program import Program, compile_training, spine_relation, with_head
 from virtualfs.compiler.rows import ROW, TIME
 from virtualfs.compiler.strategy import fragment
 from virtualfs.display import Block, Code, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas
 from virtualfs.errors import UnsupportedByWarehouseError, WarehouseError
+from virtualfs.functions import PythonFunctions
 from virtualfs.provider import Session, Warehouse, temporary_name
 from virtualfs.training.diagnosis import Diagnosis, ViewDiagnosis
 from virtualfs.training.progress import Progress
-from virtualfs.training.spine import ClientSpine, Spine, WarehouseSpine, spine_instant
+from virtualfs.training.spine import (
+    ClientSpine,
+    Spine,
+    WarehouseSpine,
+    request_column,
+    spine_instant,
+)
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -50,6 +58,7 @@ class TrainingDataset(Shown):
     plan: FeaturePlan
     timestamp: str
     context: Mapping[str, Any]
+    functions: PythonFunctions
 
     def __repr__(self) -> str:
         return f"TrainingDataset({', '.join((*self.spine.columns, *self.plan.columns))})"
@@ -66,7 +75,8 @@ class TrainingDataset(Shown):
             (part.view.label, str(compiled.strategy).partition(" (")[0], part.rules())
             for part, compiled in zip(self.plan.parts, program.parts, strict=True)
         ]
-        owners = {output: part.view.label for part in self.plan.parts for _, output in part.outputs}
+        views += [(part.view.label, "on demand", part.rules()) for part in self.plan.on_demand]
+        owners = {output: part.view.label for part in self.plan.uses for _, output in part.outputs}
         dtypes = self.plan.dtypes()
         features = [(name, dtypes[name], owners[name]) for name in self.plan.columns]
         held = "in the warehouse" if isinstance(self.spine, WarehouseSpine) else "of the client"
@@ -101,7 +111,7 @@ class TrainingDataset(Shown):
 
     def _compiled(self, statistics: Mapping[str, Statistics]) -> Program:
         capabilities = self.warehouse.capabilities
-        schema, select = dict(self.plan.key_columns), None
+        schema, select = {**self.plan.request, **self.plan.key_columns}, None
         if isinstance(self.spine, WarehouseSpine):
             schema = {name: str(self.spine.schema[name]).lstrip("!") for name in schema}
             select = self.spine.select(self.plan, self.timestamp, capabilities)
@@ -138,10 +148,12 @@ class TrainingDataset(Shown):
             where = "sent by the client"
         lines.append(f"Spine: {where}, instants in {self.timestamp!r}")
         lines += [f"DOUBT: {doubt}" for doubt in self.context["doubts"]]
-        lines += [f"{part.view}: {part.strategy}; {part.rules}" for part in self._program.parts]
+        parts = self._program.parts
+        lines += [f"{part.view}: {part.strategy}; {part.rules}" for part in parts]
+        lines += [f"{part.view.label}: {part.rules()}" for part in self.plan.on_demand]
         if engine:
-            for part, plan in zip(self._program.parts, self._engine_plans(), strict=True):
-                lines.append(f"\n-- {part.view}\n{plan}")
+            for answer, plan in zip(self._program.answers, self._engine_plans(), strict=True):
+                lines.append(f"\n-- {answer.view}\n{plan}")
         return "\n".join(lines)
 
     def _engine_plans(self) -> list[str]:
@@ -151,17 +163,17 @@ class TrainingDataset(Shown):
         with self._session() as session:
             if isinstance(self.spine, WarehouseSpine):
                 spine = f"WITH {sql.quoted(name, program.dialect)} AS (\n{program.spine}\n)\n"
-                heads = ["" if program.head else spine] * len(program.parts)
+                heads = ["" if program.head else spine] * len(program.answers)
             else:
                 rows = self.spine.whole() if self.spine.rows is not None else None
                 if rows is None:
-                    return ["the plan of a reader's rows is not asked for"] * len(program.parts)
+                    return ["the plan of a reader's rows is not asked for"] * len(program.answers)
                 narrow = rows.narrow(self.plan, self.timestamp, capabilities.instant_type)
                 session.load(name, narrow)
-                heads = [""] * len(program.parts)
+                heads = [""] * len(program.answers)
             return [
-                session.explain(with_head(head, program.statement(part.select, name)))
-                for head, part in zip(heads, program.parts, strict=True)
+                session.explain(with_head(head, program.statement(answer.select, name)))
+                for head, answer in zip(heads, program.answers, strict=True)
             ]
 
     def diagnose(self, *, samples: int = 3) -> Diagnosis:
@@ -221,8 +233,10 @@ class TrainingDataset(Shown):
                 by_reason.setdefault(row["__reason"], []).extend(values)
         found = {row["__reason"]: row[quality.COUNT] for row in counts}
         nulls = {
-            output: sum(row[f"__nulls_{number}"] for row in counts)
-            for number, output in enumerate(outputs)
+            feature if output.startswith(GIVEN) else output: sum(
+                row[f"__nulls_{number}"] for row in counts
+            )
+            for number, (feature, output) in enumerate(part.outputs)
         }
         ordered = {reason: found[reason] for reason in quality.REASONS if reason in found}
         return ViewDiagnosis(part.view.label, ordered, nulls, by_reason)
@@ -239,10 +253,10 @@ class TrainingDataset(Shown):
         ]
         return {
             **self.context,
-            "views": {part.view.name: part.view.version or "draft" for part in parts},
+            "views": {part.view.name: part.view.version or "draft" for part in self.plan.uses},
             "features": list(self.plan.columns),
             "timestamp": self.timestamp,
-            "late_data": parts[0].late_data,
+            "late_data": parts[0].late_data if parts else "include",
             "judged_by_event_time_alone": blind,
             "sql": text,
             "sql_sha256": hashlib.sha256(text.encode()).hexdigest(),
@@ -265,7 +279,23 @@ class TrainingDataset(Shown):
             answer = answer.rename(**{_ANSWER_ROW: ROW})
             result = result.left_join(answer, result[ROW] == answer[_ANSWER_ROW])
             result = result.drop(_ANSWER_ROW)
+        for item in self.plan.on_demand:
+            self._check_in_query(item)
+            for output, tree in item.trees:
+                values = {
+                    name: result[column].cast(item.view.dtypes[name])
+                    for name, column in item.inputs
+                }
+                result = result.mutate(**{output: value_of(tree, values, capabilities)})
         return result.order_by(ROW).select(*self.spine.columns, *self.plan.columns)
+
+    def _check_in_query(self, part: OnDemandPart) -> None:
+        if part.view.function is not None:
+            raise UnsupportedByWarehouseError(
+                f"on-demand feature view {part.view.label} is computed by the Python function "
+                f"{part.view.function}, which no query can hold; use to_pandas(), to_pyarrow() or "
+                "to_parquet()"
+            )
 
     def _session(self) -> Any:
         expr = getattr(self.spine, "expr", None)
@@ -286,16 +316,17 @@ class TrainingDataset(Shown):
                 return
             if isinstance(self.spine, WarehouseSpine):
                 for own, name in self._warehouse_pieces(session, rows):
-                    yield None, own, self._features(session, name, progress)
+                    yield None, own, self._features(session, name, own, progress)
                 return
             instants = self.warehouse.capabilities.instant_type
             pieces = [self.spine.whole()] if rows is None else self.spine.pieces(rows)
             for piece in pieces:
                 name = temporary_name()
                 session.load(name, piece.narrow(self.plan, self.timestamp, instants))
-                features = self._features(session, name, progress)
+                own = piece.arrow(self.spine.columns)
+                features = self._features(session, name, own, progress)
                 session.drop(name)
-                yield piece, piece.arrow(self.spine.columns), features
+                yield piece, own, features
 
     def _warehouse_pieces(
         self, session: Session, rows: int | None
@@ -321,27 +352,47 @@ class TrainingDataset(Shown):
         statement = self._program.statement(self._program.ordered_spine(), name)
         return session.query(statement, self._spine_types).rename_columns([*self.spine.columns])
 
-    def _features(self, session: Session, spine: str, progress: Progress) -> pa.Table:
+    def _features(
+        self, session: Session, spine: str, own: pa.Table, progress: Progress
+    ) -> pa.Table:
         """Answer each view on a spine table and lay the answers beside each other."""
         import pyarrow as pa
 
         program = self._program
         columns: dict[str, Any] = {}
-        lengths = set()
-        dtypes = self.plan.dtypes()
-        for part in progress.over(program.parts):
-            types = {name: dtypes[name] for name in part.outputs}
-            table = session.query(program.statement(part.ordered, spine), types)
+        lengths = {own.num_rows}
+        dtypes = self.plan.all_dtypes()
+        for answer in progress.over(program.answers):
+            types = {name: dtypes[name] for name in answer.outputs}
+            table = session.query(program.statement(answer.select, spine), types)
             lengths.add(table.num_rows)
-            columns |= dict(zip(part.outputs, table.columns, strict=True))
+            columns |= dict(zip(answer.outputs, table.columns, strict=True))
         if len(lengths) != 1:
             raise WarehouseError(f"the parts of one answer have different lengths: {lengths}")
+        self._call_functions(columns, own)
         return pa.table({name: columns[name] for name in self.plan.columns})
+
+    def _call_functions(self, columns: dict[str, Any], own: pa.Table) -> None:
+        """Add the features that Python functions compute, of columns and the spine's own."""
+        import pyarrow as pa
+
+        for part in self.plan.on_demand:
+            if part.view.function is None:
+                continue
+            request, inputs = self.plan.request, {}
+            for name, column in part.inputs:
+                inputs[name] = columns.get(column)
+                if inputs[name] is None:
+                    inputs[name] = request_column(column, own.column(column), request[column])
+            found = self.functions.compute(part.view, pa.table(inputs))
+            columns |= {output: found.column(feature) for feature, output in part.outputs}
 
     def _streamed(
         self, session: Session, rows: int | None
     ) -> Iterator[tuple[None, pa.Table, pa.Table]]:
         program = self._program
+        for part in self.plan.on_demand:
+            self._check_in_query(part)
         statement = program.statement(program.joined(), "")
         schema = {**self._spine_types, **self.plan.dtypes()}
         if rows is None:
@@ -467,6 +518,8 @@ class TrainingDataset(Shown):
             The table exists and `overwrite` is false, or the warehouse is read-only.
         """
         program = self._program
+        for part in self.plan.on_demand:
+            self._check_in_query(part)
         capabilities = self.warehouse.capabilities
         target = sql.text(sql.table_reference(name, capabilities.dialect), capabilities.dialect)
         spine = temporary_name()

@@ -22,7 +22,7 @@ from virtualfs.capabilities import Capabilities
 from virtualfs.compiler import sql
 from virtualfs.compiler.plan import RESERVED, FeaturePlan
 from virtualfs.compiler.rows import ROW, TIME
-from virtualfs.dtypes import key_family, uuids
+from virtualfs.dtypes import is_lossless, key_family, uuids
 from virtualfs.errors import SpineError
 from virtualfs.provider import DuplicateColumnsError, Warehouse
 
@@ -36,6 +36,7 @@ __all__ = [
     "StreamedSpine",
     "WarehouseSpine",
     "read_spine",
+    "request_column",
     "spine_instant",
     "zone_doubt",
 ]
@@ -120,12 +121,14 @@ class ClientSpine:
         )
         if instant_type == "int64":
             columns[TIME] = columns[TIME].cast(pa.int64())
-        declared = plan.key_columns
+        declared = {**plan.request, **plan.key_columns}
         for name in [*dict.fromkeys([*declared, *keep])]:
             column = table.column(name)
             if pa.types.is_dictionary(column.type):
                 column = column.cast(column.type.value_type)
-            if declared.get(name) == "uuid":
+            if name in plan.request and name not in plan.key_columns:
+                column = request_column(name, column, plan.request[name])
+            elif declared.get(name) == "uuid":
                 column = _uuids(name, column)
             elif pa.types.is_null(column.type) and name in declared:
                 import ibis
@@ -402,6 +405,12 @@ def _ibis_spine(spine: Any, warehouse: Warehouse) -> WarehouseSpine:
 
 
 def _needed(plan: FeaturePlan, timestamp: str, columns: Sequence[str]) -> list[str]:
+    for name, dtype in plan.request.items():
+        if name not in columns:
+            raise SpineError(
+                f"the spine lacks the column {name!r} ({dtype}), which on-demand features take "
+                f"from a request; it has {', '.join(columns) or 'none'}"
+            )
     needed = list(plan.key_columns)
     for name in needed:
         if name not in columns:
@@ -416,7 +425,7 @@ def _needed(plan: FeaturePlan, timestamp: str, columns: Sequence[str]) -> list[s
                 f"{', '.join(columns) or 'none'}. Name it with timestamp= (--timestamp)"
             )
         needed.append(timestamp)
-    return [*dict.fromkeys(needed)]
+    return [*dict.fromkeys([*needed, *plan.request])]
 
 
 _WHOLE = ". pandas turns integers beside missing values into floats: use .astype('Int64')"
@@ -477,6 +486,12 @@ def _check_types(
                 + _WHOLE
                 * (found.is_floating() and declared.startswith(("int", "uint")))
             )
+    for name, declared in plan.request.items():
+        if name not in plan.key_columns and not _can_become(dtypes[name], ibis.dtype(declared)):
+            raise SpineError(
+                f"the spine's column {name!r} is {dtypes[name]}, but on-demand features take "
+                f"{declared} from it; convert the column"
+            )
     if plan.needs_time:
         found = dtypes[timestamp]
         if not (found.is_timestamp() or found.is_date() or found.is_null()):
@@ -486,6 +501,37 @@ def _check_types(
             )
         return found
     return None
+
+
+def _can_become(found: Any, declared: Any) -> bool:
+    """Tell whether a spine's column can be a request input of a type, value by value."""
+    return bool(
+        found.is_null()
+        or is_lossless(found, declared)
+        or (found.is_integer() and (declared.is_integer() or declared.is_floating()))
+        or (found.is_decimal() and declared.is_floating())
+        or (found.is_floating() and (declared.is_floating() or declared.is_integer()))
+        or (found.is_timestamp() and declared.is_timestamp())
+    )
+
+
+def request_column(name: str, column: pa.ChunkedArray, dtype: str) -> pa.ChunkedArray:
+    """Return a spine's column as a request input; what does not fit its type is refused.
+
+    Raises
+    ------
+    SpineError
+        A value is out of the type's range, or no whole number.
+    """
+    import ibis
+    import pyarrow as pa
+
+    kind = ibis.dtype(dtype).to_pyarrow()
+    safe = not (pa.types.is_floating(kind) or pa.types.is_timestamp(kind))
+    try:
+        return column.cast(kind, safe=safe)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise SpineError(f"the spine's column {name!r} does not fit {dtype}: {error}") from None
 
 
 def zone_doubt(found: Any, plan: FeaturePlan, timestamp: str) -> str | None:
