@@ -134,6 +134,19 @@ def test_the_example_of_aggregates(flights: Path, capsys: pytest.CaptureFixture[
     assert "dest_last_5_1d" in capsys.readouterr().out
 
 
+def test_the_example_of_on_demand_features(
+    flights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "on-demand.md").read_text()
+    names: dict[str, object] = {}
+    exec(block(page, "on-demand"), names)
+    training = names["training"] = names["store"].get_historical_features(  # type: ignore[attr-defined]
+        names["spine"], [names["trip"]]
+    )
+    assert training.to_pyarrow().num_rows == 5000
+    assert "'long_haul': True" in capsys.readouterr().out
+
+
 def test_the_examples_of_existing_tables(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "existing-tables.md").read_text()
     assert "PRESENT" in run_lines(block(page, "scan"), monkeypatch)
@@ -222,7 +235,7 @@ def test_the_configuration_example(tmp_path: Path) -> None:
     said = tomllib.loads(text)
     fields = set(type(config).model_fields) - {"folder"}
     assert set(said) == fields
-    for section in ("cache", "server"):
+    for section in ("cache", "server", "python"):
         known = set(type(getattr(config, section)).model_fields)
         assert known - set(said[section]) <= {"token"}
 

@@ -38,7 +38,9 @@ class SQLiteHouse(House):
     types = {
         "int32": "INTEGER",
         "int64": "INTEGER",
+        "float": "REAL",
         "double": "REAL",
+        "bool": "BOOLEAN",
         "string": "TEXT",
         "date32[day]": "DATE",
     }

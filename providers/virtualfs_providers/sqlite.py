@@ -238,7 +238,7 @@ def _to_arrow(rows: list[tuple[Any, ...]], schema: Mapping[str, str]) -> pa.Tabl
         try:
             read_values = [None if value is None else read(value) for value in values]
             arrays.append(pa.array(read_values, dtype.to_pyarrow()))
-        except (ValueError, TypeError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        except (ValueError, TypeError, OverflowError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise WarehouseError(
                 f"SQLite: column {name!r} holds a value that is no {text}: {error}. SQLite keeps "
                 "any value in any column; cast it in the feature's expr="

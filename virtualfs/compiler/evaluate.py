@@ -60,17 +60,21 @@ _NAMES = {
 
 
 @lru_cache(maxsize=1024)
-def compiled(inputs: tuple[str, ...], trees: tuple[tuple[str, Node], ...]) -> Compute:
+def compiled(
+    inputs: tuple[str, ...], decimals: tuple[str, ...], trees: tuple[tuple[str, Node], ...]
+) -> Compute:
     """Return what computes features.
 
     Parameters
     ----------
     inputs
         Names of the inputs, in the order of a row.
+    decimals
+        Those that are decimals, and are computed with as floats.
     trees
         Name and expression of each feature.
     """
-    return _Writer(inputs).function(trees)
+    return _Writer(inputs).function(decimals, trees)
 
 
 class _Writer:
@@ -83,8 +87,11 @@ class _Writer:
         self._count = 0
         self._feature = ""
 
-    def function(self, trees: Sequence[tuple[str, Node]]) -> Compute:
+    def function(self, decimals: Sequence[str], trees: Sequence[tuple[str, Node]]) -> Compute:
         """Return the function of some trees."""
+        for name in decimals:
+            held = self._inputs[name]
+            self._line(2, f"if {held} is not None: {held} = float({held})")
         known: dict[Node, str] = {}
         results = []
         for name, tree in trees:

@@ -16,7 +16,7 @@ from virtualfs.compiler.plan import (
 )
 from virtualfs.compiler.reading import canonical, tree_of
 from virtualfs.compiler.small_sql import value_of_sql
-from virtualfs.compiler.sql import render_rowwise
+from virtualfs.compiler.sql import brief, expression_errors, rowwise_tree
 from virtualfs.definitions.base import fingerprint
 from virtualfs.definitions.feature_view import Feature, FeatureSelection
 from virtualfs.definitions.on_demand import OnDemandFeatureView
@@ -24,10 +24,11 @@ from virtualfs.errors import DefinitionError, did_you_mean
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
+    from sqlglot import exp
 
     from virtualfs.capabilities import Capabilities
 
-__all__ = ["expression_sql", "resolve_on_demand"]
+__all__ = ["expression_tree", "resolve_on_demand"]
 
 
 def resolve_on_demand(
@@ -180,9 +181,11 @@ def _tree(
     expression = feature.expr
     if expression.language == "ibis" and expression.deferred is None:
         return _kept(expression.text, dtypes, kept, where)
-    # Types that cannot be computed with are there all the same, for the error that says so.
-    types = {**dtypes, **{full: dtypes[short] for full, short in long_names.items()}}
-    table = ibis.table({name: ibis.dtype(dtype) for name, dtype in types.items()}, name="inputs")
+    # Typed as they are computed with, so that Ibis promotes as we do. Those that cannot be computed
+    # with are there all the same, for the error that says so.
+    types = {name: ibis.dtype(canonical(ibis.dtype(text)) or text) for name, text in dtypes.items()}
+    types |= {full: types[short] for full, short in long_names.items()}
+    table = ibis.table(types, name="inputs")
     if expression.language == "sql":
         value = value_of_sql(expression.text, table, where)
     else:
@@ -192,8 +195,6 @@ def _tree(
 
 
 def _bound(deferred: Any, table: ir.Table, where: str) -> ir.Value:
-    from ibis.common.exceptions import IbisError
-
     try:
         (value,) = table.bind(deferred)
     except AttributeError as error:
@@ -203,8 +204,8 @@ def _bound(deferred: Any, table: ir.Table, where: str) -> ir.Value:
             f"{where}: there is no input {name!r}; the inputs are {', '.join(short)}. "
             f"{did_you_mean(name, table.columns)}"
         ) from None
-    except (IbisError, TypeError, ValueError, KeyError) as error:
-        raise DefinitionError(f"{where}: {str(error).splitlines()[0]}") from None
+    except expression_errors() as error:
+        raise DefinitionError(f"{where}: {brief(error)}") from None
     return value
 
 
@@ -230,13 +231,13 @@ def _renamed(tree: Node, names: Mapping[str, str]) -> Node:
     return Node.from_json(data)
 
 
-def expression_sql(
+def expression_tree(
     tree: Node,
     inputs: Sequence[tuple[str, str]],
     types: Mapping[str, str],
     capabilities: Capabilities,
-) -> str:
-    """Return a tree as SQL text.
+) -> exp.Expr:
+    """Return a tree as one of SQL.
 
     Parameters
     ----------
@@ -250,4 +251,4 @@ def expression_sql(
     table = ibis.table({name: ibis.dtype(dtype) for name, dtype in types.items()}, name="inputs")
     values = {name: table[column] for name, column in inputs}
     value = value_of(tree, values, capabilities)
-    return render_rowwise(value, table, capabilities, "on-demand feature")
+    return rowwise_tree(value, table, capabilities, "on-demand feature")

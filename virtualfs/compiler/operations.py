@@ -30,7 +30,9 @@ __all__ = ["LARGEST", "OPERATIONS", "Node", "Operation", "value_of"]
 
 LARGEST = 9223372036854774784.0
 """The largest float64 below 2^63."""
-_MAX = 2**63 - 1
+REPEATS = {"power": 10, "round": 10, "floor": 3, "ceil": 3, "exp": 3, "sqrt": 2, "ln": 2,
+           "greatest": 3, "least": 3, "epoch_seconds": 3, "is_null": 2}  # fmt: skip
+"""About how often the SQL of an operation writes each argument, where more than once."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Node:
         ``"input"`` (named by `value`), ``"literal"`` (which is `value`), or one of
         :data:`OPERATIONS`.
     dtype
-        Its data type; of inputs ``"decimal"`` is also one.
+        Its data type; decimals are float64 here.
     """
 
     operation: str
@@ -53,14 +55,14 @@ class Node:
     depth: int = field(init=False, compare=False, repr=False)
     """How many operations stand on each other."""
     size: int = field(init=False, compare=False, repr=False)
-    """How many operations are written, shared ones wherever they are used."""
+    """About how many operations its SQL writes, arguments as often as they stand there."""
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         args = self.args
         counted = {
             "depth": 1 + max((arg.depth for arg in args), default=0),
-            "size": 1 + sum(arg.size for arg in args),
+            "size": 1 + REPEATS.get(self.operation, 1) * sum(arg.size for arg in args),
             "_hash": hash((self.operation, self.dtype, args, type(self.value), self.value)),
         }
         for name, value in counted.items():
@@ -128,6 +130,15 @@ def _null_unless(condition: ir.Value, value: ir.Value) -> ir.Value:
     return ibis.ifelse(condition, value, ibis.null(value.type()))
 
 
+def _is_null(value: ir.Value) -> ir.Value:
+    import ibis
+
+    if not value.type().is_floating():
+        return value.isnull()
+    # For Spark, Ibis calls NaN null too. NaN equals itself there, as in all warehouses.
+    return ibis.coalesce(value != value, True)
+
+
 def _power(base: ir.Value, exponent: ir.Value) -> ir.Value:
     import ibis
 
@@ -137,7 +148,7 @@ def _power(base: ir.Value, exponent: ir.Value) -> ir.Value:
     size = _null_unless(base != zero, base).abs().ln() * exponent
     finite = (size <= 709.0) & (size >= -708.0) & ((base > zero) | whole)
     return ibis.cases(
-        (exponent == zero, one),
+        ((exponent == zero) & (base == base), one),
         ((base == zero) & (exponent > zero), zero),
         ((size < -708.0) & ((base > zero) | whole), zero),
         (finite, base**exponent),
@@ -311,12 +322,13 @@ OPERATIONS: dict[str, Operation] = {
         "(True if {0} is True or {1} is True else None if {0} is None or {1} is None else False)",
         strict=False,
     ),
-    "is_null": Operation(lambda a: a.isnull(), "{0} is None", strict=False),
+    "is_null": Operation(_is_null, "{0} is None", strict=False),
     "length": Operation(lambda a: a.length().cast("int64"), "len({0})"),
     "concat": Operation(lambda a, b: a + b, "{0} + {1}"),
-    "contains": Operation(lambda a, b: a.contains(b), "{1} in {0}"),
-    "starts_with": Operation(lambda a, b: a.startswith(b), "{0}.startswith({1})"),
-    "ends_with": Operation(lambda a, b: a.endswith(b), "{0}.endswith({1})"),
+    "contains": Operation(lambda a, b: a.find(b) >= 0, "{1} in {0}"),
+    # Not by LIKE, as some engines would, in which the needle may hold wildcards.
+    "starts_with": Operation(lambda a, b: a.left(b.length()) == b, "{0}.startswith({1})"),
+    "ends_with": Operation(lambda a, b: a.right(b.length()) == b, "{0}.endswith({1})"),
     "substring": Operation(
         lambda a, value: a.substr(*(item for item in value if item is not None)),
         "{0}[slice_of({value})]",
@@ -354,8 +366,7 @@ def _value(
 
     match node.operation:
         case "input":
-            value = inputs[node.value]
-            return value if node.dtype == "decimal" else value.cast(node.dtype)
+            return inputs[node.value].cast(node.dtype)
         case "literal":
             return _literal(node.value, node.dtype)
         case "if":
@@ -364,7 +375,8 @@ def _value(
             return ibis.coalesce(*args)
     if node.operation in _BY_INSTANT and node.args[0].dtype.startswith(("timestamp", "date")):
         args = [capabilities.instant(arg, "UTC", "down") for arg in args]
-    if node.operation in ("divide", "modulo") and node.args[1].value:
+    by_number = node.args[1:] and node.args[1].operation == "literal" and node.args[1].value
+    if node.operation in ("divide", "modulo") and by_number:
         return args[0] / args[1] if node.operation == "divide" else args[0] % args[1]
     operation = OPERATIONS[node.operation]
     return operation.sql(*args) if node.value is None else operation.sql(*args, node.value)
@@ -378,6 +390,6 @@ def _literal(value: Any, dtype: str) -> ir.Value:
         return ibis.null(dtype)
     if dtype == "float64":
         return ibis.literal(repr(value)).cast(dtype)
-    if dtype == "int64":
+    if dtype in ("int64", "date"):
         return ibis.literal(value).cast(dtype)
     return ibis.literal(value, type=dtype)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import sqlglot
@@ -20,7 +20,7 @@ from sqlglot import exp
 
 from virtualfs.capabilities import Capabilities, Statistics
 from virtualfs.compiler import instant, seek, sql
-from virtualfs.compiler.on_demand import expression_sql
+from virtualfs.compiler.on_demand import expression_tree
 from virtualfs.compiler.plan import FeaturePlan, LateData, Part, ResolvedView
 from virtualfs.compiler.rows import ROW, TIME, outputs_of
 from virtualfs.compiler.sql import SPINE
@@ -99,14 +99,14 @@ class Program:
     spine_columns: tuple[str, ...]
     parts: tuple[CompiledPart, ...]
     columns: tuple[str, ...]
-    computed: tuple[tuple[str, str], ...] = ()
-    """On-demand features that are computed in the query: output columns and their SQL."""
+    computed: tuple[tuple[str, exp.Expr], ...] = ()
+    """On-demand features that are computed in the query: output columns and expressions."""
     read: tuple[str, ...] = ()
     """Columns of the spine that they read."""
     together: tuple[int, ...] = ()
     """Numbers of the parts that they read."""
 
-    @property
+    @cached_property
     def answers(self) -> tuple[Answer, ...]:
         """The statements that give the features, each in the order of the spine's rows."""
         apart = [
@@ -179,10 +179,8 @@ class Program:
             return sql.text(query.order_by(_by_row("spine")), self.dialect)
         inner = query.select(exp.column(row.copy(), "spine", quoted=True), *columns.values())
         trees = {
-            name: exp.alias_(
-                sqlglot.parse_one(text, dialect=self.dialect), sql.identifier(name), quoted=True
-            )
-            for name, text in self.computed
+            name: exp.alias_(tree.copy(), sql.identifier(name), quoted=True)
+            for name, tree in self.computed
         }
         outer = exp.Select(
             expressions=[trees.get(name, exp.column(sql.identifier(name))) for name in outputs]
@@ -272,8 +270,7 @@ def compile_training(
         columns = {column: types[column] for _, column in item.inputs}
         for output, tree in item.trees:
             read |= {*columns}
-            text = expression_sql(tree, item.inputs, columns, capabilities)
-            computed.append((output, text))
+            computed.append((output, expression_tree(tree, item.inputs, columns, capabilities)))
     return Program(
         dialect=capabilities.dialect,
         spine=spine_sql,

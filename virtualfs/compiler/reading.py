@@ -38,11 +38,11 @@ def canonical(dtype: Any) -> str | None:
     >>> canonical(ibis.dtype("int32")), canonical(ibis.dtype("json"))
     ('int64', None)
     """
-    if dtype.is_boolean() or dtype.is_string() or dtype.is_date() or dtype.is_decimal():
-        return str(dtype).lstrip("!").partition("(")[0]
+    if dtype.is_boolean() or dtype.is_string() or dtype.is_date():
+        return str(dtype).lstrip("!")
     if dtype.is_integer():
         return None if dtype.is_unsigned_integer() and dtype.nbytes == 8 else "int64"
-    if dtype.is_floating():
+    if dtype.is_floating() or dtype.is_decimal():
         return "float64"
     if dtype.is_timestamp():
         return "timestamp" if dtype.timezone is None else "timestamp('UTC')"
@@ -249,6 +249,12 @@ def _divide(left: Node, right: Node) -> Node:
     return Node("divide", "float64", (_float(_number(left)), _float(_number(right))))
 
 
+def _negate(value: Node) -> Node:
+    if _number(value).operation == "literal" and value.value:
+        return _literal(-value.value)
+    return Node("negate", value.dtype, (value,))
+
+
 def _modulo(left: Node, right: Node) -> Node:
     if _number(left).dtype != "int64" or _number(right).dtype != "int64":
         raise _UnfitError("% of floats")
@@ -290,7 +296,9 @@ def _cast(value: Node, to: Any) -> Node:
     wanted = canonical(to)
     if _is_null(value) and wanted is not None:
         return _null(wanted)
-    if wanted == value.dtype and not to.is_decimal():
+    if to.is_decimal():
+        raise _UnfitError(f"a cast to {to}")
+    if wanted == value.dtype:
         return value
     if (
         value.operation == "literal"
@@ -367,8 +375,7 @@ def _input(op: Any) -> Node:
     dtype = canonical(op.dtype)
     if dtype is None:
         raise _UnfitError(f"the input {op.name!r}, which is {op.dtype},")
-    node = Node("input", dtype, (), op.name)
-    return Node("to_float", "float64", (node,)) if dtype == "decimal" else node
+    return Node("input", dtype, (), op.name)
 
 
 def _moment(text: str, dtype: str) -> Node:
@@ -407,7 +414,7 @@ def _readers() -> Mapping[type, Callable[..., Node]]:
         ops.Add: _math("add"),
         ops.Subtract: _math("subtract"),
         ops.Multiply: _math("multiply"),
-        ops.Negate: _math("negate"),
+        ops.Negate: lambda _op, value: _negate(value),
         ops.Abs: _math("abs"),
         ops.Divide: lambda _op, left, right: _divide(left, right),
         ops.FloorDivide: lambda _op, left, right: _whole("floor", _divide(left, right)),

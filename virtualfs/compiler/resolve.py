@@ -342,7 +342,6 @@ def _expression_sql(
 def _render_deferred(deferred: Any, schema: Schema, capabilities: Capabilities, where: str) -> str:
     import ibis
     import ibis.expr.operations as ops
-    from ibis.common.exceptions import IbisError
 
     table = ibis.table(dict(schema), name="source")
     try:
@@ -353,8 +352,8 @@ def _render_deferred(deferred: Any, schema: Schema, capabilities: Capabilities, 
         raise DefinitionError(
             f"{where}: the source has no column {name!r}. {did_you_mean(name, schema)}"
         ) from None
-    except (IbisError, TypeError, ValueError, KeyError) as error:
-        raise DefinitionError(f"{where}: {str(error).splitlines()[0]}") from None
+    except sql.expression_errors() as error:
+        raise DefinitionError(f"{where}: {sql.brief(error)}") from None
     if value.op().find((ops.Impure, ops.TimestampNow, ops.DateNow)):
         raise DefinitionError(f"{where}: the clock and chance cannot be part of a feature")
     return text

@@ -13,6 +13,7 @@ import sqlglot
 from sqlglot import exp
 
 from virtualfs.compiler.reading import SUPPORTED
+from virtualfs.compiler.sql import brief, expression_errors
 from virtualfs.errors import DefinitionError, did_you_mean
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ def value_of_sql(text: str, table: ir.Table, where: str) -> ir.Value:
         return _read(select.selects[0], table, where)
     except DefinitionError:
         raise
-    except (TypeError, ValueError, AttributeError) as error:
-        raise DefinitionError(f"{where}: {str(error).splitlines()[0]}") from None
+    except expression_errors() as error:
+        raise DefinitionError(f"{where}: {brief(error)}") from None
 
 
 def _read(node: exp.Expr, table: ir.Table, where: str) -> Any:

@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SPINE",
+    "brief",
     "builtin",
     "cast",
+    "expression_errors",
     "identifier",
     "parse_expression",
     "parse_select",
     "quoted",
     "render",
     "render_rowwise",
+    "rowwise_tree",
     "subquery",
     "table_reference",
     "text",
@@ -228,6 +231,20 @@ def render_rowwise(value: ir.Value, table: ir.Table, capabilities: Capabilities,
     DefinitionError
         The value is not row-wise.
     """
+    tree = rowwise_tree(value, table, capabilities, where)
+    return text(tree, capabilities.dialect, pretty=False)
+
+
+def rowwise_tree(
+    value: ir.Value, table: ir.Table, capabilities: Capabilities, where: str
+) -> exp.Expr:
+    """Return the sqlglot tree of an Ibis value over one table, with its columns unqualified.
+
+    Raises
+    ------
+    DefinitionError
+        The value is not row-wise.
+    """
     select = render(table.select(value.name("value")), capabilities)
     if not isinstance(select.args["from_"].this, exp.Table) or len(select.expressions) != 1:
         raise DefinitionError(f"{where}: the expression is not row-wise")
@@ -238,7 +255,26 @@ def render_rowwise(value: ir.Value, table: ir.Table, capabilities: Capabilities,
             return exp.column(identifier(node.name))
         return node
 
-    return text(tree.transform(unqualified), capabilities.dialect, pretty=False)
+    found: exp.Expr = tree.transform(unqualified)
+    return _settled(found)
+
+
+def _settled(tree: exp.Expr) -> exp.Expr:
+    """Write out what Ibis leaves to an engine's own way. The innermost comes first."""
+    root = exp.Paren(this=tree)
+    for node in reversed(list(root.find_all(exp.Anonymous, exp.In, exp.Is, exp.Not, exp.Between))):
+        if isinstance(node, exp.Anonymous):
+            if node.name.lower() == "mod":  # SQLite's function of that name is one of floats
+                left, right = (exp.Paren(this=argument) for argument in node.expressions)
+                node.replace(exp.Mod(this=left, expression=right))
+        elif isinstance(node.parent, exp.Predicate | exp.Binary):
+            # `(a = b) = c IN (1, 2)` goes by precedence, in which engines differ.
+            paren = exp.Paren()
+            node.replace(paren)
+            paren.set("this", node)
+    settled: exp.Expr = root.this
+    settled.parent = None
+    return settled
 
 
 def cast(tree: exp.Expr, dtype: str, capabilities: Capabilities) -> exp.Expr:
@@ -292,6 +328,21 @@ def _refuse_outside(tree: exp.Expr, where: str) -> None:
 
 def _dotted(table: exp.Table) -> str:
     return ".".join(part.name for part in table.parts)
+
+
+def expression_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that Ibis raises for expressions that do not fit."""
+    from ibis.common.annotations import ValidationError
+    from ibis.common.exceptions import IbisError
+
+    return IbisError, ValidationError, AttributeError, TypeError, ValueError, KeyError
+
+
+def brief(error: Exception) -> str:
+    """Return what Ibis finds wrong with an expression, in one line."""
+    first = str(error).splitlines()[0]
+    # Ibis shows the whole table that an operation was tried on.
+    return f"{first.partition('(')[0]} does not take these types" if ":= " in str(error) else first
 
 
 def _first_finding(error: sqlglot.errors.SqlglotError) -> str:

@@ -70,7 +70,9 @@ def _values(
     part: OnDemandPart, rows: Sequence[tuple[Any, ...]], functions: PythonFunctions
 ) -> Sequence[tuple[Any, ...]]:
     if part.view.function is None:
-        return compiled(tuple(name for name, _ in part.inputs), part.trees)(rows)
+        names = tuple(name for name, _ in part.inputs)
+        decimals = tuple(name for name in names if part.view.dtypes[name].startswith("decimal"))
+        return compiled(names, decimals, part.trees)(rows)
     import ibis
     import pyarrow as pa
 

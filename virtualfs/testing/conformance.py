@@ -33,6 +33,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from virtualfs.testing.computed import Computed
 from virtualfs.testing.house import (
     ANSWER,
     DAY,
@@ -56,7 +57,7 @@ __all__ = ["NOON", "House", "WarehouseConformance"]
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-class WarehouseConformance(Rules, PeersMistakes, Windows):
+class WarehouseConformance(Rules, PeersMistakes, Windows, Computed):
     """The suite. Give it a fixture ``house``, and run it with pytest.
 
     Attributes

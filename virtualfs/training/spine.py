@@ -121,7 +121,7 @@ class ClientSpine:
         )
         if instant_type == "int64":
             columns[TIME] = columns[TIME].cast(pa.int64())
-        declared = {**plan.request, **plan.key_columns}
+        declared = {**plan.key_columns, **plan.request, **plan.key_columns}
         for name in [*dict.fromkeys([*declared, *keep])]:
             column = table.column(name)
             if pa.types.is_dictionary(column.type):
