@@ -15,7 +15,7 @@ What an aggregate is over is NULL in rows that do not meet its condition, and NU
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,8 @@ __all__ = [
     "as_number",
     "finished",
     "joined_over_range",
+    "moments_of",
+    "of_moments",
     "seen",
     "steps_of",
     "window_of",
@@ -117,6 +119,32 @@ def seen(spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabilities
     left = spine.select(ROW, TIME, **spine_keys(spine, part))
     pairs = _Pairs(left, whole, [Window(part.view.lag, None)], part, capabilities)
     return pairs.table.select(ROW).distinct()
+
+
+def moments_of(spine: ir.Table, part: Part) -> ir.Table:
+    """Return the spine's instants per key, each once, as a spine numbered by one of its rows.
+
+    Where many spine rows share keys and instant, as those of a day's batch do, what a window holds
+    is found once for all of them. NULL keys and instants are left out: they have empty windows.
+    """
+    columns = [TIME, *dict.fromkeys(part.key_columns)]
+    known = spine.filter([spine[name].notnull() for name in columns])
+    return known.group_by(columns).aggregate(**{ROW: known[ROW].min()})
+
+
+def of_moments(
+    spine: ir.Table, moments: ir.Table, values: Sequence[ir.Table], part: Part
+) -> ir.Table:
+    """Return the values of moments, found in several ways, for the spine's own rows."""
+    columns = [TIME, *dict.fromkeys(part.key_columns)]
+    found = moments
+    for number, table in enumerate(values):
+        found = found.left_join(table, ROW, rname=f"{{name}}__{number}")
+    found = found.select(*columns, *aggregates_of(part))
+    named = {f"{name}__of_moment": found[name] for name in columns}
+    found = found.select(*aggregates_of(part), **named)
+    on = [spine[name] == found[f"{name}__of_moment"] for name in columns]
+    return spine.inner_join(found, on, rname="{name}__found").select(ROW, *aggregates_of(part))
 
 
 def finished(spine: ir.Table, found: ir.Table, part: Part) -> ir.Table:

@@ -26,7 +26,7 @@ from virtualfs.compiler.rows import (
     whole_rows,
     young,
 )
-from virtualfs.compiler.strategy import fragment
+from virtualfs.compiler.strategy import BY_JOIN, fragment
 from virtualfs.definitions.duration import microseconds
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def windows(
     import ibis
 
     part = whole_view(view)
-    answers = fragment(keys, rows, part, capabilities)
+    answers = fragment(keys, rows, part, capabilities, BY_JOIN)
     known = aggregate.seen(keys, rows, part, capabilities).mutate(**{FOUND: True})
     joined = keys.select(ROW, TIME).left_join(known, ROW, rname="{name}__right")
     never = ibis.null(capabilities.instant_type)
@@ -245,7 +245,7 @@ def as_of(
         number = ibis.row_number().over(order_by=[*view.join_keys, "__one"])
         spine = known.mutate(**{ROW: number, TIME: at})
         found = spine.inner_join(
-            fragment(spine, rows, part, capabilities), ROW, rname="{name}__right"
+            fragment(spine, rows, part, capabilities, BY_JOIN), ROW, rname="{name}__right"
         )
         return found.select(*view.join_keys, *view.feature_names)
     if view.valid_to:

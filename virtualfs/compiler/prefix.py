@@ -43,12 +43,13 @@ from virtualfs.compiler.rows import (
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["boundaries", "can_sweep", "swept"]
+__all__ = ["boundaries", "can_sum", "swept"]
 
 _POSITION = "__position"
 _SIDE = "__side"
 _STEP = "__step"
 _FUNCTIONS = ("count", "sum", "mean")
+_SPREADS = ("std", "var")
 _DIGITS = 28
 """Digits of decimals of which 10^10 can be summed in 38."""
 _BITS = 99
@@ -59,13 +60,26 @@ _MIDDLE = 75
 """Bits that a float of the usual size has as a whole number: 52 of its own and 23 to spare."""
 
 
-def can_sweep(part: Part, capabilities: Capabilities) -> bool:
-    """Tell whether every aggregate that a part asks for can be had by prefix sums."""
-    return capabilities.prefix_sums and all(
-        aggregate.function in _FUNCTIONS
-        and (aggregate.function == "count" or _is_exact(aggregate, part.view, capabilities))
-        for aggregate in aggregates_of(part).values()
-    )
+def can_sum(aggregate: ResolvedAggregate, view: ResolvedView, capabilities: Capabilities) -> bool:
+    """Tell whether an aggregate can be had by exact prefix sums."""
+    import ibis
+
+    if aggregate.function == "count":
+        return True
+    if aggregate.function not in (*_FUNCTIONS, *_SPREADS):
+        return False
+    dtype = ibis.dtype(view.columns[aggregate.input or ""])
+    if aggregate.function in _SPREADS:
+        # Their squares must be summed without loss too, of 10^10 of them.
+        if dtype.is_integer():
+            return bool(dtype.nbytes < 8)
+        return bool(
+            dtype.is_boolean()
+            or (dtype.is_decimal() and dtype.precision and 2 * dtype.precision <= _DIGITS)
+        )
+    if dtype.is_floating():
+        return capabilities.exact is not None
+    return not dtype.is_decimal() or dtype.precision is None or dtype.precision <= _DIGITS
 
 
 def boundaries(part: Part) -> list[int]:
@@ -96,8 +110,10 @@ def swept(
     steps = boundaries(part)
     inputs = [*dict.fromkeys(aggregate.input for aggregate in asked.values())]
     summed = {found.input for found in asked.values() if found.function != "count"}
+    squared = {found.input for found in asked.values() if found.function in _SPREADS}
     columns = {
-        name: _Column(number, name, name in summed, view) for number, name in enumerate(inputs)
+        name: _Column(number, name, view, summed=name in summed, squared=name in squared)
+        for number, name in enumerate(inputs)
     }
     running = _running(spine, rows, part, capabilities, steps, [*columns.values()], scaled)
     read = {
@@ -118,6 +134,10 @@ def swept(
             if column.is_float:
                 odd.append(count >= _ODD)
                 total = total.cast("float64") / _scale(scaled, column.input)
+            if aggregate.function in _SPREADS:
+                square = _between(found, column.square, window)
+                values[name] = _spread(count, total, square, aggregate.function)
+                continue
             if aggregate.function == "mean":
                 total = total.cast("float64") / count
             values[name] = (count > 0).ifelse(total, _null(total))
@@ -128,20 +148,24 @@ def swept(
 
 
 class _Column:
-    """The running sums of one input: its count, and perhaps its sum and how many are odd."""
+    """The running sums of one input: its count, perhaps its sum (how many are odd) and squares."""
 
-    def __init__(self, number: int, name: str | None, summed: bool, view: ResolvedView) -> None:
+    def __init__(
+        self, number: int, name: str | None, view: ResolvedView, *, summed: bool, squared: bool
+    ) -> None:
         self.input = name or ""
         self.dtype = view.columns[name] if name else "int64"
         self.count = f"__count_{number}"
         self.total = f"__total_{number}" if summed else ""
+        self.square = f"__square_{number}" if squared else ""
         self.total_type = _sum_type(self.dtype)
+        self.square_type = _sum_type(self.dtype, 2)
         self.is_float = summed and self.dtype.startswith("float")
 
     @property
     def names(self) -> list[str]:
         """Names of the running sums."""
-        return [name for name in (self.count, self.total) if name]
+        return [name for name in (self.count, self.total, self.square) if name]
 
     def parts(
         self, rows: ir.Table, scaled: ir.Table, capabilities: Capabilities
@@ -172,6 +196,11 @@ class _Column:
         elif self.total:
             digits = as_number(value).cast(self.total_type)
             parts[self.total] = digits.coalesce(ibis.literal(0).cast(self.total_type))
+        if self.square:
+            wide = as_number(value)
+            wide = wide.cast("int64") if wide.type().is_integer() else wide
+            zero = ibis.literal(0).cast(self.square_type)
+            parts[self.square] = (wide * wide).cast(self.square_type).coalesce(zero)
         return parts
 
     def nothing(self) -> dict[str, ir.Value]:
@@ -179,7 +208,7 @@ class _Column:
         import ibis
 
         zero = ibis.literal(0, "int64")
-        types = {self.count: "int64", self.total: self.total_type}
+        types = {self.count: "int64", self.total: self.total_type, self.square: self.square_type}
         return {name: zero.cast(types[name]) for name in self.names}
 
 
@@ -259,28 +288,32 @@ def _repaired(
     return joined.select(ROW, **values)
 
 
+def _spread(count: ir.Value, total: ir.Value, square: ir.Value, function: str) -> ir.Value:
+    """Return variance or standard deviation of a sample.
+
+    ``n * sum(x^2) - sum(x)^2`` is taken in whole numbers, so that nothing cancels.
+    """
+    import ibis
+
+    above = (count * square - total * total).cast("float64")
+    variance = above / count.nullif(0) / (count - 1).nullif(0)
+    found = variance.sqrt() if function == "std" else variance
+    return (count > 1).ifelse(found, ibis.null("float64"))
+
+
 def _between(found: ir.Table, name: str, window: Window) -> ir.Value:
     until = found[f"{name}_{window.end}"]
     return until if window.start is None else until - found[f"{name}_{window.start}"]
 
 
-def _is_exact(aggregate: ResolvedAggregate, view: ResolvedView, capabilities: Capabilities) -> bool:
-    import ibis
-
-    dtype = ibis.dtype(view.columns[aggregate.input or ""])
-    if dtype.is_floating():
-        return capabilities.exact is not None
-    return not dtype.is_decimal() or dtype.precision is None or dtype.precision <= _DIGITS
-
-
-def _sum_type(dtype: str) -> str:
-    """Return the type in which values of a type are summed without loss."""
+def _sum_type(dtype: str, power: int = 1) -> str:
+    """Return the type in which values of a type, or their squares, are summed without loss."""
     import ibis
 
     kind = ibis.dtype(dtype)
     if not kind.is_decimal():
         return "decimal(38, 0)"
-    return "decimal" if kind.scale is None else f"decimal(38, {kind.scale})"
+    return "decimal" if kind.scale is None else f"decimal(38, {kind.scale * power})"
 
 
 def _scale(rows: ir.Table, name: str) -> ir.Value:

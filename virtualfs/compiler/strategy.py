@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics
-from virtualfs.compiler import aggregate, asof, prefix, rows, static, sweep
+from virtualfs.compiler import aggregate, asof, prefix, rows, static, sweep, tiles
 from virtualfs.compiler.plan import Part
 from virtualfs.compiler.seek import can_seek
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["Strategy", "choose", "fragment", "winners"]
+__all__ = ["BY_JOIN", "Strategy", "choose", "fragment", "winners"]
 
 # One look into an index costs about as much as sweeping this many source rows (docs/benchmarks.md).
 _SWEPT_PER_SEEK = 6
@@ -27,17 +27,21 @@ _PAIRS_PER_SWEPT = 6
 class Strategy:
     """How one view is answered, and why so."""
 
-    kind: Literal["static", "interval", "asof", "seek", "sweep", "range", "prefix"]
+    kind: Literal["static", "interval", "asof", "seek", "sweep", "range", "prefix", "tiles"]
     why: str
     reduce: bool = False
     """Whether source rows of keys that the spine lacks are left out before they are sorted."""
     unique: bool = False
     """Whether the catalog says that there is nothing to rank."""
+    once: bool = False
+    """Whether spine rows that share keys and instant are answered once."""
 
     def __str__(self) -> str:
         return f"{_NAMES[self.kind]} ({self.why})"
 
 
+BY_JOIN = Strategy("range", "few keys, or each once")
+"""How windows are answered where every key is asked for once: no more pairs than rows."""
 _NAMES = {
     "static": "latest row per key",
     "interval": "join on validity",
@@ -45,6 +49,7 @@ _NAMES = {
     "seek": "index look-up per spine row",
     "sweep": "sweep over times, then the rows by equality",
     "prefix": "exact prefix sums in one sweep over times",
+    "tiles": "exact prefix sums in one sweep, and min and max over tiles of positions",
     "range": "join on keys and range, each window counting its own rows",
 }
 
@@ -60,8 +65,7 @@ def choose(
     """
     view = part.view
     if view.is_aggregate:
-        sweeps = prefix.can_sweep(part, capabilities) and not _few_pairs(part, statistics)
-        return Strategy("prefix" if sweeps else "range", str(statistics))
+        return _choose_windows(part, capabilities, statistics)
     # In a zone whose clocks change, two different wall times can be one instant.
     unique = statistics.unique and view.timezone == "UTC"
     if view.event_timestamp is None:
@@ -78,6 +82,19 @@ def choose(
         reduce=reduce,
         unique=unique,
     )
+
+
+def _choose_windows(part: Part, capabilities: Capabilities, statistics: Statistics) -> Strategy:
+    """Choose between one join on range, which does every function, and what cost bounds."""
+    if _few_pairs(part, statistics):
+        return Strategy("range", str(statistics))
+    asked = aggregate.aggregates_of(part).values()
+    summed = [found for found in asked if prefix.can_sum(found, part.view, capabilities)]
+    rest = [found for found in asked if found not in summed]
+    if not capabilities.prefix_sums or not all(tiles.can_tile(found, part) for found in rest):
+        return Strategy("range", f"each instant of a key once; {statistics}", once=True)
+    kind: Literal["tiles", "prefix"] = "tiles" if rest else "prefix"
+    return Strategy(kind, str(statistics), once=True)
 
 
 def _few_seeks(statistics: Statistics) -> bool:
@@ -148,10 +165,27 @@ def fragment(
     if part.view.is_aggregate:
         chosen = strategy or choose(part, source, capabilities, UNKNOWN)
         again = source if times is None else times
-        if chosen.kind == "prefix":
-            values = prefix.swept(spine, source, part, capabilities, again)
-        else:
+        if not chosen.once:
             values = aggregate.joined_over_range(spine, source, part, capabilities)
-        return aggregate.finished(spine, values, part)
+            return aggregate.finished(spine, values, part)
+        moments = aggregate.moments_of(spine, part)
+        if chosen.kind == "range":
+            found = [aggregate.joined_over_range(moments, source, part, capabilities)]
+        else:
+            asked = aggregate.aggregates_of(part)
+            summed = [n for n, a in asked.items() if prefix.can_sum(a, part.view, capabilities)]
+            rest = [name for name in asked if name not in summed]
+            found = []
+            if summed:
+                some = _only(part, summed)
+                found.append(prefix.swept(moments, source, some, capabilities, again))
+            if rest:
+                found.append(tiles.tiled(moments, source, _only(part, rest), capabilities))
+        return aggregate.finished(spine, aggregate.of_moments(spine, moments, found, part), part)
     found = winners(spine, source, part, capabilities, strategy)
     return rows.outputs_of(found, part, capabilities)
+
+
+def _only(part: Part, features: list[str]) -> Part:
+    """Return the part that asks for some of the features."""
+    return replace(part, outputs=tuple(pair for pair in part.outputs if pair[0] in features))

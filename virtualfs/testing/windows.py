@@ -50,13 +50,68 @@ class Windows:
             pytest.skip("the warehouse's running sums are not exact")
         monkeypatch.setattr("virtualfs.compiler.strategy._few_pairs", lambda *_: False)
         for seed in self.window_seeds:
-            case = window_batch(seed, 60, house, ("count", "sum", "mean"))
+            case = window_batch(seed, 60, house, ("count", "sum", "mean", "std", "var"))
             case = replace(case, late_data=late_data)
             ds = ask_windows(house, case)
-            floats = any(a.column == "real" and a.function != "count" for a, _ in case.counted)
-            if not floats or house.store.warehouse().capabilities.exact is not None:
+            asked = [(a.column, a.function) for a, _ in case.counted]
+            floats = any(column == "real" and function != "count" for column, function in asked)
+            # Squares of int64 and of floats have no exact running sums.
+            squares = any(
+                column in ("real", "whole") and function in ("std", "var")
+                for column, function in asked
+            )
+            exact = house.store.warehouse().capabilities.exact is not None
+            if not squares and (exact or not floats):
                 assert "prefix sums" in ds.explain(engine=False)
             judge_windows(case, ds.to_pyarrow())
+
+    def test_tiles_agree_with_the_oracle(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Least and greatest of hot keys, with tiles of two rows so that there are many."""
+        if not house.store.warehouse().capabilities.prefix_sums:
+            pytest.skip("the warehouse's running sums are not exact")
+        monkeypatch.setattr("virtualfs.compiler.strategy._few_pairs", lambda *_: False)
+        monkeypatch.setattr("virtualfs.compiler.tiles._BITS", 1)
+        for seed in self.window_seeds[::3]:
+            case = window_batch(seed, 60, house, ("count", "min", "max", "sum"))
+            case = replace(case, late_data="include")
+            ds = ask_windows(house, case)
+            if any(a.function in ("min", "max") for a, _ in case.counted):
+                assert "tiles of positions" in ds.explain(engine=False)
+            judge_windows(case, ds.to_pyarrow())
+
+    def test_long_windows_of_one_key_agree_with_plain_loops(
+        self, house: House, strategy: str
+    ) -> None:
+        """Thousands of rows of one key, so that windows hold tiles of tiles, and ties."""
+        chance = random.Random(3)  # noqa: S311 - cases, not secrets
+        rows = [
+            {"k": "a", "at": NOON - chance.randrange(9_000) * TICK * 10**6,
+             "x": chance.choice([None, *range(-999, 999)])}
+            for _ in range(9_000)
+        ]  # fmt: skip
+        lengths = {"1m": 60, "7m": 420, "2h": 7200, "lifetime": 10**9}
+        view = make(
+            house, rows,
+            features=[
+                Aggregate("x", f, None if w == "lifetime" else w)
+                for w in lengths for f in ("min", "max", "count")
+            ],
+        )  # fmt: skip
+        spine = [{"k": "a", "t": NOON - TICK * 10**6 * n} for n in (0, 0, 1, 64, 4095, 4096, 8999)]
+        for row in train(house, spine, view):
+            for name, seconds in lengths.items():
+                since = row["t"] - timedelta(seconds=seconds) if seconds < 10**9 else None
+                held = [
+                    r["x"]
+                    for r in rows
+                    if r["at"] < row["t"] and (since is None or r["at"] >= since)
+                    and r["x"] is not None
+                ]  # fmt: skip
+                assert row[f"x_count_{name}"] == len(held)
+                assert row[f"x_min_{name}"] == min(held, default=None), (strategy, name, row)
+                assert row[f"x_max_{name}"] == max(held, default=None)
 
     # -- what must hold of any data
 
