@@ -23,23 +23,32 @@ _SWEPT_PER_SEEK = 6
 _PAIRS_PER_SWEPT = 6
 
 
+Method = Literal["prefix", "tiles", "range"]
+
+
 @dataclass(frozen=True)
 class Strategy:
     """How one view is answered, and why so."""
 
-    kind: Literal["static", "interval", "asof", "seek", "sweep", "range", "prefix", "tiles"]
+    kind: Literal["static", "interval", "asof", "seek", "sweep", "range", "windows"]
     why: str
     reduce: bool = False
     """Whether source rows of keys that the spine lacks are left out before they are sorted."""
     unique: bool = False
     """Whether the catalog says that there is nothing to rank."""
-    once: bool = False
-    """Whether spine rows that share keys and instant are answered once."""
+    methods: tuple[Method, ...] = ()
+    """How windows are answered, each instant of a key once, where one join would cost too much."""
 
     def __str__(self) -> str:
-        return f"{_NAMES[self.kind]} ({self.why})"
+        names = [_METHODS[method] for method in self.methods] or [_NAMES[self.kind]]
+        return f"{', '.join(names)} ({self.why})"
 
 
+_METHODS: dict[Method, str] = {
+    "prefix": "exact prefix sums in one sweep over times",
+    "tiles": "min and max over tiles of positions",
+    "range": "join on keys and range for what has no such way",
+}
 BY_JOIN = Strategy("range", "few keys, or each once")
 """How windows are answered where every key is asked for once: no more pairs than rows."""
 _NAMES = {
@@ -48,8 +57,6 @@ _NAMES = {
     "asof": "native ASOF join of times, then the rows by equality",
     "seek": "index look-up per spine row",
     "sweep": "sweep over times, then the rows by equality",
-    "prefix": "exact prefix sums in one sweep over times",
-    "tiles": "exact prefix sums in one sweep, and min and max over tiles of positions",
     "range": "join on keys and range, each window counting its own rows",
 }
 
@@ -88,13 +95,24 @@ def _choose_windows(part: Part, capabilities: Capabilities, statistics: Statisti
     """Choose between one join on range, which does every function, and what cost bounds."""
     if _few_pairs(part, statistics):
         return Strategy("range", str(statistics))
-    asked = aggregate.aggregates_of(part).values()
-    summed = [found for found in asked if prefix.can_sum(found, part.view, capabilities)]
-    rest = [found for found in asked if found not in summed]
-    if not capabilities.prefix_sums or not all(tiles.can_tile(found, part) for found in rest):
-        return Strategy("range", f"each instant of a key once; {statistics}", once=True)
-    kind: Literal["tiles", "prefix"] = "tiles" if rest else "prefix"
-    return Strategy(kind, str(statistics), once=True)
+    if not capabilities.prefix_sums:
+        methods: tuple[Method, ...] = ("range",)
+    else:
+        methods = tuple(_by_method(part, capabilities))
+    return Strategy("windows", str(statistics), methods=methods)
+
+
+def _by_method(part: Part, capabilities: Capabilities) -> dict[Method, list[str]]:
+    """Return the features that each method answers."""
+    found: dict[Method, list[str]] = {"prefix": [], "tiles": [], "range": []}
+    for name, asked in aggregate.aggregates_of(part).items():
+        if prefix.can_sum(asked, part.view, capabilities):
+            found["prefix"].append(name)
+        elif tiles.can_tile(asked, part):
+            found["tiles"].append(name)
+        else:
+            found["range"].append(name)
+    return {method: names for method, names in found.items() if names}
 
 
 def _few_seeks(statistics: Statistics) -> bool:
@@ -165,27 +183,23 @@ def fragment(
     if part.view.is_aggregate:
         chosen = strategy or choose(part, source, capabilities, UNKNOWN)
         again = source if times is None else times
-        if not chosen.once:
+        if chosen.kind == "range":
             values = aggregate.joined_over_range(spine, source, part, capabilities)
             return aggregate.finished(spine, values, part)
         moments = aggregate.moments_of(spine, part)
-        if chosen.kind == "range":
-            found = [aggregate.joined_over_range(moments, source, part, capabilities)]
-        else:
-            asked = aggregate.aggregates_of(part)
-            summed = [n for n, a in asked.items() if prefix.can_sum(a, part.view, capabilities)]
-            rest = [name for name in asked if name not in summed]
-            found = []
-            if summed:
-                some = _only(part, summed)
+        found = []
+        by_method = _by_method(part, capabilities)
+        if chosen.methods == ("range",):
+            by_method = {"range": [*aggregate.aggregates_of(part)]}
+        for method, names in by_method.items():
+            some = replace(part, outputs=tuple(pair for pair in part.outputs if pair[0] in names))
+            if method == "prefix":
                 found.append(prefix.swept(moments, source, some, capabilities, again))
-            if rest:
-                found.append(tiles.tiled(moments, source, _only(part, rest), capabilities))
-        return aggregate.finished(spine, aggregate.of_moments(spine, moments, found, part), part)
-    found = winners(spine, source, part, capabilities, strategy)
-    return rows.outputs_of(found, part, capabilities)
-
-
-def _only(part: Part, features: list[str]) -> Part:
-    """Return the part that asks for some of the features."""
-    return replace(part, outputs=tuple(pair for pair in part.outputs if pair[0] in features))
+            elif method == "tiles":
+                found.append(tiles.tiled(moments, source, some, capabilities))
+            else:
+                found.append(aggregate.joined_over_range(moments, source, some, capabilities))
+        values = aggregate.of_moments(spine, moments, found, part)
+        return aggregate.finished(spine, values, part)
+    matched = winners(spine, source, part, capabilities, strategy)
+    return rows.outputs_of(matched, part, capabilities)
