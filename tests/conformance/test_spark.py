@@ -21,6 +21,7 @@ pytestmark = [
 class TestSpark(WarehouseConformance):
     seeds: ClassVar[range] = range(4)
     computed_seeds: ClassVar[range] = range(3)
+    window_seeds: ClassVar[range] = range(6)
 
     @pytest.fixture
     def house(self, spark_house):

@@ -26,6 +26,7 @@ from virtualfs.compiler.rows import (
     EVENT,
     ROW,
     TIME,
+    is_there,
     newest_first,
     same_keys,
     spine_keys,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 __all__ = [
+    "PLACE",
     "Window",
     "aggregates_of",
     "as_number",
@@ -45,12 +47,13 @@ __all__ = [
     "joined_over_range",
     "moments_of",
     "of_moments",
+    "ranked",
     "seen",
     "steps_of",
     "window_of",
 ]
 
-_PLACE = "__place"
+PLACE = "__place"
 """Position of a row among those of its keys, the newest first."""
 _AGE = "__age"
 _BOUND = "__bound_"
@@ -103,7 +106,7 @@ def joined_over_range(
     asked = aggregates_of(part)
     windows = {name: window_of(aggregate, view) for name, aggregate in asked.items()}
     whole = _told_apart(whole_rows(rows, part, capabilities), asked)
-    whole = _ranked(whole, asked, view, capabilities)
+    whole = ranked(whole, asked, view, capabilities)
     left = spine.select(ROW, TIME, **spine_keys(spine, part))
     pairs = _Pairs(left, whole, windows.values(), part, capabilities)
     values = {
@@ -216,7 +219,7 @@ class _Pairs:
         return [*ends, event > left[f"{_BOUND}{window.start}"]]
 
 
-def _ranked(
+def ranked(
     whole: ir.Table,
     asked: Mapping[str, ResolvedAggregate],
     view: ResolvedView,
@@ -231,7 +234,7 @@ def _ranked(
         group_by=[whole[f"__key_{number}"] for number in range(len(view.join_keys))] or None,
         order_by=newest_first(whole, view, capabilities),
     )
-    return whole.mutate(**{_PLACE: place})
+    return whole.mutate(**{PLACE: place})
 
 
 def _value(
@@ -243,12 +246,12 @@ def _value(
         return pairs.count(where=within)
     value = pairs[aggregate.input]
     if function in ("first", "last"):
-        held = within & value.notnull()
+        held = within & is_there(value)
         if aggregate.n is not None:
             assert capabilities.collect is not None
-            return capabilities.collect(value, pairs[_PLACE], held)
+            return capabilities.collect(value, pairs[PLACE], held)
         picked = value.argmin if function == "last" else value.argmax
-        return picked(pairs[_PLACE], where=held)
+        return picked(pairs[PLACE], where=held)
     if function == "count":
         return value.count(where=within)
     if function == "count_distinct":

@@ -36,6 +36,7 @@ from virtualfs.compiler.rows import (
     ROW,
     TIME,
     common_key_types,
+    is_there,
     keys_of,
     whole_rows,
 )
@@ -176,7 +177,7 @@ class _Column:
         if not self.input:
             return {self.count: ibis.literal(1, "int64")}
         value = rows[self.input]
-        parts = {self.count: value.notnull().ifelse(1, 0).cast("int64")}
+        parts = {self.count: is_there(value).ifelse(1, 0).cast("int64")}
         if self.is_float:
             scale = _scale(scaled, self.input)
             size = value.cast("float64").abs()
@@ -190,7 +191,7 @@ class _Column:
                 capabilities.exact(whole), ibis.literal(0).cast(self.total_type)
             )
             # A running sum costs as much as the sort, so odd ones are counted beside the others.
-            parts[self.count] = ibis.cases((value.isnull(), 0), (exact, 1), else_=_ODD).cast(
+            parts[self.count] = ibis.cases((~is_there(value), 0), (exact, 1), else_=_ODD).cast(
                 "int64"
             )
         elif self.total:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics
-from virtualfs.compiler import aggregate, asof, prefix, rows, static, sweep, tiles
+from virtualfs.compiler import aggregate, asof, positions, prefix, rows, static, sweep
 from virtualfs.compiler.plan import Part
 from virtualfs.compiler.seek import can_seek
 
@@ -23,7 +23,7 @@ _SWEPT_PER_SEEK = 6
 _PAIRS_PER_SWEPT = 6
 
 
-Method = Literal["prefix", "tiles", "range"]
+Method = Literal["prefix", "positions", "range"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Strategy:
 
 _METHODS: dict[Method, str] = {
     "prefix": "exact prefix sums in one sweep over times",
-    "tiles": "min and max over tiles of positions",
+    "positions": "extremes and ends of windows by position",
     "range": "join on keys and range for what has no such way",
 }
 BY_JOIN = Strategy("range", "few keys, or each once")
@@ -104,12 +104,12 @@ def _choose_windows(part: Part, capabilities: Capabilities, statistics: Statisti
 
 def _by_method(part: Part, capabilities: Capabilities) -> dict[Method, list[str]]:
     """Return the features that each method answers."""
-    found: dict[Method, list[str]] = {"prefix": [], "tiles": [], "range": []}
+    found: dict[Method, list[str]] = {"prefix": [], "positions": [], "range": []}
     for name, asked in aggregate.aggregates_of(part).items():
         if prefix.can_sum(asked, part.view, capabilities):
             found["prefix"].append(name)
-        elif tiles.can_tile(asked, part):
-            found["tiles"].append(name)
+        elif positions.has_position(asked, part):
+            found["positions"].append(name)
         else:
             found["range"].append(name)
     return {method: names for method, names in found.items() if names}
@@ -195,8 +195,8 @@ def fragment(
             some = replace(part, outputs=tuple(pair for pair in part.outputs if pair[0] in names))
             if method == "prefix":
                 found.append(prefix.swept(moments, source, some, capabilities, again))
-            elif method == "tiles":
-                found.append(tiles.tiled(moments, source, some, capabilities))
+            elif method == "positions":
+                found += positions.by_position(moments, source, some, capabilities)
             else:
                 found.append(aggregate.joined_over_range(moments, source, some, capabilities))
         values = aggregate.of_moments(spine, moments, found, part)

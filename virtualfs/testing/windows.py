@@ -65,20 +65,20 @@ class Windows:
                 assert "prefix sums" in ds.explain(engine=False)
             judge_windows(case, ds.to_pyarrow())
 
-    def test_tiles_agree_with_the_oracle(
+    def test_positions_agree_with_the_oracle(
         self, house: House, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Least and greatest of hot keys, with tiles of two rows so that there are many."""
+        """Least, greatest, first and last, with tiles of two rows so that there are many."""
         if not house.store.warehouse().capabilities.prefix_sums:
             pytest.skip("the warehouse's running sums are not exact")
         monkeypatch.setattr("virtualfs.compiler.strategy._few_pairs", lambda *_: False)
-        monkeypatch.setattr("virtualfs.compiler.tiles._BITS", 1)
+        monkeypatch.setattr("virtualfs.compiler.positions._BITS", 1)
         for seed in self.window_seeds[::3]:
-            case = window_batch(seed, 60, house, ("count", "min", "max", "sum"))
+            case = window_batch(seed, 60, house, ("count", "min", "max", "sum", "first", "last"))
             case = replace(case, late_data="include")
             ds = ask_windows(house, case)
             if any(a.function in ("min", "max") for a, _ in case.counted):
-                assert "tiles of positions" in ds.explain(engine=False)
+                assert "by position" in ds.explain(engine=False)
             judge_windows(case, ds.to_pyarrow())
 
     def test_long_windows_of_one_key_agree_with_plain_loops(
