@@ -35,7 +35,16 @@ POINTS = (  # spine rows, events, keys, functions
     (1_000_000, 10_000_000, 100_000, SUMS),
 )
 QUICK = POINTS[:-1]
-WINDOWS = {"1h": 3600, "1d": 86_400, "7d": 604_800, "30d": 2_592_000, "90d": 7_776_000}
+ALL = ("1h", "1d", "7d", "30d", "90d")
+LENGTHS = {"1h": 3600, "1d": 86_400, "7d": 604_800, "30d": 2_592_000, "90d": 7_776_000,
+           "365d": 31_536_000}  # fmt: skip
+YEAR = 31_536_000
+CURVES = (  # by length of the window, then by events of a key
+    *((100_000, 1_000_000, 10_000, f, (w,)) for f in (("sum",), ("max",)) for w in LENGTHS),
+    *((10_000, 1_000_000, k, f, ("30d",)) for f in (("sum",), ("max",), ("std",))
+      for k in (10_000, 1_000, 100, 10, 1)),
+)  # fmt: skip
+Point = tuple[int, int, int, tuple[str, ...], tuple[str, ...]]
 SQL = {"sum": "sum(x)", "count": "count(x)", "mean": "avg(x)", "min": "min(x)", "max": "max(x)",
        "std": "stddev_samp(x)", "count_distinct": "count(DISTINCT x)"}  # fmt: skip
 
@@ -56,7 +65,9 @@ def database(folder: Path, rows: int, keys: int) -> Path:
     return path
 
 
-def virtualfs(path: Path, functions: tuple[str, ...], spine: Any) -> Callable[[], Any]:
+def virtualfs(
+    path: Path, functions: tuple[str, ...], windows: tuple[str, ...], spine: Any
+) -> Callable[[], Any]:
     """Return the call of VirtualFS."""
     import virtualfs as vfs
 
@@ -66,20 +77,20 @@ def virtualfs(path: Path, functions: tuple[str, ...], spine: Any) -> Callable[[]
         "windows",
         source=vfs.Source("events", table="events", event_timestamp="happened"),
         entities=[vfs.Entity("key", {"k": "int64"})],
-        features=[vfs.Aggregate("x", f, w) for w in WINDOWS for f in functions],
+        features=[vfs.Aggregate("x", f, w) for w in windows for f in functions],
     )
     store.get_historical_features(spine, [view]).sql()  # imports are not what is measured
     return lambda: store.get_historical_features(spine, [view]).to_pyarrow()
 
 
 def by_hand(
-    reference: str, path: Path, functions: tuple[str, ...], spine: Any
+    reference: str, path: Path, functions: tuple[str, ...], windows: tuple[str, ...], spine: Any
 ) -> Callable[[], Any]:
     """Return the call of one reference."""
     import duckdb
 
     con = duckdb.connect(str(path), read_only=True)
-    micros = {name: seconds * 1_000_000 for name, seconds in WINDOWS.items()}
+    micros = {name: LENGTHS[name] * 1_000_000 for name in windows}
     ranged = ", ".join(
         f"{SQL[f]} FILTER (WHERE age <= {length}) AS {f}_{name}"
         for name, length in micros.items()
@@ -131,14 +142,14 @@ def by_hand(
     return call
 
 
-def measure(side: str, folder: Path, point: tuple[int, int, int, tuple[str, ...]]) -> None:
+def measure(side: str, folder: Path, point: Point) -> None:
     """Run one side and print its seconds and megabytes."""
-    spine_rows, rows, keys, functions = point
+    spine_rows, rows, keys, functions, windows = point
     path, spine = database(folder, rows, keys), spine_table(spine_rows, keys * 100)
     if side == "virtualfs":
-        call = virtualfs(path, functions, spine)
+        call = virtualfs(path, functions, windows, spine)
     else:
-        call = by_hand(side, path, functions, spine)
+        call = by_hand(side, path, functions, windows, spine)
     seconds = []
     with peak_memory() as memory:
         call()
@@ -149,17 +160,18 @@ def measure(side: str, folder: Path, point: tuple[int, int, int, tuple[str, ...]
     print(json.dumps({"seconds": seconds, "megabytes": memory[0]}))
 
 
-def compare(folder: Path, point: tuple[int, int, int, tuple[str, ...]]) -> None:
+def compare(folder: Path, point: Point, rounds: int = 2) -> None:
     """Measure all sides turn by turn and print the ratio."""
-    spine_rows, rows, keys, functions = point
+    spine_rows, rows, keys, functions, windows = point
     database(folder, rows, keys)
     sides = ["virtualfs"]
-    if spine_rows * rows / keys < 10**9:
+    share = min(1, max(LENGTHS[name] for name in windows) / YEAR)
+    if spine_rows * rows / keys * share < 10**9:
         sides.append("join on range")
-    if functions == SUMS:
+    if set(functions) <= set(SUMS):
         sides.append("prefix sums of doubles")
     found: dict[str, dict[str, Any]] = {}
-    for _ in range(2):
+    for _ in range(rounds):
         for side in sides:
             run = subprocess.run(
                 [sys.executable, __file__, "--side", side, "--folder", str(folder),
@@ -174,7 +186,7 @@ def compare(folder: Path, point: tuple[int, int, int, tuple[str, ...]]) -> None:
     memory = {side: statistics.median(kept["megabytes"]) for side, kept in found.items()}
     best = min((side for side in sides if side != "virtualfs"), key=lambda side: middle[side])
     print(
-        f"{spine_rows:,} x {rows:,}, {keys:,} keys, {'/'.join(functions)}: "
+        f"{spine_rows:,} x {rows:,}, {keys:,} keys, {'/'.join(functions)}, {'/'.join(windows)}: "
         f"VirtualFS {middle['virtualfs']:.3f} s, {memory['virtualfs']:.0f} MB; "
         f"{best} {middle[best]:.3f} s, {memory[best]:.0f} MB; "
         f"ratio {middle['virtualfs'] / middle[best]:.2f}",
@@ -185,18 +197,25 @@ def compare(folder: Path, point: tuple[int, int, int, tuple[str, ...]]) -> None:
 def main() -> None:
     """Compare at every size, or measure one side."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="all but the largest size")
+    parser.add_argument("--large", action="store_true", help="the largest size alone")
+    parser.add_argument("--curves", action="store_true", help="by window length, by events a key")
     parser.add_argument("--side")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--point", type=json.loads)
     given = parser.parse_args()
     if given.side:
-        point = (*given.point[:3], tuple(given.point[3]))
+        point = (*given.point[:3], tuple(given.point[3]), tuple(given.point[4]))
         measure(given.side, given.folder, point)
         return
     with tempfile.TemporaryDirectory() as folder:
-        for point in QUICK if given.quick else POINTS:
-            compare(Path(folder), point)
+        if given.curves:
+            for point in CURVES:
+                compare(Path(folder), point, rounds=1)
+            return
+        chosen = QUICK if given.quick else POINTS[-1:] if given.large else POINTS
+        for sizes in chosen:
+            compare(Path(folder), (*sizes, ALL))
 
 
 if __name__ == "__main__":
