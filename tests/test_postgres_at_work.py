@@ -26,6 +26,8 @@ class TestReader(WarehouseConformance):
     """The whole suite again, as the role that may only read: the spine goes in as arrays."""
 
     seeds: ClassVar[range] = range(6)
+    window_seeds: ClassVar[range] = range(3)
+    computed_seeds: ClassVar[range] = range(2)
 
     @pytest.fixture
     def house(self, reader_house):

@@ -20,8 +20,8 @@ pytestmark = [
 
 class TestSpark(WarehouseConformance):
     seeds: ClassVar[range] = range(4)
-    computed_seeds: ClassVar[range] = range(3)
-    window_seeds: ClassVar[range] = range(6)
+    computed_seeds: ClassVar[range] = range(2)
+    window_seeds: ClassVar[range] = range(3)
 
     @pytest.fixture
     def house(self, spark_house):
