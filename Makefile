@@ -33,6 +33,9 @@ bench: install
 	$(BIN)/python benchmarks/historical.py
 	$(BIN)/python benchmarks/latest.py
 	$(BIN)/python benchmarks/windows.py
+	$(BIN)/python benchmarks/windows_postgres.py
+	$(BIN)/python benchmarks/flights_windows.py
+	$(BIN)/python benchmarks/on_demand.py
 	$(BIN)/python benchmarks/polars_join.py
 	$(BIN)/python benchmarks/postgres.py
 	$(BIN)/python benchmarks/compile.py

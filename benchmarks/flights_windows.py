@@ -22,15 +22,15 @@ ROUNDS = 3
 _SPINE = "SELECT carrier, flight, time_hour AS event_timestamp FROM flights"
 _HOURS = {"1h": 1, "1d": 24, "7d": 168, "30d": 720}
 _ASKED = ", ".join(
-    f"{function}(dep_delay) FILTER (WHERE f.time_hour >= at - INTERVAL {hours} HOUR) "
+    f"{function}(dep_delay) FILTER (WHERE f.time_hour >= moment - INTERVAL {hours} HOUR) "
     f"AS {function}_{name}"
     for name, hours in _HOURS.items()
     for function in ("count", "avg", "max", "stddev_samp")
 )
 _JOIN = f"""
 SELECT n, {_ASKED} FROM ({{spine}}) s JOIN flights f USING (carrier)
-WHERE f.time_hour < at AND f.time_hour >= at - INTERVAL 720 HOUR GROUP BY n"""
-_NUMBERED = f"SELECT row_number() OVER () AS n, carrier, event_timestamp AS at FROM ({_SPINE})"
+WHERE f.time_hour < moment AND f.time_hour >= moment - INTERVAL 720 HOUR GROUP BY n"""
+_NUMBERED = f"SELECT row_number() OVER () AS n, carrier, event_timestamp AS moment FROM ({_SPINE})"
 _BY_HAND = {
     "join": f"""
         WITH spine AS MATERIALIZED ({_NUMBERED})
@@ -38,8 +38,8 @@ _BY_HAND = {
         LEFT JOIN ({_JOIN.format(spine="FROM spine")}) a USING (n) ORDER BY n""",
     "join, each hour once": f"""
         WITH spine AS MATERIALIZED ({_NUMBERED}), moments AS MATERIALIZED (
-            SELECT carrier, at, min(n) AS n FROM spine GROUP BY ALL)
-        SELECT s.*, a.* EXCLUDE n FROM spine s JOIN moments m USING (carrier, at)
+            SELECT carrier, moment, min(n) AS n FROM spine GROUP BY ALL)
+        SELECT s.*, a.* EXCLUDE n FROM spine s JOIN moments m USING (carrier, moment)
         LEFT JOIN ({_JOIN.format(spine="FROM moments")}) a ON m.n = a.n ORDER BY s.n""",
 }
 

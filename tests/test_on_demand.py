@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -65,14 +65,11 @@ def share(view: vfs.FeatureView, **settings: Any) -> vfs.OnDemandFeatureView:
 
 
 @pytest.fixture
-def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def functions(tmp_path: Path) -> Path:
     """A module of functions in the project's folder, under a name of its own."""
     path = tmp_path / f"functions_{tmp_path.name.replace('-', '_')}.py"
     path.write_text(SCORE)
-    yield path
-    import sys
-
-    sys.modules.pop(path.stem, None)
+    return path
 
 
 def scored(view: vfs.FeatureView, module: str, name: str = "score") -> vfs.OnDemandFeatureView:
@@ -364,19 +361,16 @@ def test_only_allowed_modules_run(
 def test_versions_go_by_the_source(
     make_store: Callable[..., Any], connection: Any, functions: Path
 ) -> None:
-    import sys
-
     view, settings = spending(connection), {"python": {"modules": [functions.stem]}}
     make_store(**settings).apply([scored(view, functions.stem)])
 
     def changed(old: str, new: str) -> Any:
         functions.write_text(functions.read_text().replace(old, new))
-        sys.modules.pop(functions.stem, None)
         return make_store(**settings)
 
-    same = changed("return 1", "return 2  # what score does not use")
+    same = changed("WEIGHT = 2.0", "WEIGHT  =  2.0  # doubled")
     assert not same.plan([scored(view, functions.stem)])
-    other = changed("WEIGHT = 2.0", "WEIGHT = 3.0")
+    other = changed("WEIGHT  =  2.0", "WEIGHT = 3.0")
     with pytest.raises(vfs.DefinitionError, match="its source has changed"):
         other.get_features("scored", [{"card": 1}], NOON, {"amount": 1.0})
     plan = other.plan([scored(view, functions.stem)])
@@ -392,7 +386,9 @@ def test_versions_go_by_the_source(
     ("body", "message"),
     [
         ("return 1 / 0", "failed: ZeroDivisionError"),
-        ("return table.select(['typical'])", "returned no column score"),
+        ("return table.select(['typical'])", "must return a table with the columns score"),
+        ("return 7", "must return a table with the columns score"),
+        ("return None", "and returned NoneType"),
         ("return pa.table({'score': [1.0, 2.0, 3.0]})", "3 rows for 1"),
         ("return pa.table({'score': ['much']})", "does not fit"),
     ],
@@ -405,7 +401,7 @@ def test_what_a_function_does_wrong_is_said(
     store.apply([scored(spending(connection), functions.stem)])
     with pytest.raises(vfs.DefinitionError, match=message):
         store.get_features("scored", [{"card": 1}], NOON, {"amount": 1.0})
-    with pytest.raises(vfs.DefinitionError, match="has no function 'scroe'"):
+    with pytest.raises(vfs.DefinitionError, match="defines no function 'scroe'"):
         store.plan([scored(spending(connection), functions.stem, "scroe")])
 
 

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,9 +47,7 @@ class PythonFunctions:
         self._known: dict[str, tuple[Callable[..., Any], str]] = {}
 
     def source_hash(self, path: str, where: str) -> str:
-        """Return the hash of a function's source, and of what it uses in its own module.
-
-        Comments and layout do not count.
+        """Return the hash of the source of a function's module; comments and layout do not count.
 
         Raises
         ------
@@ -83,19 +82,16 @@ class PythonFunctions:
             found = function(given)
         except Exception as error:
             raise DefinitionError(f"{where} failed: {type(error).__name__}: {error}") from error
-        if view.mode == "pandas" and hasattr(found, "to_frame") and not hasattr(found, "columns"):
-            found = found.to_frame(view.features[0].name)
-        missing = [n for n in view.feature_names if n not in getattr(found, "column_names", found)]
-        if missing:
-            raise DefinitionError(f"{where} returned no column {', '.join(missing)}")
         try:
-            table = found if isinstance(found, pa.Table) else pa.Table.from_pandas(
-                found[list(view.feature_names)], self._schema(view), preserve_index=False
-            )  # fmt: skip
-            table = table.select(view.feature_names).cast(self._schema(view))
+            table = _as_table(found, view, self._schema(view))
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
             raise DefinitionError(
                 f"{where} returned what does not fit the features' data types: {error}"
+            ) from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise DefinitionError(
+                f"{where} must return a table with the columns {', '.join(view.feature_names)}, "
+                f"each once, and returned {type(found).__name__}: {error}"
             ) from None
         if table.num_rows != inputs.num_rows:
             raise DefinitionError(
@@ -118,19 +114,36 @@ class PythonFunctions:
                 f'virtualfs.toml if it should: [python] modules = ["{module_name}"]'
             )
         if path not in self._known:
-            with _IMPORTING, self._importable():
-                try:
-                    module = importlib.import_module(module_name)
-                except Exception as error:
-                    raise DefinitionError(
-                        f"{where}: importing {module_name!r} failed: "
-                        f"{type(error).__name__}: {error}"
-                    ) from error
-            function = getattr(module, name, None)
-            if not callable(function):
-                raise DefinitionError(f"{where}: {module_name!r} has no function {name!r}")
-            self._known[path] = function, _source_hash(module, name, where)
+            self._known[path] = self._loaded(module_name, name, where)
         return self._known[path]
+
+    def _loaded(self, module_name: str, name: str, where: str) -> tuple[Callable[..., Any], str]:
+        """Return a function of a module, and the hash of the text that was run to make it."""
+        file = self._folder.joinpath(*module_name.split(".")).with_suffix(".py")
+        with _IMPORTING, self._importable():
+            try:
+                if file.is_file():
+                    text = file.read_text(encoding="utf-8")
+                    module = _run(text, file, module_name)
+                else:
+                    module = importlib.import_module(module_name)
+                    text = inspect.getsource(module)
+                tree = ast.parse(text)
+            except Exception as error:
+                raise DefinitionError(
+                    f"{where}: importing {module_name!r} failed: {type(error).__name__}: {error}"
+                ) from error
+        # What a module merely imports is not what it offers: it may be anything.
+        defined = {
+            node.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+        function = getattr(module, name, None)
+        if name not in defined or getattr(function, "__module__", "") != module.__name__:
+            raise DefinitionError(f"{where}: {module_name!r} defines no function {name!r}")
+        assert callable(function)
+        return function, hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
 
     @contextmanager
     def _importable(self) -> Iterator[None]:
@@ -142,36 +155,26 @@ class PythonFunctions:
             sys.path.remove(folder)
 
 
-def _source_hash(module: Any, name: str, where: str) -> str:
-    try:
-        tree = ast.parse(inspect.getsource(module))
-    except (OSError, TypeError):
-        raise DefinitionError(
-            f"{where}: the source of {module.__name__!r} cannot be read, and versions go by it; "
-            "wrap the function in a module of your own"
-        ) from None
-    binders: dict[str, list[ast.stmt]] = {}
-    for statement in tree.body:
-        for bound in _bound_names(statement):
-            binders.setdefault(bound, []).append(statement)
-    used: dict[ast.stmt, None] = {}
-    waiting = [name]
-    while waiting:
-        for statement in binders.pop(waiting.pop(), ()):
-            if statement not in used:
-                used[statement] = None
-                waiting += [n.id for n in ast.walk(statement) if isinstance(n, ast.Name)]
-    texts = [ast.unparse(statement) for statement in tree.body if statement in used]
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+def _run(text: str, file: Path, name: str) -> types.ModuleType:
+    """Run a project's own module, as it is now, beside whatever else has its name."""
+    unique = hashlib.sha256(str(file).encode()).hexdigest()[:12]
+    module = types.ModuleType(f"_virtualfs_functions_{unique}.{name}")
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module  # dataclasses and pickles look there
+    exec(compile(text, str(file), "exec"), module.__dict__)  # noqa: S102 - allowed by name
+    return module
 
 
-def _bound_names(statement: ast.stmt) -> list[str]:
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return [statement.name]
-    if isinstance(statement, ast.Import | ast.ImportFrom):
-        return [(item.asname or item.name).partition(".")[0] for item in statement.names]
-    return [
-        node.id
-        for node in ast.walk(statement)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    ]
+def _as_table(found: Any, view: ResolvedOnDemand, schema: pa.Schema) -> pa.Table:
+    """Return what a function returned as Arrow, in the features' types."""
+    import pyarrow as pa
+
+    names = list(view.feature_names)
+    if isinstance(found, pa.Table):
+        return found.select(names).cast(schema)
+    module = type(found).__module__.partition(".")[0]
+    if module == "pandas" and not hasattr(found, "columns"):
+        found = found.to_frame(names[0])
+    if module != "pandas":
+        raise TypeError("expected a pandas frame or an Arrow table")
+    return pa.Table.from_pandas(found[names], schema, preserve_index=False)

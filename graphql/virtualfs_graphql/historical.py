@@ -8,6 +8,7 @@ from typing import Any
 
 from virtualfs.compiler.plan import plan_features
 from virtualfs.errors import SpineError
+from virtualfs.serving.online import checked_value
 from virtualfs_graphql.request import Snapshot, checked_keys
 from virtualfs_graphql.scalars import from_json, parse_instant, to_json
 
@@ -45,13 +46,10 @@ def historical_rows(
         if name in plan.request and name not in plan.key_columns:
             dtype, where = plan.request[name], f"column {name!r}"
             values = [
-                from_json(row.get(name), dtype, f"spine row {number}, {where}")
-                for number, row in enumerate(rows)
+                checked_value(from_json(row.get(name), dtype, at), dtype, at)
+                for row, at in ((row, f"spine row {n}, {where}") for n, row in enumerate(rows))
             ]
-            try:
-                columns[name] = pa.array(values, ibis.dtype(dtype).to_pyarrow())
-            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-                raise SpineError(f"the spine's {where} does not fit {dtype}: {error}") from None
+            columns[name] = pa.array(values, ibis.dtype(dtype).to_pyarrow())
         elif name in plan.key_columns:
             kind = ibis.dtype(plan.key_columns[name]).to_pyarrow()
             columns[name] = pa.array([row[name] for row in keys], kind)

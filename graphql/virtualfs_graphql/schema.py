@@ -29,7 +29,7 @@ from virtualfs_graphql.request import (
     checked_keys,
     typed_request,
 )
-from virtualfs_graphql.scalars import JSON
+from virtualfs_graphql.scalars import JSON, to_json
 
 __all__ = ["FeatureViewMeta", "RequestInfo", "StaticQuery"]
 
@@ -622,8 +622,8 @@ def _online(
         names = found.names
         return OnlineFeatures(
             names=list(names),
-            rows=[cast("JSON", row) for row in found.to_list()],
-            values=[[cast("JSON", value) for value in row] for row in found.values],
+            rows=[cast("JSON", to_json(row)) for row in found.to_list()],
+            values=[[cast("JSON", to_json(value)) for value in row] for row in found.values],
             statuses=_by_entity(found.statuses, names, len(keys)),
             event_timestamps=_by_entity(found.event_timestamps, names, len(keys)),
         )

@@ -139,15 +139,20 @@ def of_moments(
     spine: ir.Table, moments: ir.Table, values: Sequence[ir.Table], part: Part
 ) -> ir.Table:
     """Return the values of moments, found in several ways, for the spine's own rows."""
+    # Under names of ours: a feature may be called like a key column.
     columns = [TIME, *dict.fromkeys(part.key_columns)]
-    found = moments
+    names = [f"__moment_{number}" for number in range(len(columns))]
+    found = moments.select(
+        ROW, **{name: moments[column] for name, column in zip(names, columns, strict=True)}
+    )
     for number, table in enumerate(values):
         found = found.left_join(table, ROW, rname=f"{{name}}__{number}")
-    found = found.select(*columns, *aggregates_of(part))
-    named = {f"{name}__of_moment": found[name] for name in columns}
-    found = found.select(*aggregates_of(part), **named)
-    on = [spine[name] == found[f"{name}__of_moment"] for name in columns]
-    return spine.inner_join(found, on, rname="{name}__found").select(ROW, *aggregates_of(part))
+    found = found.select(*names, *aggregates_of(part))
+    own = spine.select(
+        ROW, **{f"{name}__own": spine[column] for name, column in zip(names, columns, strict=True)}
+    )
+    joined = own.inner_join(found, [own[f"{name}__own"] == found[name] for name in names])
+    return joined.select(ROW, *aggregates_of(part))
 
 
 def finished(spine: ir.Table, found: ir.Table, part: Part) -> ir.Table:

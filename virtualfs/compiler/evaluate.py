@@ -136,10 +136,9 @@ class _Writer:
                 self._line(depth + 1, f"{name} = {self._write_within(arg, known, depth + 1)}")
         elif node.operation == "coalesce":
             self._line(depth, f"{name} = {self._write(node.args[0], known, depth)}")
-            for level, arg in enumerate(node.args[1:]):
-                self._line(depth + level, f"if {name} is None:")
-                inner = depth + level + 1
-                self._line(inner, f"{name} = {self._write_within(arg, known, inner)}")
+            for arg in node.args[1:]:
+                self._line(depth, f"if {name} is None:")
+                self._line(depth + 1, f"{name} = {self._write_within(arg, known, depth + 1)}")
         else:
             self._line(depth, f"{name} = {self._expression(node, known, depth)}")
             if OPERATIONS[node.operation].is_checked and node.dtype == "int64":

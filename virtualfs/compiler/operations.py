@@ -30,6 +30,8 @@ __all__ = ["LARGEST", "OPERATIONS", "Node", "Operation", "value_of"]
 
 LARGEST = 9223372036854774784.0
 """The largest float64 below 2^63."""
+LARGEST_EXPONENT = 1e15
+"""The largest exponent of powers; up to it every float64 says whether it is whole."""
 REPEATS = {"power": 10, "round": 10, "floor": 3, "ceil": 3, "exp": 3, "sqrt": 2, "ln": 2,
            "greatest": 3, "least": 3, "epoch_seconds": 3, "is_null": 2}  # fmt: skip
 """About how often the SQL of an operation writes each argument, where more than once."""
@@ -84,6 +86,8 @@ class Node:
             if id(node) not in places:
                 args = [place(arg) for arg in node.args]
                 value = list(node.value) if isinstance(node.value, tuple) else node.value
+                if isinstance(value, float) and not math.isfinite(value):
+                    value = repr(value)  # JSON has none of these
                 places[id(node)] = len(written)
                 written.append([node.operation, node.dtype, value, args])
             return places[id(node)]
@@ -97,6 +101,8 @@ class Node:
         nodes: list[Node] = []
         for operation, dtype, value, args in data:
             held = tuple(value) if isinstance(value, list) else value
+            if dtype == "float64" and isinstance(held, str) and operation == "literal":
+                held = float(held)
             nodes.append(cls(operation, dtype, tuple(nodes[arg] for arg in args), held))
         return nodes[-1]
 
@@ -143,6 +149,7 @@ def _power(base: ir.Value, exponent: ir.Value) -> ir.Value:
     import ibis
 
     zero, one = ibis.literal(0.0), ibis.literal(1.0)
+    exponent = _null_unless(exponent.abs() <= LARGEST_EXPONENT, exponent)
     whole = exponent == exponent.floor().cast("float64")
     # Of the arguments that are left the engine sees none that it would refuse.
     size = _null_unless(base != zero, base).abs().ln() * exponent
@@ -158,11 +165,13 @@ def _power(base: ir.Value, exponent: ir.Value) -> ir.Value:
 
 def power(base: float, exponent: float) -> float | None:
     """Return a power; None where there is none, or none that a float64 holds."""
+    if not abs(exponent) <= LARGEST_EXPONENT:
+        return None
     if exponent == 0:
         return 1.0
     if base == 0:
         return 0.0 if exponent > 0 else None
-    if not abs(exponent) <= LARGEST or base != base or (base < 0 and exponent != int(exponent)):
+    if base != base or (base < 0 and exponent != int(exponent)):
         return None
     size = math.log(abs(base)) * exponent
     if size < -708.0:
@@ -300,8 +309,8 @@ OPERATIONS: dict[str, Operation] = {
         f"(ceil({{0}}) if {-LARGEST!r} <= {{0}} <= {LARGEST!r} else None)",
     ),
     "round": Operation(_round, "rounded({0}, {value})"),
-    "greatest": Operation(_extreme("greatest"), "extreme(({all}), 1)", strict=False),
-    "least": Operation(_extreme("least"), "extreme(({all}), -1)", strict=False),
+    "greatest": Operation(_extreme("greatest"), "extreme(({all},), 1)", strict=False),
+    "least": Operation(_extreme("least"), "extreme(({all},), -1)", strict=False),
     "to_float": Operation(lambda a: a.cast("float64"), "float({0})"),
     "to_text": Operation(lambda a: a.cast("string"), "str({0})"),
     "is_nan": Operation(lambda a: a.isnan(), "{0} != {0}"),
@@ -343,6 +352,8 @@ OPERATIONS: dict[str, Operation] = {
     "epoch_seconds": Operation(_epoch_seconds, "epoch_seconds({0})"),
 }
 """All operations but ``if`` and ``coalesce``, which compute only what they need."""
+_PARTS = frozenset(("year", "month", "day", "hour", "minute", "second", "day_of_week"))
+"""Operations on the wall clock, which is that of UTC."""
 _BY_INSTANT = frozenset({*_SYMBOLS, "epoch_seconds"})
 """Operations that compare times, which some engines keep as text."""
 
@@ -373,6 +384,9 @@ def _value(
             return ibis.ifelse(*args)
         case "coalesce":
             return ibis.coalesce(*args)
+    zoned = bool(args) and node.args[0].dtype == "timestamp('UTC')"
+    if node.operation in _PARTS and zoned and capabilities.instant_type != "int64":
+        args = [capabilities.instant(arg, "UTC", "down") for arg in args]
     if node.operation in _BY_INSTANT and node.args[0].dtype.startswith(("timestamp", "date")):
         args = [capabilities.instant(arg, "UTC", "down") for arg in args]
     by_number = node.args[1:] and node.args[1].operation == "literal" and node.args[1].value

@@ -440,7 +440,7 @@ def plan_features(
                 held.append((feature, column))
             inputs.append((name, column))
         on_demand.append(OnDemandPart(using.view, tuple(inputs), tuple(outputs)))
-    return FeaturePlan(
+    plan = FeaturePlan(
         parts=tuple(
             Part(views[place], place[2], tuple(outputs), late_data)
             for place, outputs in parts.items()
@@ -449,6 +449,14 @@ def plan_features(
         on_demand=tuple(on_demand),
         request=request_inputs(selections),
     )
+    for name, dtype in plan.request.items():
+        key = plan.key_columns.get(name)
+        if key is not None and key.rstrip("0123468") != dtype.rstrip("0123468"):
+            raise SpineError(
+                f"the request input {name!r} is {dtype}, but the join key of that name is {key}; "
+                "say the same in both, or rename the input"
+            )
+    return plan
 
 
 def request_inputs(selections: Iterable[Selection | OnDemandSelection]) -> dict[str, str]:

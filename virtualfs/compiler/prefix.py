@@ -53,6 +53,8 @@ _FUNCTIONS = ("count", "sum", "mean")
 _SPREADS = ("std", "var")
 _DIGITS = 28
 """Digits of decimals of which 10^10 can be summed in 38."""
+_SQUARED_DIGITS = 9
+"""Digits of decimals of which 10^10 can be summed and the sum squared in 38."""
 _BITS = 99
 """Bits of the whole numbers that floats become: 2^27 of them sum to less than 38 digits hold."""
 _ODD = 2**32
@@ -76,7 +78,7 @@ def can_sum(aggregate: ResolvedAggregate, view: ResolvedView, capabilities: Capa
             return bool(dtype.nbytes < 8)
         return bool(
             dtype.is_boolean()
-            or (dtype.is_decimal() and dtype.precision and 2 * dtype.precision <= _DIGITS)
+            or (dtype.is_decimal() and dtype.precision and dtype.precision <= _SQUARED_DIGITS)
         )
     if dtype.is_floating():
         return capabilities.exact is not None
@@ -198,8 +200,7 @@ class _Column:
             digits = as_number(value).cast(self.total_type)
             parts[self.total] = digits.coalesce(ibis.literal(0).cast(self.total_type))
         if self.square:
-            wide = as_number(value)
-            wide = wide.cast("int64") if wide.type().is_integer() else wide
+            wide = as_number(value).cast(self.total_type)
             zero = ibis.literal(0).cast(self.square_type)
             parts[self.square] = (wide * wide).cast(self.square_type).coalesce(zero)
         return parts

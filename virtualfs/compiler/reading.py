@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cache, reduce
-from math import log
+from math import isfinite, log
 from typing import TYPE_CHECKING, Any
 
 from virtualfs.compiler.operations import Node
@@ -57,7 +57,13 @@ def tree_of(value: ir.Value, where: str) -> Node:
     DefinitionError
         It holds an operation that is not known; the message lists those that are.
     """
-    tree = _read(value.op(), where, {})
+    try:
+        tree = _read(value.op(), where, {})
+    except RecursionError:
+        raise DefinitionError(
+            f"{where}: the expression nests too deep; {DEEPEST} operations on each other are the "
+            "most, so split it into several features"
+        ) from None
     if tree.depth > DEEPEST or tree.size > LARGEST:
         raise DefinitionError(
             f"{where}: the expression nests {tree.depth} deep and writes {tree.size:,} operations; "
@@ -299,6 +305,9 @@ def _cast(value: Node, to: Any) -> Node:
     if to.is_decimal():
         raise _UnfitError(f"a cast to {to}")
     if wanted == value.dtype:
+        narrow = str(to).lstrip("!") != wanted and not (to.is_timestamp() and to.scale in (None, 6))
+        if narrow:
+            raise _UnfitError(f"a cast to {to} (numbers are int64 and float64 here)")
         return value
     if (
         value.operation == "literal"
@@ -332,7 +341,8 @@ def _in(value: Node, options: Sequence[Node]) -> Node:
         raise _UnfitError("isin of nothing")
     value, *alike = _alike([value, *options], "isin")
     held = tuple(option.value for option in alike)
-    if value.dtype not in ("int64", "float64", "string") or any(item != item for item in held):
+    endless = any(isinstance(item, float) and not isfinite(item) for item in held)
+    if value.dtype not in ("int64", "float64", "string") or endless:
         raise _UnfitError(f"isin of {value.dtype}")
     return Node("in", "boolean", (value,), held)
 
@@ -380,10 +390,15 @@ def _input(op: Any) -> Node:
 
 def _moment(text: str, dtype: str) -> Node:
     try:
-        kind = date if dtype == "date" else datetime
-        return Node("literal", dtype, (), kind.fromisoformat(text).isoformat())
+        if dtype == "date":
+            return Node("literal", dtype, (), date.fromisoformat(text).isoformat())
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise _UnfitError(f"{text!r} as a {dtype}") from None
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    if dtype == "timestamp":
+        moment = moment.replace(tzinfo=None)
+    return Node("literal", dtype, (), moment.isoformat())
 
 
 def _constant(op: Any) -> Node:

@@ -43,6 +43,7 @@ _BINARY: dict[type[exp.Expr], Callable[[Any, Any], Any]] = {
     exp.StartsWith: lambda a, b: a.startswith(b),
     exp.EndsWith: lambda a, b: a.endswith(b),
 }
+_PARTS = frozenset(("year", "month", "day", "hour", "minute", "second"))
 _UNARY: dict[type[exp.Expr], Callable[[Any], Any]] = {
     exp.Paren: lambda a: a,
     exp.Neg: lambda a: -a,
@@ -81,9 +82,11 @@ def value_of_sql(text: str, table: ir.Table, where: str) -> ir.Value:
     if not isinstance(select, exp.Select) or parts != {"expressions"} or len(select.selects) != 1:
         raise DefinitionError(f"{where}: expected one expression such as a / b, not {text!r}")
     try:
-        return _read(select.selects[0], table, where)
+        return _value(_read(select.selects[0], table, where))
     except DefinitionError:
         raise
+    except RecursionError:
+        raise DefinitionError(f"{where}: the expression nests too deep; split it") from None
     except expression_errors() as error:
         raise DefinitionError(f"{where}: {brief(error)}") from None
 
@@ -146,7 +149,7 @@ def _read(node: exp.Expr, table: ir.Table, where: str) -> Any:
             return first.concat(*rest)
         case exp.Cast() if not isinstance(node, exp.TryCast):
             return _value(read(node.this)).cast(_dtype(node.to, where))
-        case exp.Extract():
+        case exp.Extract() if node.name.lower() in _PARTS:
             return getattr(_value(read(node.expression)), node.name.lower())()
     raise DefinitionError(
         f"{where}: {node.sql('duckdb')} is not among what SQL of on-demand features can say: "

@@ -12,7 +12,12 @@ from virtualfs.definitions.feature_service import as_selections
 from virtualfs.definitions.feature_view import Feature, FeatureSelection, FeatureView, selected
 from virtualfs.dtypes import DTypeName
 
-__all__ = ["OnDemandFeatureView"]
+__all__ = ["REQUEST_TYPES", "OnDemandFeatureView"]
+
+REQUEST_TYPES = (
+    "int64", "float64", "boolean", "string", "date", "timestamp", "timestamp('UTC')",
+)  # fmt: skip
+"""The data types of request inputs, which mean the same in spines and in JSON."""
 
 
 class OnDemandFeatureView(Definition):
@@ -128,6 +133,12 @@ class OnDemandFeatureView(Definition):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"features must have different names; twice: {', '.join(twice)}")
+        for name, dtype in self.request.items():
+            if dtype not in REQUEST_TYPES:
+                raise ValueError(
+                    f"request input {name!r} is {dtype}; a request brings "
+                    f"{', '.join(REQUEST_TYPES)}, so say the one that holds it"
+                )
         if not self.inputs and not self.request:
             raise ValueError("there is nothing to compute from: give inputs= or request=")
         if self.function is not None and self.function.count(":") != 1:

@@ -44,6 +44,7 @@ __all__ = [
     "OnlineReader",
     "OnlineResponse",
     "answer",
+    "checked_value",
     "entity_keys",
     "keys_at",
     "plan_online",
@@ -361,8 +362,11 @@ def request_rows(
                     f"entity {number} lacks the request input {name!r} ({dtype}); pass it by "
                     f"request={{{name!r}: ...}}"
                 )
+            value = given[number][name]
             where = f"entity {number}, request input {name!r}"
-            row[name] = _checked_key(given[number][name], dtype, where)
+            is_nan = isinstance(value, float) and value != value and dtype == "float64"
+            # Of what is computed with, NaN is a number like any other.
+            row[name] = float(value) if is_nan else checked_value(value, dtype, where)
         rows.append(row)
     return rows
 
@@ -398,18 +402,22 @@ def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
                     f"entity {number} lacks the join key {name!r}; "
                     f"it has {', '.join(map(str, entity)) or 'none'}"
                 )
-            keys[name] = _checked_key(entity[name], dtype, f"entity {number}, join key {name!r}")
+            keys[name] = checked_value(entity[name], dtype, f"entity {number}, join key {name!r}")
         checked.append(keys)
     return checked
 
 
 def _rows_of(columns: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
     """Return a dict of lists as a list of dicts."""
-    lengths = {name: len(values) for name, values in columns.items()}
+    lists = {name: [*values] for name, values in columns.items() if _is_list(values)}
+    lengths = {name: len(values) for name, values in lists.items()}
     if len(set(lengths.values())) > 1:
         raise SpineError(f"the lists of {what} differ in length: {lengths}")
     count = next(iter(lengths.values()), 0)
-    return [{name: columns[name][row] for name in columns} for row in range(count)]
+    single = {name: value for name, value in columns.items() if name not in lists}
+    return [
+        {**single, **{name: values[row] for name, values in lists.items()}} for row in range(count)
+    ]
 
 
 def _is_list(values: Any) -> bool:
@@ -425,10 +433,19 @@ def _columns_of(frame: Any) -> dict[str, list[Any]]:
     return columns
 
 
-def _checked_key(value: Any, dtype: str, where: str) -> Any:
+def checked_value(value: Any, dtype: str, where: str) -> Any:
+    """Return a key or a request input in the canonical form of its data type.
+
+    Raises
+    ------
+    SpineError
+        It does not fit; the message says `where`.
+    """
     if hasattr(value, "item") and type(value).__module__ == "numpy":
         value = value.item()
-    if value is None or value != value:  # NaN and NaT are how pandas writes NULL
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if value != value:  # NaN is how pandas writes NULL
         return None
     if dtype == "uuid" and isinstance(value, str):
         try:
@@ -452,7 +469,10 @@ def _checked_key(value: Any, dtype: str, where: str) -> Any:
     if family == "date" and isinstance(value, datetime):
         fits = False
     if family in ("float32", "float64") and fits:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            fits = False
     if family == "timestamp" and fits:
         value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         value = value if "'" in dtype else value.replace(tzinfo=None)

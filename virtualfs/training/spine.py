@@ -487,7 +487,9 @@ def _check_types(
                 * (found.is_floating() and declared.startswith(("int", "uint")))
             )
     for name, declared in plan.request.items():
-        if name not in plan.key_columns and not _can_become(dtypes[name], ibis.dtype(declared)):
+        if name not in plan.key_columns and not _can_become(
+            dtypes[name], ibis.dtype(declared), written=written
+        ):
             raise SpineError(
                 f"the spine's column {name!r} is {dtypes[name]}, but on-demand features take "
                 f"{declared} from it; convert the column"
@@ -503,16 +505,24 @@ def _check_types(
     return None
 
 
-def _can_become(found: Any, declared: Any) -> bool:
-    """Tell whether a spine's column can be a request input of a type, value by value."""
-    return bool(
-        found.is_null()
-        or is_lossless(found, declared)
-        or (found.is_integer() and (declared.is_integer() or declared.is_floating()))
-        or (found.is_decimal() and declared.is_floating())
-        or (found.is_floating() and (declared.is_floating() or declared.is_integer()))
-        or (found.is_timestamp() and declared.is_timestamp())
-    )
+def _can_become(found: Any, declared: Any, *, written: bool) -> bool:
+    """Tell whether a spine's column can be a request input of a type, value by value.
+
+    Parameters
+    ----------
+    written
+        Whether the client holds the values, which are then checked one by one.
+    """
+    if found.is_null() or is_lossless(found, declared):
+        return True
+    if declared.is_floating():
+        return bool(found.is_numeric())
+    if declared.is_integer():
+        return bool(written and (found.is_integer() or found.is_floating()))
+    if declared.is_timestamp() and found.is_timestamp():
+        # A warehouse would read a time without zone by that of the session.
+        return bool(written or (found.timezone is None) == (declared.timezone is None))
+    return False
 
 
 def request_column(name: str, column: pa.ChunkedArray, dtype: str) -> pa.ChunkedArray:
