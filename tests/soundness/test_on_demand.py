@@ -93,7 +93,7 @@ def test_expressions_that_only_one_side_computed(
 @pytest.mark.parametrize("sql", ["extract(visualize from x)", "cast(x as float)"])
 def test_what_sql_may_not_say(make_store: Callable[..., Any], connection: Any, sql: str) -> None:
     view = facts(connection, x=[2.5])
-    with pytest.raises(vfs.DefinitionError, match="Supported|can say"):
+    with pytest.raises(vfs.DefinitionError, match=r"Supported|can say"):
         make_store().plan(
             [vfs.OnDemandFeatureView("od", inputs=[view], features=[vfs.Feature("c", sql)])]
         )
