@@ -46,10 +46,12 @@ __all__ = [
     "finished",
     "joined_over_range",
     "moments_of",
+    "oddness",
     "of_moments",
     "ranked",
     "seen",
     "steps_of",
+    "told_spread",
     "window_of",
 ]
 
@@ -280,8 +282,7 @@ def _value(
 def _told_apart(whole: ir.Table, asked: Mapping[str, ResolvedAggregate]) -> ir.Table:
     """Tell floats apart that have squares from those that have none, row by row, for spreads.
 
-    Engines fail at squares that are no numbers. ``__fine_x`` holds the others; ``__odd_x`` is 1 for
-    what is too large and 2 for NaN and infinities.
+    ``__fine_x`` holds those that have, ``__odd_x`` is of :func:`oddness`.
     """
     import ibis
 
@@ -291,18 +292,38 @@ def _told_apart(whole: ir.Table, asked: Mapping[str, ResolvedAggregate]) -> ir.T
             continue
         value = whole[aggregate.input]
         if value.type().is_floating():
-            size = value.abs()
-            endless = value.isnan() | (size > sys.float_info.max)  # not all have isinf()
-            odd = ibis.cases((endless, 2), (size > _HUGE, 1), else_=ibis.null("int8"))
+            odd = oddness(value)
             made[f"{_FINE}{aggregate.input}"] = odd.isnull().ifelse(value, ibis.null(value.type()))
             made[f"{_ODD}{aggregate.input}"] = odd
     return whole.mutate(**made) if made else whole
 
 
-def _spread(pairs: ir.Table, aggregate: ResolvedAggregate, within: ir.Value) -> ir.Value:
-    """Return variance or standard deviation; of what is no finite number, what IEEE says."""
+def oddness(value: ir.Value) -> ir.Value:
+    """Return 1 for a float too large to be squared, 2 for NaN and infinities, NULL for all others.
+
+    Engines fail at squares that are no numbers.
+    """
     import ibis
 
+    size = value.abs()
+    endless = value.isnan() | (size > sys.float_info.max)  # not all have isinf()
+    return ibis.cases((endless, 2), (size > _HUGE, 1), else_=ibis.null("int8"))
+
+
+def told_spread(found: ir.Value, count: ir.Value, oddest: ir.Value) -> ir.Value:
+    """Return a spread; of what is no finite number, what IEEE says, and NULL of fewer than two."""
+    import ibis
+
+    return ibis.cases(
+        (count < 2, ibis.null("float64")),
+        (oddest == 2, ibis.literal(float("nan"))),
+        (oddest == 1, ibis.literal(float("inf"))),
+        else_=found,
+    )
+
+
+def _spread(pairs: ir.Table, aggregate: ResolvedAggregate, within: ir.Value) -> ir.Value:
+    """Return variance or standard deviation of the pairs in a window."""
     value = pairs[aggregate.input]
 
     def spread(of: ir.Value) -> ir.Value:
@@ -313,12 +334,8 @@ def _spread(pairs: ir.Table, aggregate: ResolvedAggregate, within: ir.Value) -> 
     if not value.type().is_floating():
         return spread(as_number(value))
     oddest = pairs[f"{_ODD}{aggregate.input}"].max(where=within)
-    told = ibis.cases(
-        (value.count(where=within) < 2, ibis.null("float64")),
-        (oddest == 2, ibis.literal(float("nan"))),
-        else_=ibis.literal(float("inf")),
-    )
-    return oddest.isnull().ifelse(spread(pairs[f"{_FINE}{aggregate.input}"]), told)
+    fine = spread(pairs[f"{_FINE}{aggregate.input}"])
+    return told_spread(fine, value.count(where=within), oddest)
 
 
 def as_number(value: ir.Value) -> ir.Value:

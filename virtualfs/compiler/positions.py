@@ -13,6 +13,7 @@ What is NULL has no position, so every input is numbered for itself, in one swee
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from virtualfs.capabilities import Capabilities
@@ -20,8 +21,10 @@ from virtualfs.compiler.aggregate import (
     PLACE,
     Window,
     aggregates_of,
+    oddness,
     ranked,
     steps_of,
+    told_spread,
     window_of,
 )
 from virtualfs.compiler.plan import Part, ResolvedAggregate
@@ -38,7 +41,7 @@ from virtualfs.compiler.rows import (
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["by_position", "has_position"]
+__all__ = ["by_position", "has_position", "has_spread", "means_of", "spreads"]
 
 _BITS = 6
 """A tile has two to the power of this many parts."""
@@ -89,6 +92,54 @@ def by_position(
     return found
 
 
+def has_spread(aggregate: ResolvedAggregate, part: Part, capabilities: Capabilities) -> bool:
+    """Tell whether the spread of floats can be merged from tiles, about a mean known exactly."""
+    return (
+        aggregate.function in ("std", "var")
+        and capabilities.exact is not None
+        and not part.judges_arrival
+        and part.view.columns[aggregate.input or ""].startswith("float")
+    )
+
+
+def means_of(part: Part) -> Part:
+    """Return the part that asks for the means about which a part asks for spreads."""
+    features = [
+        feature.model_copy(
+            update={"aggregate": feature.aggregate.model_copy(update={"function": "mean"})}
+        )
+        for feature in part.view.features
+        if feature.aggregate is not None and feature.name in part.features
+    ]
+    return replace(part, view=part.view.model_copy(update={"features": tuple(features)}))
+
+
+def spreads(
+    spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabilities, means: ir.Table
+) -> list[ir.Table]:
+    """Return ``__row`` and the spreads of floats, one table for each input.
+
+    Each part of a window adds its own squares about its own mean, and its count times the square of
+    how far that lies from the window's mean. All is added and nothing subtracted, so nothing is
+    lost; the window's mean must only be right to its last digits.
+
+    Parameters
+    ----------
+    means
+        ``__row`` and the windows' means by the features' names, as :func:`means_of` asks for them.
+    """
+    asked = aggregates_of(part)
+    steps = steps_of(window_of(aggregate, part.view) for aggregate in asked.values())
+    inputs = [*dict.fromkeys(str(aggregate.input) for aggregate in asked.values())]
+    counted = _counted(spine, rows, part, capabilities, steps, inputs)
+    return [
+        _Input(counted, number, part).spreads(
+            {n: a for n, a in asked.items() if a.input == name}, means
+        )
+        for number, name in enumerate(inputs)
+    ]
+
+
 class _Input:
     """One input's rows by position, and the windows over them."""
 
@@ -136,6 +187,77 @@ class _Input:
                 assert capabilities.collect is not None
                 values[name] = capabilities.collect(value, -pairs[_INDEX], within)
         return pairs.group_by(ROW).aggregate(**values)
+
+    def spreads(self, asked: Mapping[str, ResolvedAggregate], means: ir.Table) -> ir.Table:
+        """Return the standard deviations and variances about means that are known."""
+        import ibis
+
+        kinds = {window_of(a, self._view): name for name, a in asked.items()}
+        ranges = []
+        for number, (window, name) in enumerate(kinds.items()):
+            held = self._ranges([(window, 0, None)])
+            known = means.select(__mean_row=means[ROW], __mean=means[name])
+            joined = held.left_join(known, held[ROW] == known["__mean_row"])
+            here = {_WINDOW: ibis.literal(number, "int64")}
+            ranges.append(joined.select(*self._keys, ROW, _FIRST, _END, "__mean", **here))
+        whole = ranges[0].union(*ranges[1:]) if len(ranges) > 1 else ranges[0]
+        cut = _cut(whole, self._keys, levels=3, carried=["__mean"])
+        pairs = self._met(cut, self._summaries())
+        apart = pairs["__mean_of"] - pairs["__mean"]
+        pairs = pairs.mutate(__about=pairs["__square"] + pairs["__count"] * apart * apart)
+        values = {}
+        for name, aggregate in asked.items():
+            within = pairs[_WINDOW] == [*kinds].index(window_of(aggregate, self._view))
+            count = pairs["__count"].sum(where=within)
+            found = pairs["__about"].sum(where=within) / (count - 1).nullif(0).cast("float64")
+            found = found.sqrt() if aggregate.function == "std" else found
+            values[name] = told_spread(found, count, pairs["__odd"].max(where=within))
+        return pairs.group_by(ROW).aggregate(**values)
+
+    def _summaries(self) -> ir.Table:
+        """Return rows and tiles: count, mean, squares about it, and what has no square."""
+        import ibis
+
+        rows = self._rows()
+        value = rows[self._value].cast("float64")
+        odd = oddness(value)
+        rows = rows.mutate(__odd=odd, __fine=odd.isnull().ifelse(value, ibis.null("float64")))
+        found = []
+        for number in range(3):
+            level = {_LEVEL: ibis.literal(number, "int64")}
+            if number == 0:
+                tile = (rows[_INDEX] >> _BITS).cast("int64")
+                one, none = ibis.literal(1, "int64"), ibis.literal(0.0, "float64")
+                held = {"__count": one, "__mean_of": rows["__fine"], "__square": none}
+                found.append(
+                    rows.select(*self._keys, _INDEX, "__odd", **level, **{_TILE: tile}, **held)
+                )
+                continue
+            index = (rows[_INDEX] >> _BITS * number).cast("int64")
+            single = rows.mutate(__tile_index=index)
+            fine = single["__fine"]
+            made = single.group_by([*self._keys, "__tile_index"]).aggregate(
+                __odd=single["__odd"].max(),
+                __count=single.count(),
+                __mean_of=fine.mean(),
+                __square=fine.var(how="pop") * fine.count(),
+            )
+            last = number == 2
+            tile = (made["__tile_index"] >> _BITS).cast("int64")
+            placed = {_TILE: ibis.literal(0, "int64") if last else tile}
+            found.append(
+                made.select(
+                    *self._keys,
+                    **{_INDEX: made["__tile_index"]},
+                    __odd=made["__odd"],
+                    **level,
+                    **placed,
+                    __count=made["__count"],
+                    __mean_of=made["__mean_of"],
+                    __square=made["__square"],
+                )
+            )
+        return found[0].union(*found[1:])
 
     def _met(self, cut: ir.Table, nodes: ir.Table) -> ir.Table:
         on = [cut[name] == nodes[name] for name in (*self._keys, _LEVEL, _TILE)]
@@ -246,7 +368,9 @@ def _counted(
     return both.select(*keys, _SIDE, ROW, _STEP, *held, **before)
 
 
-def _cut(windows: ir.Table, keys: Sequence[str], levels: int) -> ir.Table:
+def _cut(
+    windows: ir.Table, keys: Sequence[str], levels: int, carried: Sequence[str] = ()
+) -> ir.Table:
     """Return the pieces of windows ``[first, end)``, each within one tile of its level.
 
     With one level they are no longer than a tile.
@@ -276,7 +400,11 @@ def _cut(windows: ir.Table, keys: Sequence[str], levels: int) -> ir.Table:
         placed = {_LEVEL: ibis.literal(level, "int64"), _TILE: of, _FIRST: first, _END: end}
         found.append(
             table.select(
-                *keys, ROW, _WINDOW, **{name: value.cast("int64") for name, value in placed.items()}
+                *keys,
+                ROW,
+                _WINDOW,
+                *carried,
+                **{name: value.cast("int64") for name, value in placed.items()},
             )
         )
     return found[0].union(*found[1:])

@@ -23,7 +23,7 @@ _SWEPT_PER_SEEK = 6
 _PAIRS_PER_SWEPT = 6
 
 
-Method = Literal["prefix", "positions", "range"]
+Method = Literal["prefix", "positions", "spreads", "range"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Strategy:
 _METHODS: dict[Method, str] = {
     "prefix": "exact prefix sums in one sweep over times",
     "positions": "extremes and ends of windows by position",
+    "spreads": "spreads of floats over tiles, about exact means",
     "range": "join on keys and range for what has no such way",
 }
 BY_JOIN = Strategy("range", "few keys, or each once")
@@ -104,12 +105,16 @@ def _choose_windows(part: Part, capabilities: Capabilities, statistics: Statisti
 
 def _by_method(part: Part, capabilities: Capabilities) -> dict[Method, list[str]]:
     """Return the features that each method answers."""
-    found: dict[Method, list[str]] = {"prefix": [], "positions": [], "range": []}
+    found: dict[Method, list[str]] = {
+        "prefix": [], "positions": [], "spreads": [], "range": [],
+    }  # fmt: skip
     for name, asked in aggregate.aggregates_of(part).items():
         if prefix.can_sum(asked, part.view, capabilities):
             found["prefix"].append(name)
         elif positions.has_position(asked, part):
             found["positions"].append(name)
+        elif positions.has_spread(asked, part, capabilities):
+            found["spreads"].append(name)
         else:
             found["range"].append(name)
     return {method: names for method, names in found.items() if names}
@@ -197,6 +202,10 @@ def fragment(
                 found.append(prefix.swept(moments, source, some, capabilities, again))
             elif method == "positions":
                 found += positions.by_position(moments, source, some, capabilities)
+            elif method == "spreads":
+                about = positions.means_of(some)
+                means = prefix.swept(moments, source, about, capabilities, again)
+                found += positions.spreads(moments, source, some, capabilities, means)
             else:
                 found.append(aggregate.joined_over_range(moments, source, some, capabilities))
         values = aggregate.of_moments(spine, moments, found, part)

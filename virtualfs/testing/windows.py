@@ -88,27 +88,34 @@ class Windows:
         chance = random.Random(3)  # noqa: S311 - cases, not secrets
         rows = [
             {"k": "a", "at": NOON - chance.randrange(9_000) * TICK * 10**6,
-             "x": chance.choice([None, *range(-999, 999)])}
+             "x": chance.choice([None, *range(-999, 999)]),
+             "y": chance.choice([None, 1e9 + chance.random()])}
             for _ in range(9_000)
         ]  # fmt: skip
         lengths = {"1m": 60, "7m": 420, "2h": 7200, "lifetime": 10**9}
+        spreads = "std" in house.store.warehouse().capabilities.aggregates
         view = make(
             house, rows,
             features=[
                 Aggregate("x", f, None if w == "lifetime" else w)
                 for w in lengths for f in ("min", "max", "count")
+            ] + [
+                Aggregate("y", "std", None if w == "lifetime" else w) for w in lengths if spreads
             ],
         )  # fmt: skip
         spine = [{"k": "a", "t": NOON - TICK * 10**6 * n} for n in (0, 0, 1, 64, 4095, 4096, 8999)]
         for row in train(house, spine, view):
             for name, seconds in lengths.items():
                 since = row["t"] - timedelta(seconds=seconds) if seconds < 10**9 else None
-                held = [
-                    r["x"]
-                    for r in rows
+                within = [
+                    r for r in rows
                     if r["at"] < row["t"] and (since is None or r["at"] >= since)
-                    and r["x"] is not None
                 ]  # fmt: skip
+                held = [r["x"] for r in within if r["x"] is not None]
+                far = [r["y"] for r in within if r["y"] is not None]
+                if spreads and len(far) > 1:
+                    found = row[f"y_std_{name}"]
+                    assert found == pytest.approx(statistics.stdev(far), rel=1e-6)
                 assert row[f"x_count_{name}"] == len(held)
                 assert row[f"x_min_{name}"] == min(held, default=None), (strategy, name, row)
                 assert row[f"x_max_{name}"] == max(held, default=None)
