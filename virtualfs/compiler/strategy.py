@@ -19,10 +19,6 @@ __all__ = ["BY_JOIN", "Strategy", "choose", "fragment", "winners"]
 _SWEPT_PER_SEEK = 6
 
 
-# A pair of a join on range costs about a sixth of sorting a row (docs/adr/0004).
-_PAIRS_PER_SWEPT = 6
-
-
 Method = Literal["prefix", "positions", "spreads", "range"]
 
 
@@ -50,6 +46,8 @@ _METHODS: dict[Method, str] = {
     "spreads": "spreads of floats over tiles, about exact means",
     "range": "join on keys and range for what has no such way",
 }
+_PAIRS_PER_SWEPT: dict[Method, int] = {"prefix": 12, "positions": 30, "spreads": 40, "range": 0}
+"""How many pairs of a join cost as much as sweeping one row (docs/adr/0004)."""
 BY_JOIN = Strategy("range", "few keys, or each once")
 """How windows are answered where every key is asked for once: no more pairs than rows."""
 _NAMES = {
@@ -94,12 +92,11 @@ def choose(
 
 def _choose_windows(part: Part, capabilities: Capabilities, statistics: Statistics) -> Strategy:
     """Choose between one join on range, which does every function, and what cost bounds."""
-    if _few_pairs(part, statistics):
-        return Strategy("range", str(statistics))
-    if not capabilities.prefix_sums:
-        methods: tuple[Method, ...] = ("range",)
-    else:
+    methods: tuple[Method, ...] = ("range",)
+    if capabilities.prefix_sums:
         methods = tuple(_by_method(part, capabilities))
+    if _few_pairs(part, statistics, methods):
+        return Strategy("range", str(statistics))
     return Strategy("windows", str(statistics), methods=methods)
 
 
@@ -126,13 +123,15 @@ def _few_seeks(statistics: Statistics) -> bool:
     return statistics.spine_rows * _SWEPT_PER_SEEK <= statistics.rows
 
 
-def _few_pairs(part: Part, statistics: Statistics) -> bool:
-    """Tell whether the pairs of spine rows and rows of their keys cost less than a sweep."""
+def _few_pairs(part: Part, statistics: Statistics, methods: tuple[Method, ...]) -> bool:
+    """Tell whether the pairs of spine rows and rows of their keys cost less than sweeps."""
     rows, keys, asked = statistics.rows, statistics.keys, statistics.spine_rows
     if rows is None or keys is None or asked is None:
         return False
     swept = rows + asked * len(prefix.boundaries(part))
-    return asked * rows / keys <= _PAIRS_PER_SWEPT * swept
+    # What goes by the join in any case still has its instants answered once, where they are many.
+    worth = sum(_PAIRS_PER_SWEPT[method] for method in methods) or _PAIRS_PER_SWEPT["prefix"]
+    return asked * rows / keys <= worth * swept
 
 
 def _few_keys(statistics: Statistics) -> bool:
