@@ -55,6 +55,10 @@ class Snapshot:
             name: self._resolver.view(name, self.state)
             for name in self.state.of_kind("feature_view")
         }
+        self.on_demand = {
+            name: stored.on_demand()
+            for name, stored in self.state.of_kind("on_demand_feature_view").items()
+        }
         self._resolved: dict[Asked, list[AnySelection]] = {}
         for service in self.state.of_kind("feature_service"):
             self.selections(service)

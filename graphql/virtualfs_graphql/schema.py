@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import strawberry
 from strawberry.types.info import Info
 
-from virtualfs.compiler.plan import FeaturePlan, ResolvedFeature, ResolvedView
+from virtualfs.compiler.plan import FeaturePlan, ResolvedFeature, ResolvedOnDemand, ResolvedView
 from virtualfs.definitions.duration import format_duration
 from virtualfs.definitions.project import VIEW_KINDS
 from virtualfs.errors import NotFoundError
@@ -658,7 +658,12 @@ def _all_views(snapshot: Snapshot) -> list[StoredObject]:
 
 
 def _features(snapshot: Snapshot, stored: StoredObject) -> list[Feature]:
-    view = stored.view() if stored.kind == "feature_view" else stored.on_demand()
+    is_current = snapshot.state.objects.get((stored.kind, stored.name)) is stored
+    view: ResolvedView | ResolvedOnDemand
+    if stored.kind == "feature_view":
+        view = snapshot.views[stored.name] if is_current else stored.view()
+    else:
+        view = snapshot.on_demand[stored.name] if is_current else stored.on_demand()
     return [Feature(snapshot, stored, feature) for feature in view.features]
 
 

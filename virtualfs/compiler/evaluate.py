@@ -173,8 +173,5 @@ def _constant(node: Node) -> Any:
     if node.dtype == "date":
         return date.fromisoformat(node.value)
     if node.dtype.startswith("timestamp"):
-        moment = datetime.fromisoformat(node.value)
-        if node.dtype == "timestamp":
-            return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return datetime.fromisoformat(node.value)  # in UTC, with or without saying so as its type
     return node.value

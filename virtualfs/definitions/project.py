@@ -164,9 +164,13 @@ class Project:
                 self._check_selection(selection, f"feature service {service.name!r}")
 
     def _check_selection(self, selection: FeatureSelection, where: str) -> None:
-        views: dict[str, FeatureView | OnDemandFeatureView] = {**self.views, **self.on_demand}
-        _known(selection.view_name, views, "feature view", where)
-        view = views[selection.view_name]
+        name = selection.view_name
+        view = self.views.get(name) or self.on_demand.get(name)
+        if view is None:
+            known = [*self.views, *self.on_demand]
+            raise DefinitionError(
+                f"{where}: there is no feature view {name!r}. {did_you_mean(name, known)}"
+            )
         names = [feature.name for feature in view.features]
         for name in selection.features or ():
             _known(name, names, f"feature of {view.name!r}", where)

@@ -226,8 +226,10 @@ def _pins(
 ) -> list[tuple[str, int]]:
     """Return the views that a definition stands on, with the versions that they now have."""
     names = [item["view"] for item in fields[_READS[kind]]]
-    view_of = {name: version for (k, name), version in versions.items() if k in VIEW_KINDS}
-    return [(name, view_of[name]) for name in names]
+    return [
+        (name, next(versions[view, name] for view in VIEW_KINDS if (view, name) in versions))
+        for name in names
+    ]
 
 
 def _details(new: StoredObject, old: StoredObject | None) -> tuple[str, ...]:
