@@ -203,3 +203,16 @@ def test_squares_that_do_not_fit_are_not_summed(
     spine = pa.table({"total": [1], "event_timestamp": pa.array([NOON], pa.timestamp("us"))})
     found = make_store().get_historical_features(spine, [view.with_join_keys({"k": "total"})])
     assert found.to_pyarrow().column("events__total")[0].as_py() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [(_.x.notnull(), True), (_.x.isnull() == _.y.notnull(), False), (~_.y.isin([1.0]), True)],
+)
+def test_conditions_of_plain_features_are_still_sql(
+    make_store: Callable[..., Any], connection: Any, expression: Any, expected: bool
+) -> None:
+    """Parentheses about what engines read differently once tore IS NOT NULL apart."""
+    view = facts(connection, x=[2.5], y=[3.5])
+    view = view.model_copy(update={"features": (vfs.Feature("c", expression),)})
+    assert both(make_store(), view) == (expected, expected)

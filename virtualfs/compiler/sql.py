@@ -267,7 +267,9 @@ def _settled(tree: exp.Expr) -> exp.Expr:
             if node.name.lower() == "mod":  # SQLite's function of that name is one of floats
                 left, right = (exp.Paren(this=argument) for argument in node.expressions)
                 node.replace(exp.Mod(this=left, expression=right))
-        elif isinstance(node.parent, exp.Predicate | exp.Binary):
+        elif isinstance(node.parent, exp.Predicate | exp.Binary) and not (
+            isinstance(node, exp.Not) and isinstance(node.parent, exp.Is)  # IS NOT NULL
+        ):
             # `(a = b) = c IN (1, 2)` goes by precedence, in which engines differ.
             paren = exp.Paren()
             node.replace(paren)
