@@ -43,7 +43,7 @@ def historical_rows(
     for name in names:
         # What the features do not need stays here: only its name counts, for naming the output.
         columns[name] = pa.nulls(len(rows))
-        if name in plan.request and name not in plan.key_columns:
+        if name in plan.request_columns:
             dtype, where = plan.request[name], f"column {name!r}"
             values = [
                 checked_value(from_json(row.get(name), dtype, at), dtype, at)

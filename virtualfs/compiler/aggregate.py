@@ -26,12 +26,12 @@ from virtualfs.compiler.rows import (
     EVENT,
     ROW,
     TIME,
-    is_there,
     newest_first,
     same_keys,
     spine_keys,
     whole_rows,
 )
+from virtualfs.compiler.sql import is_there
 from virtualfs.definitions.aggregate import COUNTS
 from virtualfs.definitions.duration import microseconds
 

@@ -137,12 +137,9 @@ def _null_unless(condition: ir.Value, value: ir.Value) -> ir.Value:
 
 
 def _is_null(value: ir.Value) -> ir.Value:
-    import ibis
+    from virtualfs.compiler.sql import is_there  # sqlglot can wait until something is compiled
 
-    if not value.type().is_floating():
-        return value.isnull()
-    # For Spark, Ibis calls NaN null too. NaN equals itself there, as in all warehouses.
-    return ibis.coalesce(value != value, True)
+    return ~is_there(value)
 
 
 def _power(base: ir.Value, exponent: ir.Value) -> ir.Value:

@@ -346,6 +346,12 @@ class FeaturePlan:
         }
 
     @property
+    def request_columns(self) -> dict[str, str]:
+        """Request inputs that are no join keys, with their data types."""
+        keys = self.key_columns
+        return {name: dtype for name, dtype in self.request.items() if name not in keys}
+
+    @property
     def needs_time(self) -> bool:
         """Whether any view goes by time; a spine needs no timestamp when all are static."""
         return any(part.view.event_timestamp for part in self.parts)

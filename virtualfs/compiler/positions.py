@@ -33,10 +33,10 @@ from virtualfs.compiler.rows import (
     ROW,
     TIME,
     common_key_types,
-    is_there,
     keys_of,
     whole_rows,
 )
+from virtualfs.compiler.sql import is_there
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -75,14 +75,8 @@ def by_position(
 
     One table for the extremes of each input, and one for its first and last values.
     """
-    asked = aggregates_of(part)
-    steps = steps_of(window_of(aggregate, part.view) for aggregate in asked.values())
-    inputs = [*dict.fromkeys(str(aggregate.input) for aggregate in asked.values())]
-    counted = _counted(spine, rows, part, capabilities, steps, inputs)
     found = []
-    for number, name in enumerate(inputs):
-        of_input = _Input(counted, number, part)
-        mine = {n: a for n, a in asked.items() if a.input == name}
+    for of_input, mine in _by_input(spine, rows, part, capabilities):
         extremes = {n: a for n, a in mine.items() if a.function in ("min", "max")}
         ends = {n: a for n, a in mine.items() if n not in extremes}
         if extremes:
@@ -128,14 +122,22 @@ def spreads(
     means
         ``__row`` and the windows' means by the features' names, as :func:`means_of` asks for them.
     """
+    return [
+        of_input.spreads(mine, means)
+        for of_input, mine in _by_input(spine, rows, part, capabilities)
+    ]
+
+
+def _by_input(
+    spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabilities
+) -> list[tuple[_Input, dict[str, ResolvedAggregate]]]:
+    """Return the inputs, numbered in one sweep, each with the aggregates over it."""
     asked = aggregates_of(part)
     steps = steps_of(window_of(aggregate, part.view) for aggregate in asked.values())
     inputs = [*dict.fromkeys(str(aggregate.input) for aggregate in asked.values())]
     counted = _counted(spine, rows, part, capabilities, steps, inputs)
     return [
-        _Input(counted, number, part).spreads(
-            {n: a for n, a in asked.items() if a.input == name}, means
-        )
+        (_Input(counted, number, part), {n: a for n, a in asked.items() if a.input == name})
         for number, name in enumerate(inputs)
     ]
 

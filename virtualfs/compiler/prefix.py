@@ -36,7 +36,6 @@ from virtualfs.compiler.rows import (
     ROW,
     TIME,
     common_key_types,
-    is_there,
     keys_of,
     whole_rows,
 )
@@ -179,7 +178,7 @@ class _Column:
         if not self.input:
             return {self.count: ibis.literal(1, "int64")}
         value = rows[self.input]
-        parts = {self.count: is_there(value).ifelse(1, 0).cast("int64")}
+        parts = {self.count: sql.is_there(value).ifelse(1, 0).cast("int64")}
         if self.is_float:
             scale = _scale(scaled, self.input)
             size = value.cast("float64").abs()
@@ -193,7 +192,7 @@ class _Column:
                 capabilities.exact(whole), ibis.literal(0).cast(self.total_type)
             )
             # A running sum costs as much as the sort, so odd ones are counted beside the others.
-            parts[self.count] = ibis.cases((~is_there(value), 0), (exact, 1), else_=_ODD).cast(
+            parts[self.count] = ibis.cases((~sql.is_there(value), 0), (exact, 1), else_=_ODD).cast(
                 "int64"
             )
         elif self.total:

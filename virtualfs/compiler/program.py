@@ -262,7 +262,7 @@ def compile_training(
                 )
     head = ""
     if not capabilities.temporary_tables:
-        keys = {name: spine_schema[name] for name in (*plan.key_columns, *plan.request)}
+        keys = {name: spine_schema[name] for name in (*plan.key_columns, *plan.request_columns)}
         head = _inline(spine_sql or _bound_spine(keys, capabilities), capabilities)
     types = {**spine_schema, **plan.all_dtypes()}
     computed, read = [], set()

@@ -43,7 +43,6 @@ __all__ = [
     "created_of",
     "event_of",
     "hashed_columns",
-    "is_there",
     "keys_of",
     "newest_first",
     "outputs_of",
@@ -125,16 +124,6 @@ def common_key_types(rows: ir.Table, spine: ir.Table, part: Part) -> list[str]:
         )
         for number, column in enumerate(part.key_columns)
     ]
-
-
-def is_there(value: ir.Value) -> ir.Value:
-    """Return whether a value is not NULL; NaN is one like any other.
-
-    For Spark, Ibis calls NaN null. It equals itself there, as in all warehouses.
-    """
-    if value.type().is_floating():
-        return (value == value).coalesce(False)
-    return value.notnull()
 
 
 def spine_keys(spine: ir.Table, part: Part) -> dict[str, ir.Value]:

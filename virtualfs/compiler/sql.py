@@ -27,6 +27,7 @@ __all__ = [
     "cast",
     "expression_errors",
     "identifier",
+    "is_there",
     "parse_expression",
     "parse_select",
     "quoted",
@@ -277,6 +278,16 @@ def _settled(tree: exp.Expr) -> exp.Expr:
     settled: exp.Expr = root.this
     settled.parent = None
     return settled
+
+
+def is_there(value: ir.Value) -> ir.Value:
+    """Return whether a value is not NULL; NaN is one like any other.
+
+    For Spark, Ibis calls NaN null. It equals itself there, as in all warehouses.
+    """
+    if value.type().is_floating():
+        return (value == value).coalesce(False)
+    return value.notnull()
 
 
 def cast(tree: exp.Expr, dtype: str, capabilities: Capabilities) -> exp.Expr:

@@ -334,8 +334,8 @@ def request_rows(
     SpineError
         A request input is missing or mistyped, or their number is not that of the entities.
     """
-    needed = {name: dtype for name, dtype in plan.request.items() if name not in plan.key_columns}
-    own = [name for name in plan.request if name in plan.key_columns]
+    needed = plan.request_columns
+    own = [name for name in plan.request if name not in needed]
     given = [] if request is None else request
     if hasattr(given, "columns") and hasattr(given, "__dataframe__"):
         given = _columns_of(given)

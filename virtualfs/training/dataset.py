@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from virtualfs.capabilities import Statistics, round_up
 from virtualfs.compiler import quality, sql
 from virtualfs.compiler.operations import value_of
-from virtualfs.compiler.plan import GIVEN, FeaturePlan, OnDemandPart, Part
+from virtualfs.compiler.plan import GIVEN, FeaturePlan, Part
 from virtualfs.compiler.program import Program, compile_training, spine_relation, with_head
 from virtualfs.compiler.rows import ROW, TIME
 from virtualfs.compiler.strategy import fragment
@@ -111,7 +111,7 @@ class TrainingDataset(Shown):
 
     def _compiled(self, statistics: Mapping[str, Statistics]) -> Program:
         capabilities = self.warehouse.capabilities
-        schema, select = {**self.plan.request, **self.plan.key_columns}, None
+        schema, select = {**self.plan.key_columns, **self.plan.request_columns}, None
         if isinstance(self.spine, WarehouseSpine):
             schema = {name: str(self.spine.schema[name]).lstrip("!") for name in schema}
             select = self.spine.select(self.plan, self.timestamp, capabilities)
@@ -279,8 +279,8 @@ class TrainingDataset(Shown):
             answer = answer.rename(**{_ANSWER_ROW: ROW})
             result = result.left_join(answer, result[ROW] == answer[_ANSWER_ROW])
             result = result.drop(_ANSWER_ROW)
+        self._check_in_query()
         for item in self.plan.on_demand:
-            self._check_in_query(item)
             for output, tree in item.trees:
                 values = {
                     name: result[column].cast(item.view.dtypes[name])
@@ -289,13 +289,14 @@ class TrainingDataset(Shown):
                 result = result.mutate(**{output: value_of(tree, values, capabilities)})
         return result.order_by(ROW).select(*self.spine.columns, *self.plan.columns)
 
-    def _check_in_query(self, part: OnDemandPart) -> None:
-        if part.view.function is not None:
-            raise UnsupportedByWarehouseError(
-                f"on-demand feature view {part.view.label} is computed by the Python function "
-                f"{part.view.function}, which no query can hold; use to_pandas(), to_pyarrow() or "
-                "to_parquet()"
-            )
+    def _check_in_query(self) -> None:
+        for part in self.plan.on_demand:
+            if part.view.function is not None:
+                raise UnsupportedByWarehouseError(
+                    f"on-demand feature view {part.view.label} is computed by the Python function "
+                    f"{part.view.function}, which no query can hold; use to_pandas(), to_pyarrow() "
+                    "or to_parquet()"
+                )
 
     def _session(self) -> Any:
         expr = getattr(self.spine, "expr", None)
@@ -391,8 +392,7 @@ class TrainingDataset(Shown):
         self, session: Session, rows: int | None
     ) -> Iterator[tuple[None, pa.Table, pa.Table]]:
         program = self._program
-        for part in self.plan.on_demand:
-            self._check_in_query(part)
+        self._check_in_query()
         statement = program.statement(program.joined(), "")
         schema = {**self._spine_types, **self.plan.dtypes()}
         if rows is None:
@@ -518,8 +518,7 @@ class TrainingDataset(Shown):
             The table exists and `overwrite` is false, or the warehouse is read-only.
         """
         program = self._program
-        for part in self.plan.on_demand:
-            self._check_in_query(part)
+        self._check_in_query()
         capabilities = self.warehouse.capabilities
         target = sql.text(sql.table_reference(name, capabilities.dialect), capabilities.dialect)
         spine = temporary_name()

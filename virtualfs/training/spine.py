@@ -121,13 +121,14 @@ class ClientSpine:
         )
         if instant_type == "int64":
             columns[TIME] = columns[TIME].cast(pa.int64())
-        declared = {**plan.key_columns, **plan.request, **plan.key_columns}
+        request = plan.request_columns
+        declared = {**plan.key_columns, **request}
         for name in [*dict.fromkeys([*declared, *keep])]:
             column = table.column(name)
             if pa.types.is_dictionary(column.type):
                 column = column.cast(column.type.value_type)
-            if name in plan.request and name not in plan.key_columns:
-                column = request_column(name, column, plan.request[name])
+            if name in request:
+                column = request_column(name, column, request[name])
             elif declared.get(name) == "uuid":
                 column = _uuids(name, column)
             elif pa.types.is_null(column.type) and name in declared:
@@ -486,10 +487,8 @@ def _check_types(
                 + _WHOLE
                 * (found.is_floating() and declared.startswith(("int", "uint")))
             )
-    for name, declared in plan.request.items():
-        if name not in plan.key_columns and not _can_become(
-            dtypes[name], ibis.dtype(declared), written=written
-        ):
+    for name, declared in plan.request_columns.items():
+        if not _can_become(dtypes[name], ibis.dtype(declared), written=written):
             raise SpineError(
                 f"the spine's column {name!r} is {dtypes[name]}, but on-demand features take "
                 f"{declared} from it; convert the column"
