@@ -22,7 +22,8 @@ from virtualfs.compiler.plan import ResolvedView
 from virtualfs.errors import VirtualFSError
 from virtualfs_graphql.request import Context, Snapshot, ViewAnswer, checked_keys
 from virtualfs_graphql.scalars import SCALARS, type_of
-from virtualfs_graphql.schema import FeatureViewMeta, RequestInfo, StaticQuery
+from virtualfs_graphql.schema import RequestInfo, StaticQuery
+from virtualfs_graphql.types import FeatureViewMeta
 
 __all__ = ["build_schema", "field_name", "type_name"]
 
