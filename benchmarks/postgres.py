@@ -58,12 +58,12 @@ def fill(con: Any, rows: int) -> None:
     con.execute("VACUUM ANALYZE source")
 
 
-def by_hand(con: Any, query: str, spine: Any) -> Callable[[], Any]:
-    """Return the call of one reference."""
+def by_hand(con: Any, query: str, spine: Any, dtypes: dict[str, str]) -> Callable[[], Any]:
+    """Return the call of one reference, whose columns have these types."""
     import ibis
     import pyarrow as pa
 
-    types = [(name, ibis.dtype("float64")) for name in latest.FEATURES]
+    types = [(name, ibis.dtype(dtype)) for name, dtype in dtypes.items()]
     numbered = spine.append_column("n", pa.array(range(spine.num_rows), pa.int64()))
 
     def call() -> Any:
@@ -130,7 +130,10 @@ def compare(con: Any, url: str, folder: Path, size: int, rows: int, *, indexed: 
         for name, query in REFERENCES.items()
         if indexed or not name.startswith("lateral")
     }
-    times = {name: median(by_hand(con, query, spine), size) for name, query in usable.items()}
+    dtypes = dict.fromkeys(latest.FEATURES, "float64")
+    times = {
+        name: median(by_hand(con, query, spine, dtypes), size) for name, query in usable.items()
+    }
     best = min(times, key=times.__getitem__)
     others = ", ".join(f"{name} {seconds:.2f}" for name, seconds in times.items())
     where = "index" if indexed else "no index"

