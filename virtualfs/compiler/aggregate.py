@@ -15,7 +15,7 @@ What an aggregate is over is NULL in rows that do not meet its condition, and NU
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,10 +39,12 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 __all__ = [
+    "BOUND",
     "PLACE",
     "Window",
     "aggregates_of",
     "as_number",
+    "counted_rows",
     "finished",
     "joined_over_range",
     "moments_of",
@@ -51,14 +53,19 @@ __all__ = [
     "ranked",
     "seen",
     "steps_of",
+    "told",
     "told_spread",
+    "values_of",
+    "widest_of",
     "window_of",
+    "within",
 ]
 
 PLACE = "__place"
 """Position of a row among those of its keys, the newest first."""
+BOUND = "__bound_"
+"""Begins the names of columns with an instant's bounds, each so many microseconds before it."""
 _AGE = "__age"
-_BOUND = "__bound_"
 _FINE = "__fine_"
 _ODD = "__odd_"
 _HUGE = 1e150
@@ -88,6 +95,33 @@ def steps_of(windows: Iterable[Window]) -> list[int]:
     return sorted(step for step in steps if step is not None)
 
 
+def widest_of(windows: Collection[Window]) -> Window:
+    """Return the window that holds all of some."""
+    starts = [window.start for window in windows if window.start is not None]
+    ends = [window.end for window in windows]
+    return Window(min(ends), max(starts) if len(starts) == len(windows) else None)
+
+
+def within(window: Window, known: Window | None, until: Callable[[int], ir.Value]) -> ir.Value:
+    """Return whether an event lies in a window, as a condition that may be empty.
+
+    Parameters
+    ----------
+    known
+        The window in which it lies in any case.
+    until
+        Tells whether it lies so many microseconds, or more, before the instant.
+    """
+    import ibis
+
+    found = []
+    if known is None or window.end != known.end:
+        found.append(until(window.end))
+    if window.start is not None and (known is None or window.start != known.start):
+        found.append(~until(window.start))
+    return ibis.and_(*found)
+
+
 def aggregates_of(part: Part) -> dict[str, ResolvedAggregate]:
     """Return the aggregates that a part asks for, by feature."""
     by_name = {feature.name: feature.aggregate for feature in part.view.features}
@@ -107,15 +141,31 @@ def joined_over_range(
     view = part.view
     asked = aggregates_of(part)
     windows = {name: window_of(aggregate, view) for name, aggregate in asked.items()}
-    whole = _told_apart(whole_rows(rows, part, capabilities), asked)
-    whole = ranked(whole, asked, view, capabilities)
+    whole = counted_rows(rows, part, capabilities)
     left = spine.select(ROW, TIME, **spine_keys(spine, part))
     pairs = _Pairs(left, whole, windows.values(), part, capabilities)
-    values = {
-        name: _value(pairs.table, aggregate, pairs.within(windows[name]), capabilities)
-        for name, aggregate in asked.items()
-    }
+    values = values_of(pairs.table, part, pairs.within, capabilities)
     return pairs.table.group_by(ROW).aggregate(**values)
+
+
+def counted_rows(rows: ir.Table, part: Part, capabilities: Capabilities) -> ir.Table:
+    """Return a view's rows with what its aggregates need beside them (see :func:`values_of`)."""
+    asked = aggregates_of(part)
+    whole = _told_apart(whole_rows(rows, part, capabilities), asked)
+    return ranked(whole, asked, part.view, capabilities)
+
+
+def values_of(
+    counted: ir.Table,
+    part: Part,
+    held: Callable[[Window], ir.Value],
+    capabilities: Capabilities,
+) -> dict[str, ir.Value]:
+    """Return the features' values over rows of :func:`counted_rows`, those held in each window."""
+    return {
+        name: _value(counted, aggregate, held(window_of(aggregate, part.view)), capabilities)
+        for name, aggregate in aggregates_of(part).items()
+    }
 
 
 def seen(spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabilities) -> ir.Table:
@@ -158,15 +208,20 @@ def of_moments(
 
 
 def finished(spine: ir.Table, found: ir.Table, part: Part) -> ir.Table:
-    """Return ``__row`` and the outputs for every spine row: nothing counted is 0, all else NULL."""
+    """Return ``__row`` and the outputs for every spine row."""
+    joined = spine.select(ROW).left_join(found, ROW, rname="{name}__right")
+    return joined.select(ROW, **told(joined, part))
+
+
+def told(found: ir.Table, part: Part) -> dict[str, ir.Value]:
+    """Return the outputs, of the features' values: nothing counted is 0, all else NULL."""
     import ibis.expr.operations as ops
 
-    joined = spine.select(ROW).left_join(found, ROW, rname="{name}__right")
     values: dict[str, ir.Value] = {}
     dtypes = {feature.name: feature.dtype for feature in part.view.features}
     asked = aggregates_of(part)
     for feature, output in part.outputs:
-        value = joined[feature]
+        value = found[feature]
         aggregate = asked[feature]
         if aggregate.n is not None:
             # The newest stand at the end of what was collected, the oldest at its beginning.
@@ -178,7 +233,7 @@ def finished(spine: ir.Table, found: ir.Table, part: Part) -> ir.Table:
         if aggregate.function in COUNTS:
             value = value.coalesce(0)
         values[output] = value
-    return joined.select(ROW, **values)
+    return values
 
 
 class _Pairs:
@@ -194,36 +249,28 @@ class _Pairs:
     ) -> None:
         micros = capabilities.micros
         if micros is not None:
-            left = left.mutate(**{f"{_BOUND}now": micros(left[TIME])})
+            left = left.mutate(**{f"{BOUND}now": micros(left[TIME])})
             whole = whole.mutate(**{_AGE: micros(whole[EVENT])})
         else:
             steps = steps_of(windows)
-            moved = {f"{_BOUND}{step}": capabilities.shift(left[TIME], -step) for step in steps}
+            moved = {f"{BOUND}{step}": capabilities.shift(left[TIME], -step) for step in steps}
             left = left.mutate(**moved)
         self._counted = micros is not None
-        starts = [window.start for window in windows if window.start is not None]
-        ends = [window.end for window in windows]
-        widest = Window(min(ends), max(starts) if len(starts) == len(windows) else None)
-        on = [*same_keys(left, whole, part.view), *self._conditions(left, whole, widest)]
+        self._widest = widest_of(windows)
+        near = within(self._widest, None, lambda step: self._until(left, whole, step))
+        on = [*same_keys(left, whole, part.view), near]
         if part.judges_arrival:
             on.append(whole[CREATED] <= left[TIME])
         self.table = left.inner_join(whole, on, rname="{name}__right")
 
     def within(self, window: Window) -> ir.Value:
-        """Return whether a pair's source row lies in a window."""
-        first, *more = self._conditions(self.table, self.table, window)
-        return first & more[0] if more else first
+        """Return whether a pair's source row, which is in the widest window, lies in this one."""
+        return within(window, self._widest, lambda step: self._until(self.table, self.table, step))
 
-    def _conditions(self, left: ir.Table, whole: ir.Table, window: Window) -> list[ir.Value]:
+    def _until(self, left: ir.Table, whole: ir.Table, step: int) -> ir.Value:
         if self._counted:
-            age = left[f"{_BOUND}now"] - whole[_AGE]
-            ends = [age >= window.end]
-            return ends if window.start is None else [*ends, age < window.start]
-        event = whole[EVENT]
-        ends = [event <= left[f"{_BOUND}{window.end}"]]
-        if window.start is None:
-            return ends
-        return [*ends, event > left[f"{_BOUND}{window.start}"]]
+            return left[f"{BOUND}now"] - whole[_AGE] >= step
+        return whole[EVENT] <= left[f"{BOUND}{step}"]
 
 
 def ranked(

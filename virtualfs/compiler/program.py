@@ -308,8 +308,12 @@ def _compile_part(
     if part.view.is_aggregate:
         spine, source = spine_relation(dict(key_types), capabilities), rows_relation(part.view)
         times = rows_relation(part.view, _TIMES)
-        answer = fragment(spine, source, part, capabilities, strategy, times=times)
-        text = sql.text(sql.render(answer, capabilities), dialect)
+        if strategy.kind == "seek":
+            tree: exp.Expr = seek.compiled_windows(spine, source, part, capabilities)
+        else:
+            answer = fragment(spine, source, part, capabilities, strategy, times=times)
+            tree = sql.render(answer, capabilities)
+        text = sql.text(tree, dialect)
     else:
         template = _compile_shape(
             *shape_of(part, key_types),

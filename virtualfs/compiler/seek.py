@@ -1,4 +1,4 @@
-"""Latest values by one look into an index per spine row, with LATERAL.
+"""Latest values, and windows, by one look into an index per spine row, with LATERAL.
 
 Ibis has no lateral join, so the inner query is written with functions in the place of the spine's
 columns, which are exchanged in the tree that it renders to.
@@ -6,14 +6,15 @@ columns, which are exchanged in the tree that it renders to.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
 
 from virtualfs.capabilities import Capabilities
-from virtualfs.compiler import sql
-from virtualfs.compiler.plan import Part, ResolvedView
+from virtualfs.compiler import aggregate, sql
+from virtualfs.compiler.plan import RESERVED, Part, ResolvedView
 from virtualfs.compiler.rows import (
     EVENT,
     ROW,
@@ -28,9 +29,10 @@ from virtualfs.compiler.rows import (
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["can_seek", "compiled"]
+__all__ = ["can_seek", "compiled", "compiled_windows"]
 
 _OUTER = "__outer_"
+_TIME = TIME.removeprefix(RESERVED)
 _SPINE = "spine"
 _ANSWER = "answer"
 
@@ -51,7 +53,7 @@ def can_seek(rows: ir.Table, view: ResolvedView, capabilities: Capabilities) -> 
     """Tell whether an index on keys and event timestamp can serve this view on this engine."""
     if not capabilities.lateral_limit or view.event_timestamp is None or view.valid_to:
         return False
-    time = _outer(TIME, capabilities.instant_type)
+    time = _outer(_TIME, capabilities.instant_type)
     return capabilities.seek(rows[view.event_timestamp], view.timezone, time) is not None
 
 
@@ -66,8 +68,6 @@ def compiled(
 ) -> exp.Select:
     """Return the SELECT of ``__row`` and the output columns over the spine's own name.
 
-    The spine is read in the order of the index, so that neighbours in it read neighbours there.
-
     Parameters
     ----------
     unique
@@ -77,16 +77,9 @@ def compiled(
         features, whatever their age, of those that have a winner.
     """
     view = part.view
-    time = _outer(TIME, capabilities.instant_type)
+    time = _outer(_TIME, capabilities.instant_type)
     column = rows[view.event_timestamp]
-    # Any name may be a column's, but not a function's.
-    stands_for = {f"key_{n}": name for n, name in enumerate(part.key_columns)} | {TIME: TIME}
-    same = [
-        rows[key] == _outer(f"key_{n}", sql.type_text(spine[spine_column]))
-        for n, (key, spine_column) in enumerate(zip(view.join_keys, part.key_columns, strict=True))
-    ]
-    if part.judges_arrival:
-        same.append(created_of(rows, view, capabilities) <= time)
+    same = _same(rows, spine, part, capabilities)
     before = capabilities.seek(column, view.timezone, capabilities.shift(time, -view.lag))
     newest = rows.filter([*same, before]).order_by(column.desc()).limit(1)
     # The rows that stand at the latest time are looked up by it alone and ranked afterwards: an
@@ -101,27 +94,94 @@ def compiled(
         names = [output for _, output in part.outputs]
         inner = outputs_of(found, part, capabilities).select(names)
 
+    tree = sql.render(inner, capabilities)
+    _follow_the_index(tree, ties=not unique)
+    return _lateral(tree, part, names, how="cross" if found_only else "left")
+
+
+def compiled_windows(
+    spine: ir.Table, rows: ir.Table, part: Part, capabilities: Capabilities
+) -> exp.Select:
+    """Return the SELECT of ``__row`` and the output columns, aggregates over windows.
+
+    The rows of the widest window are read once, for all aggregates.
+    """
+    view = part.view
+    windows = [aggregate.window_of(asked, view) for asked in aggregate.aggregates_of(part).values()]
+    steps = aggregate.steps_of(windows)
+    moved = {f"{aggregate.BOUND}{step}": capabilities.shift(spine[TIME], -step) for step in steps}
+
+    def until(step: int, event: ir.Value) -> Any:
+        bound = _outer(f"bound_{step}", capabilities.instant_type)
+        return capabilities.seek(event, view.timezone, bound)
+
+    same = _same(rows, spine, part, capabilities)
+    event = view.event_timestamp
+    widest = aggregate.widest_of(windows)
+    held = aggregate.within(widest, None, lambda step: until(step, rows[event]))
+    counted = aggregate.counted_rows(rows.filter([*same, held]), part, capabilities)
+
+    def within(window: aggregate.Window) -> ir.Value:
+        return aggregate.within(window, widest, lambda step: until(step, counted[event]))
+
+    values = aggregate.values_of(counted, part, within, capabilities)
+    found = counted.aggregate(**values)
+    tree = sql.render(found.select(**aggregate.told(found, part)), capabilities)
+    bounds = sql.render(spine.mutate(**moved), capabilities)
+    return _lateral(tree, part, [output for _, output in part.outputs], spine=bounds)
+
+
+def _same(
+    rows: ir.Table, spine: ir.Table, part: Part, capabilities: Capabilities
+) -> list[ir.Value]:
+    """Return the conditions on the rows of a spine row's keys that were written by its instant."""
+    same = [
+        rows[key] == _outer(f"key_{n}", sql.type_text(spine[spine_column]))
+        for n, (key, spine_column) in enumerate(
+            zip(part.view.join_keys, part.key_columns, strict=True)
+        )
+    ]
+    if part.judges_arrival:
+        time = _outer(_TIME, capabilities.instant_type)
+        same.append(created_of(rows, part.view, capabilities) <= time)
+    return same
+
+
+def _lateral(
+    tree: exp.Expr,
+    part: Part,
+    names: Sequence[str],
+    *,
+    how: str = "left",
+    spine: exp.Expr | None = None,
+) -> exp.Select:
+    """Return ``__row`` and some columns of what a query finds for each spine row.
+
+    The spine is read in the order of the index, so that neighbours in it read neighbours there.
+    """
+    # Any name may be a column's, but not a function's.
+    stands_for = {f"key_{n}": name for n, name in enumerate(part.key_columns)}
+
     def outer_column(node: exp.Expr) -> exp.Expr:
         if not isinstance(node, exp.Anonymous) or not node.name.startswith(_OUTER):
             return node
-        name = stands_for[node.name.removeprefix(_OUTER)]
-        return exp.column(sql.identifier(name), _SPINE, quoted=True)
+        name = node.name.removeprefix(_OUTER)
+        return exp.column(
+            sql.identifier(stands_for.get(name, RESERVED + name)), _SPINE, quoted=True
+        )
 
-    tree: exp.Expr = sql.render(inner, capabilities).transform(outer_column)
-    _follow_the_index(tree, ties=not unique)
     place = [exp.column(sql.identifier(name)) for name in (*part.key_columns, TIME)]
-    table = exp.Table(this=sql.identifier(sql.SPINE))
-    sorted_spine = exp.select("*").from_(table).order_by(*place)
+    source = sql.subquery(spine, "bounds") if spine else exp.Table(this=sql.identifier(sql.SPINE))
+    sorted_spine = exp.select("*").from_(source).order_by(*place)
     select = exp.select(exp.column(sql.identifier(ROW), _SPINE, quoted=True)).from_(
         sql.subquery(sorted_spine, _SPINE)
     )
     for name in names:
         select = select.select(exp.column(sql.identifier(name), _ANSWER, quoted=True))
     alias = exp.TableAlias(this=sql.identifier(_ANSWER))
-    side = exp.Lateral(this=exp.Subquery(this=tree), alias=alias)
-    if found_only:
-        return select.join(side, join_type="cross")
-    return select.join(side, join_type="left", on=exp.true())
+    side = exp.Lateral(this=exp.Subquery(this=tree.transform(outer_column)), alias=alias)
+    on = None if how == "cross" else exp.true()
+    return select.join(side, join_type=how, on=on)
 
 
 def _follow_the_index(tree: exp.Expr, *, ties: bool) -> None:

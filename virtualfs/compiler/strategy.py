@@ -71,7 +71,7 @@ def choose(
     """
     view = part.view
     if view.is_aggregate:
-        return _choose_windows(part, capabilities, statistics)
+        return _choose_windows(part, source, capabilities, statistics)
     # In a zone whose clocks change, two different wall times can be one instant.
     unique = statistics.unique and view.timezone == "UTC"
     if view.event_timestamp is None:
@@ -90,12 +90,16 @@ def choose(
     )
 
 
-def _choose_windows(part: Part, capabilities: Capabilities, statistics: Statistics) -> Strategy:
+def _choose_windows(
+    part: Part, source: ir.Table, capabilities: Capabilities, statistics: Statistics
+) -> Strategy:
     """Choose between one join on range, which does every function, and what cost bounds."""
     methods: tuple[Method, ...] = ("range",)
     if capabilities.prefix_sums:
         methods = tuple(_by_method(part, capabilities))
     if _few_pairs(part, statistics, methods):
+        if statistics.indexed and can_seek(source, part.view, capabilities):
+            return Strategy("seek", f"an index serves; {statistics}")
         return Strategy("range", str(statistics))
     return Strategy("windows", str(statistics), methods=methods)
 
@@ -187,7 +191,7 @@ def fragment(
     if part.view.is_aggregate:
         chosen = strategy or choose(part, source, capabilities, UNKNOWN)
         again = source if times is None else times
-        if chosen.kind == "range":
+        if chosen.kind != "windows":
             values = aggregate.joined_over_range(spine, source, part, capabilities)
             return aggregate.finished(spine, values, part)
         moments = aggregate.moments_of(spine, part)
