@@ -79,6 +79,10 @@ def _collect(value: ir.Value, place: ir.Value, where: ir.Value) -> ir.Value:
     return value.collect(where=where, order_by=place.desc())
 
 
+def _variance(value: ir.Value, how: Literal["sample", "pop"], where: ir.Value | None) -> ir.Value:
+    return value.var(how=how, where=where)
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What one engine can do, and how it writes what has no portable form.
@@ -140,6 +144,9 @@ class Capabilities:
     collect
         Collects values into an array, NULL when there are none: takes the values, the place of each
         (the newest at 0, which stands last) and the condition. None where there are no arrays.
+    variance
+        Writes the variance of numbers, NaN where one of them is: takes the numbers, whether they
+        are a sample or all there are, and the condition.
     max_identifier
         Longest column name in bytes; longer ones are refused when planned.
     folds_case
@@ -169,6 +176,7 @@ class Capabilities:
     prefix_sums: bool = False
     exact: Callable[[ir.Value], ir.Value] | None = None
     collect: Callable[[ir.Value, ir.Value, ir.Value], ir.Value] | None = _collect
+    variance: Callable[[ir.Value, Literal["sample", "pop"], ir.Value | None], ir.Value] = _variance
     max_identifier: int | None = None
     folds_case: bool = True
 

@@ -90,6 +90,11 @@ def micros(value: ir.Value) -> ir.Value:
     return ibis.coalesce(counted, endless)
 
 
+def variance(value: ir.Value, how: Literal["sample", "pop"], where: ir.Value | None) -> ir.Value:
+    """Write a variance as a covariance, which DuckDB computes alike but lets be NaN."""
+    return value.cov(value, how=how, where=where)
+
+
 def row_hash(values: Sequence[ir.Value]) -> ir.Value:
     """Hash columns with DuckDB's own hash, an unsigned 64-bit integer."""
     # The hash of a nested NULL is that of an empty list; their texts differ.
@@ -127,6 +132,7 @@ CAPABILITIES = Capabilities(
     micros=micros,
     prefix_sums=True,
     exact=lambda whole: whole.cast("decimal(38, 0)"),
+    variance=variance,
     asof_join=True,
     materialized=True,
     replace_table=True,

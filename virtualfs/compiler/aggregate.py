@@ -14,7 +14,6 @@ What an aggregate is over is NULL in rows that do not meet its condition, and NU
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -48,13 +47,12 @@ __all__ = [
     "finished",
     "joined_over_range",
     "moments_of",
-    "oddness",
     "of_moments",
     "ranked",
     "seen",
+    "squared",
     "steps_of",
     "told",
-    "told_spread",
     "values_of",
     "widest_of",
     "window_of",
@@ -66,8 +64,7 @@ PLACE = "__place"
 BOUND = "__bound_"
 """Begins the names of columns with an instant's bounds, each so many microseconds before it."""
 _AGE = "__age"
-_FINE = "__fine_"
-_ODD = "__odd_"
+_SQUARED = "__squared_"
 _HUGE = 1e150
 """Beyond it a square is no longer a number that a float can be."""
 
@@ -151,7 +148,7 @@ def joined_over_range(
 def counted_rows(rows: ir.Table, part: Part, capabilities: Capabilities) -> ir.Table:
     """Return a view's rows with what its aggregates need beside them (see :func:`values_of`)."""
     asked = aggregates_of(part)
-    whole = _told_apart(whole_rows(rows, part, capabilities), asked)
+    whole = _with_squares(whole_rows(rows, part, capabilities), asked)
     return ranked(whole, asked, part.view, capabilities)
 
 
@@ -313,7 +310,12 @@ def _value(
     if function == "approx_count_distinct":
         return value.approx_nunique(where=within)
     if function in ("std", "var"):
-        return _spread(pairs, aggregate, within)
+        if value.type().is_floating():
+            value = pairs[f"{_SQUARED}{aggregate.input}"]
+        elif value.type().is_decimal():
+            value = value.cast("float64")
+        found = capabilities.variance(as_number(value), "sample", within)
+        return found.sqrt() if function == "std" else found
     value = as_number(value)
     if function in ("quantile", "median"):
         q = 0.5 if aggregate.q is None else aggregate.q
@@ -326,63 +328,25 @@ def _value(
     return getattr(value, function)(where=within)
 
 
-def _told_apart(whole: ir.Table, asked: Mapping[str, ResolvedAggregate]) -> ir.Table:
-    """Tell floats apart that have squares from those that have none, row by row, for spreads.
-
-    ``__fine_x`` holds those that have, ``__odd_x`` is of :func:`oddness`.
-    """
-    import ibis
-
-    made: dict[str, ir.Value] = {}
-    for aggregate in asked.values():
-        if aggregate.function not in ("std", "var") or aggregate.input is None:
-            continue
-        value = whole[aggregate.input]
-        if value.type().is_floating():
-            odd = oddness(value)
-            made[f"{_FINE}{aggregate.input}"] = odd.isnull().ifelse(value, ibis.null(value.type()))
-            made[f"{_ODD}{aggregate.input}"] = odd
+def _with_squares(whole: ir.Table, asked: Mapping[str, ResolvedAggregate]) -> ir.Table:
+    """Return the rows with what spreads of floats are over beside them."""
+    names = {
+        aggregate.input
+        for aggregate in asked.values()
+        if aggregate.input is not None and aggregate.function in ("std", "var")
+    }
+    floats = {name: whole[name] for name in names if whole[name].type().is_floating()}
+    made = {f"{_SQUARED}{name}": squared(value) for name, value in sorted(floats.items())}
     return whole.mutate(**made) if made else whole
 
 
-def oddness(value: ir.Value) -> ir.Value:
-    """Return 1 for a float too large to be squared, 2 for NaN and infinities, NULL for all others.
-
-    Engines fail at squares that are no numbers.
-    """
+def squared(value: ir.Value) -> ir.Value:
+    """Return a float that has a square, and NaN for all others: some engines fail at them."""
     import ibis
 
-    size = value.abs()
-    endless = value.isnan() | (size > sys.float_info.max)  # not all have isinf()
-    return ibis.cases((endless, 2), (size > _HUGE, 1), else_=ibis.null("int8"))
-
-
-def told_spread(found: ir.Value, count: ir.Value, oddest: ir.Value) -> ir.Value:
-    """Return a spread; of what is no finite number, what IEEE says, and NULL of fewer than two."""
-    import ibis
-
-    return ibis.cases(
-        (count < 2, ibis.null("float64")),
-        (oddest == 2, ibis.literal(float("nan"))),
-        (oddest == 1, ibis.literal(float("inf"))),
-        else_=found,
-    )
-
-
-def _spread(pairs: ir.Table, aggregate: ResolvedAggregate, within: ir.Value) -> ir.Value:
-    """Return variance or standard deviation of the pairs in a window."""
-    value = pairs[aggregate.input]
-
-    def spread(of: ir.Value) -> ir.Value:
-        return getattr(of, aggregate.function)(where=within, how="sample")
-
-    if value.type().is_decimal():
-        return spread(value.cast("float64"))
-    if not value.type().is_floating():
-        return spread(as_number(value))
-    oddest = pairs[f"{_ODD}{aggregate.input}"].max(where=within)
-    fine = spread(pairs[f"{_FINE}{aggregate.input}"])
-    return told_spread(fine, value.count(where=within), oddest)
+    fine = value.abs() <= _HUGE
+    nan = ibis.literal(float("nan"), "float64")
+    return ibis.cases((fine, value), (is_there(value), nan), else_=ibis.null("float64"))
 
 
 def as_number(value: ir.Value) -> ir.Value:

@@ -21,10 +21,9 @@ from virtualfs.compiler.aggregate import (
     PLACE,
     Window,
     aggregates_of,
-    oddness,
     ranked,
+    squared,
     steps_of,
-    told_spread,
     window_of,
 )
 from virtualfs.compiler.plan import Part, ResolvedAggregate
@@ -123,7 +122,7 @@ def spreads(
         ``__row`` and the windows' means by the features' names, as :func:`means_of` asks for them.
     """
     return [
-        of_input.spreads(mine, means)
+        of_input.spreads(mine, means, capabilities)
         for of_input, mine in _by_input(spine, rows, part, capabilities)
     ]
 
@@ -190,7 +189,9 @@ class _Input:
                 values[name] = capabilities.collect(value, -pairs[_INDEX], within)
         return pairs.group_by(ROW).aggregate(**values)
 
-    def spreads(self, asked: Mapping[str, ResolvedAggregate], means: ir.Table) -> ir.Table:
+    def spreads(
+        self, asked: Mapping[str, ResolvedAggregate], means: ir.Table, capabilities: Capabilities
+    ) -> ir.Table:
         """Return the standard deviations and variances about means that are known."""
         import ibis
 
@@ -198,13 +199,13 @@ class _Input:
         ranges = []
         for number, (window, name) in enumerate(kinds.items()):
             held = self._ranges([(window, 0, None)])
-            known = means.select(__mean_row=means[ROW], __mean=means[name])
+            known = means.select(__mean_row=means[ROW], __mean=squared(means[name]))
             joined = held.left_join(known, held[ROW] == known["__mean_row"])
             here = {_WINDOW: ibis.literal(number, "int64")}
             ranges.append(joined.select(*self._keys, ROW, _FIRST, _END, "__mean", **here))
         whole = ranges[0].union(*ranges[1:]) if len(ranges) > 1 else ranges[0]
         cut = _cut(whole, self._keys, levels=3, carried=["__mean"])
-        pairs = self._met(cut, self._summaries())
+        pairs = self._met(cut, self._summaries(capabilities))
         apart = pairs["__mean_of"] - pairs["__mean"]
         pairs = pairs.mutate(__about=pairs["__square"] + pairs["__count"] * apart * apart)
         values = {}
@@ -212,37 +213,31 @@ class _Input:
             within = pairs[_WINDOW] == [*kinds].index(window_of(aggregate, self._view))
             count = pairs["__count"].sum(where=within)
             found = pairs["__about"].sum(where=within) / (count - 1).nullif(0).cast("float64")
-            found = found.sqrt() if aggregate.function == "std" else found
-            values[name] = told_spread(found, count, pairs["__odd"].max(where=within))
+            values[name] = found.sqrt() if aggregate.function == "std" else found
         return pairs.group_by(ROW).aggregate(**values)
 
-    def _summaries(self) -> ir.Table:
-        """Return rows and tiles: count, mean, squares about it, and what has no square."""
+    def _summaries(self, capabilities: Capabilities) -> ir.Table:
+        """Return rows and tiles: count, mean, and squares about it."""
         import ibis
 
         rows = self._rows()
-        value = rows[self._value].cast("float64")
-        odd = oddness(value)
-        rows = rows.mutate(__odd=odd, __fine=odd.isnull().ifelse(value, ibis.null("float64")))
+        rows = rows.mutate(__squared=squared(rows[self._value].cast("float64")))
         found = []
         for number in range(3):
             level = {_LEVEL: ibis.literal(number, "int64")}
             if number == 0:
                 tile = (rows[_INDEX] >> _BITS).cast("int64")
                 one, none = ibis.literal(1, "int64"), ibis.literal(0.0, "float64")
-                held = {"__count": one, "__mean_of": rows["__fine"], "__square": none}
-                found.append(
-                    rows.select(*self._keys, _INDEX, "__odd", **level, **{_TILE: tile}, **held)
-                )
+                held = {"__count": one, "__mean_of": rows["__squared"], "__square": none}
+                found.append(rows.select(*self._keys, _INDEX, **level, **{_TILE: tile}, **held))
                 continue
             index = (rows[_INDEX] >> _BITS * number).cast("int64")
             single = rows.mutate(__tile_index=index)
-            fine = single["__fine"]
+            value = single["__squared"]
             made = single.group_by([*self._keys, "__tile_index"]).aggregate(
-                __odd=single["__odd"].max(),
                 __count=single.count(),
-                __mean_of=fine.mean(),
-                __square=fine.var(how="pop") * fine.count(),
+                __mean_of=value.mean(),
+                __square=capabilities.variance(value, "pop", None) * single.count(),
             )
             last = number == 2
             tile = (made["__tile_index"] >> _BITS).cast("int64")
@@ -251,7 +246,6 @@ class _Input:
                 made.select(
                     *self._keys,
                     **{_INDEX: made["__tile_index"]},
-                    __odd=made["__odd"],
                     **level,
                     **placed,
                     __count=made["__count"],
