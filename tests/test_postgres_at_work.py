@@ -20,6 +20,7 @@ from tests.warehouses import config, open_postgres
 from virtualfs.testing.conformance import WarehouseConformance
 from virtualfs.testing.house import ANSWER, NOON, PLAIN, as_spine, ask, judge, make
 from virtualfs.testing.strategies import batch
+from virtualfs.testing.window_cases import ask_windows, judge_windows, window_batch
 
 
 class TestReader(WarehouseConformance):
@@ -129,6 +130,26 @@ def test_looking_up_by_index_agrees_with_the_oracle(postgres_house, seed, monkey
     naive_elsewhere = case.timezone != "UTC" and case.event_kind != "zoned"
     assert ("LATERAL" in ds.sql()) != naive_elsewhere
     judge(case, ds.to_pyarrow())
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+def test_windows_with_and_without_an_index_agree_with_the_oracle(
+    postgres_house, seed, indexed, monkeypatch
+):
+    monkeypatch.setattr("virtualfs.compiler.strategy._few_pairs", lambda *_: True)
+    monkeypatch.setattr(postgres_house, "indexed", False)
+    case = window_batch(seed, 60, postgres_house)
+    ds = ask_windows(postgres_house, case)
+    if indexed:
+        postgres_house.admin.execute('CREATE INDEX ON source ("group", place, happened)')
+        postgres_house.store.warehouse()._known.clear()
+        ds = postgres_house.store.get_historical_features(
+            case.spine_table(), [case.view("source")], case.late_data, timestamp="t"
+        )
+    naive_elsewhere = case.timezone != "UTC" and case.event_kind != "zoned"
+    assert ("LATERAL" in ds.sql()) == (indexed and not naive_elsewhere)
+    judge_windows(case, ds.to_pyarrow())
 
 
 # -- a pooler in transaction mode
