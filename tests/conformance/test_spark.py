@@ -29,3 +29,14 @@ class TestSpark(WarehouseConformance):
         # of strategies choose for themselves.
         monkeypatch.setattr("virtualfs.compiler.strategy._few_pairs", lambda *_: True)
         return spark_house
+
+    def test_a_nan_is_there(self, house):
+        # Ibis calls it null for Spark; is_there() is for that.
+        import ibis
+
+        from virtualfs.compiler.sql import is_there
+
+        value = ibis.literal(float("nan"), "float64")
+        told = house.store.warehouse().connection.execute
+        assert told(value.isnull())
+        assert told(is_there(value))

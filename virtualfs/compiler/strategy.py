@@ -46,8 +46,10 @@ _METHODS: dict[Method, str] = {
     "spreads": "spreads of floats over tiles, about exact means",
     "range": "join on keys and range for what has no such way",
 }
-_PAIRS_PER_SWEPT: dict[Method, int] = {"prefix": 12, "positions": 30, "spreads": 40, "range": 0}
-"""How many pairs of a join cost as much as sweeping one row (docs/adr/0004)."""
+_SWEPT: dict[Method, int] = {"prefix": 2400, "positions": 2400, "spreads": 6000, "range": 0}
+_PAIR, _COUNTED = 8, 10
+"""What a row costs that is swept, what a pair of a join, and what each aggregate adds to a pair: in
+nanoseconds on two cores, though only their ratios matter (docs/adr/0004)."""
 BY_JOIN = Strategy("range", "few keys, or each once")
 """How windows are answered where every key is asked for once: no more pairs than rows."""
 _NAMES = {
@@ -134,8 +136,9 @@ def _few_pairs(part: Part, statistics: Statistics, methods: tuple[Method, ...]) 
         return False
     swept = rows + asked * len(prefix.boundaries(part))
     # What goes by the join in any case still has its instants answered once, where they are many.
-    worth = sum(_PAIRS_PER_SWEPT[method] for method in methods) or _PAIRS_PER_SWEPT["prefix"]
-    return asked * rows / keys <= worth * swept
+    cost = sum(_SWEPT[method] for method in methods) or _SWEPT["prefix"]
+    pair = _PAIR + _COUNTED * len(part.features)
+    return asked * rows / keys * pair <= cost * swept
 
 
 def _few_keys(statistics: Statistics) -> bool:
