@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 import virtualfs as vfs
@@ -109,6 +111,29 @@ def test_a_value_cached_at_another_instant_is_not_used(
     assert earlier.get_online_features(["weather:temp"], key).to_dict()["temp"] == [None]
 
 
+@pytest.mark.parametrize("freshness", [None, "10s", "1h"])
+def test_a_key_is_unknown_for_a_minute_at_most(
+    make_store: Callable[..., vfs.FeatureStore], connection: Any, valkey: str, freshness: Any
+) -> None:
+    connection.raw_sql("CREATE TABLE weather (origin TEXT, seen TIMESTAMP, temp INTEGER)")
+    name = f"p{uuid4().hex}"
+
+    def read(seconds: int) -> Any:
+        clock = NOW + timedelta(seconds=seconds)
+        store = make_store(project=name, clock=clock, cache={"url": valkey})
+        store.apply([weather(freshness=freshness)])
+        found = store.get_online_features(["weather:temp"], [{"origin": "JFK"}])
+        return found.to_dict()["temp"][0]
+
+    held = 10 if freshness == "10s" else 60
+    assert read(0) is None
+    connection.raw_sql("INSERT INTO weather VALUES ('JFK', '2020-01-02 11:00', 5)")
+    assert read(held) is None
+    assert read(held + 1) == 5
+    connection.raw_sql("INSERT INTO weather VALUES ('JFK', '2020-01-02 11:30', 6)")
+    assert read(held + 61) == (6 if freshness == "10s" else 5)
+
+
 def test_a_new_version_never_reads_the_old_ones_bytes(store: vfs.FeatureStore) -> None:
     store.apply([weather()])
     key = [{"origin": "JFK"}]
@@ -180,6 +205,50 @@ def test_bad_keys_are_named(store: vfs.FeatureStore, entities: Any, words: str) 
     store.apply([weather()])
     with pytest.raises(vfs.SpineError, match=words):
         store.get_online_features(["weather:temp"], entities)
+
+
+@pytest.mark.parametrize("cache", ["memory", "valkey"])
+def test_a_warehouse_that_cannot_answer_leaves_stale_values_or_an_error(
+    cache: str, request: pytest.FixtureRequest, postgres: str, tmp_path: Path
+) -> None:
+    table = f"weather_{uuid4().hex}"
+    url = "memory://" if cache == "memory" else request.getfixturevalue("valkey")
+    warehouse = {"url": postgres, "statement_timeout": "200ms"}
+
+    def opened(**settings: Any) -> vfs.FeatureStore:
+        return vfs.FeatureStore(vfs.Config(
+            project=table, folder=tmp_path, warehouses={"default": warehouse},
+            cache={"url": url, **settings},
+        ))  # fmt: skip
+
+    def read(store: vfs.FeatureStore, *keys: str) -> vfs.OnlineResponse:
+        return store.get_online_features(["weather:temp"], [{"origin": key} for key in keys])
+
+    view = weather(freshness="1ms").model_copy(
+        update={"source": vfs.Source("weather", table=table, event_timestamp="seen")}
+    )
+    with psycopg.connect(postgres) as admin, opened() as store:
+        admin.execute(f"CREATE TABLE {table} (origin text, seen timestamp, temp int)")
+        admin.execute(f"INSERT INTO {table} VALUES ('JFK', '2020-01-01', 5)")
+        admin.execute(f"INSERT INTO {table} VALUES ('EWR', '2020-01-01', NULL)")
+        admin.commit()
+        store.apply([view])
+        told = read(store, "JFK", "EWR", "XXX").statuses["temp"]
+        assert told == ["PRESENT", "NULL_VALUE", "NOT_FOUND"]
+        admin.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        found = read(store, "JFK", "EWR", "XXX", "JFK")
+        assert found.to_dict()["temp"] == [5, None, None, 5]
+        assert found.statuses["temp"] == ["STALE", "STALE", "NOT_FOUND", "STALE"]
+        with pytest.raises(vfs.WarehouseError, match="statement timeout"):
+            read(store, "JFK", "LGA")  # of LGA nothing is known
+        if cache == "valkey":
+            with opened(max_stale="0s") as strict, pytest.raises(vfs.WarehouseError):
+                read(strict, "JFK")
+        admin.execute(f"UPDATE {table} SET temp = 6")
+        admin.commit()
+        found = read(store, "JFK")
+        assert (found.to_dict()["temp"], found.statuses["temp"]) == ([6], ["PRESENT"])
+        admin.execute(f"DROP TABLE {table}")
 
 
 def test_a_cache_that_is_down_costs_no_answer(

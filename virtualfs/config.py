@@ -34,6 +34,8 @@ class Cache(_Section):
     """``[cache]``: where hot keys are kept."""
 
     url: SecretStr = SecretStr("memory://")
+    max_stale: str = Field(default="1h", pattern=r"^\d+(s|m|h|d)$")
+    """How long beyond its freshness a value may be served while its warehouse is out of reach."""
 
 
 class Server(_Section):

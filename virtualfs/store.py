@@ -22,6 +22,7 @@ from virtualfs.compiler.plan import (
 )
 from virtualfs.compiler.program import compile_known_keys, compile_preview
 from virtualfs.config import Config, Warehouse, find_config, load_config
+from virtualfs.definitions.duration import parse_duration
 from virtualfs.definitions.project import Project, collect, load_definitions
 from virtualfs.discovery.dbt import scan_dbt
 from virtualfs.discovery.findings import Scan
@@ -651,7 +652,8 @@ class FeatureStore(Shown):
 
     def reader(self) -> OnlineReader:
         """Return the reader behind online reads."""
-        return OnlineReader(self.config.project, self.online_store(), self.warehouse)
+        max_stale = parse_duration(self.config.cache.max_stale)
+        return OnlineReader(self.config.project, self.online_store(), self.warehouse, max_stale)
 
     # -- notebooks
 

@@ -32,6 +32,8 @@ class Row:
     found: bool
     values: tuple[Any, ...]
     cached: bool = False
+    stale: bool = False
+    """Whether it is older than its view's freshness, and the warehouse could not be asked."""
 
 
 def to_micros(instant: datetime) -> int:

@@ -6,8 +6,9 @@ Rule 12: the answer at T is the point-in-time answer over the data as known at s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from virtualfs.definitions.aggregate import COUNTS
 from virtualfs.definitions.duration import microseconds
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas, uuids
-from virtualfs.errors import NotFoundError, SpineError
+from virtualfs.errors import NotFoundError, SpineError, WarehouseError
 from virtualfs.functions import PythonFunctions
 from virtualfs.provider import OnlineStore, Warehouse, temporary_name
 from virtualfs.serving.codec import Row, decode_row, encode_key, encode_row, from_micros, to_micros
@@ -52,7 +53,10 @@ __all__ = [
 ]
 
 
+_log = logging.getLogger("virtualfs.online")
 _PRESENT, _NULL = FeatureStatus.PRESENT, FeatureStatus.NULL_VALUE
+_BRIEFLY = timedelta(minutes=1)
+"""For how long at most a key is believed to be unknown."""
 _SHOWN = 100
 """Values that an answer shows of itself."""
 
@@ -72,11 +76,18 @@ class OnlineReader:
     ----------
     warehouse
         Returns the warehouse of a name, opening it when first needed.
+    max_stale
+        How long beyond its freshness a row may answer while the warehouse cannot.
     """
 
     def __init__(
-        self, project: str, store: OnlineStore, warehouse: Callable[[str], Warehouse]
+        self,
+        project: str,
+        store: OnlineStore,
+        warehouse: Callable[[str], Warehouse],
+        max_stale: timedelta,
     ) -> None:
+        self._max_stale = max_stale
         self._project = project
         self._store = store
         self._warehouse = warehouse
@@ -87,7 +98,7 @@ class OnlineReader:
         """Return a row for every key of every lookup, in order.
 
         One trip to the cache for all of them; then one query per view that lacks keys, and one
-        write back per freshness.
+        write back for each time that rows are held.
 
         Parameters
         ----------
@@ -95,33 +106,50 @@ class OnlineReader:
             The instant T.
         cached
             False reads the warehouse alone, as instants other than now must.
+
+        Raises
+        ------
+        WarehouseError
+            The warehouse could not answer, and for some key nothing is cached.
         """
         instant = to_micros(at)
         keys = [encode_key(self._project, look.view, key) for look in lookups for key in look.keys]
         held = iter(self._store.get_many(keys) if cached and keys else [None] * len(keys))
         answers: list[dict[tuple[Any, ...], Row]] = []
-        missing: dict[ResolvedView, dict[tuple[Any, ...], None]] = {}
+        missing: dict[ResolvedView, dict[tuple[Any, ...], Row | None]] = {}
         for look in lookups:
             found: dict[tuple[Any, ...], Row] = {}
             for key, data in zip(look.keys, held, strict=False):
-                row = decode_row(look.view, data) if data is not None else None
+                row = _read_row(look.view, data, instant)
                 if None in key:
                     found[key] = _no_row(look.view, instant)
                 elif row is not None and _is_fresh(row, look.view, instant):
                     found[key] = row
                 else:
-                    missing.setdefault(look.view, {})[key] = None
+                    missing.setdefault(look.view, {})[key] = self._if_not_too_old(
+                        row, look.view, instant
+                    )
             answers.append(found)
         for view, wanted in missing.items():
-            rows = self._from_warehouse(view, list(wanted), instant)
-            if cached:
-                self._write_back(view, rows)
+            try:
+                rows = self._from_warehouse(view, list(wanted), instant)
+            except WarehouseError as error:
+                rows = _stale_rows(view, wanted, error)
+            else:
+                if cached:
+                    self._write_back(view, rows)
             for look, found in zip(lookups, answers, strict=True):
                 if look.view == view:
                     found.update({key: rows[key] for key in look.keys if key in rows})
         return [
             [found[key] for key in look.keys] for look, found in zip(lookups, answers, strict=True)
         ]
+
+    def _if_not_too_old(self, row: Row | None, view: ResolvedView, instant: int) -> Row | None:
+        if row is None:
+            return None
+        allowed = self._max_stale + (_held(row, view) or timedelta(0))
+        return row if instant - row.chosen_at <= microseconds(allowed) else None
 
     def _from_warehouse(
         self, view: ResolvedView, keys: Sequence[tuple[Any, ...]], instant: int
@@ -150,13 +178,15 @@ class OnlineReader:
         return rows
 
     def _write_back(self, view: ResolvedView, rows: Mapping[tuple[Any, ...], Row]) -> None:
-        seconds = None if view.freshness is None else view.freshness.total_seconds()
-        if seconds == 0:
-            return
-        self._store.set_many(
-            {encode_key(self._project, view, key): encode_row(row) for key, row in rows.items()},
-            seconds,
-        )
+        items: dict[float | None, dict[bytes, bytes]] = {}
+        for key, row in rows.items():
+            held = _held(row, view)
+            if held != timedelta(0):
+                seconds = None if held is None else (held + self._max_stale).total_seconds()
+                place = encode_key(self._project, view, key)
+                items.setdefault(seconds, {})[place] = encode_row(row)
+        for seconds, some in items.items():
+            self._store.set_many(some, seconds)
 
 
 def keys_at(
@@ -196,10 +226,42 @@ def _no_row(view: ResolvedView, instant: int) -> Row:
     return Row(instant, None, False, tuple(values))
 
 
+def _stale_rows(
+    view: ResolvedView, wanted: Mapping[tuple[Any, ...], Row | None], error: WarehouseError
+) -> dict[tuple[Any, ...], Row]:
+    """Return what was cached of the keys wanted, marked as stale.
+
+    Raises
+    ------
+    WarehouseError
+        Nothing is cached of some key: the one that was given.
+    """
+    rows = {key: replace(row, stale=True) for key, row in wanted.items() if row is not None}
+    if len(rows) < len(wanted):
+        raise error
+    _log.warning("%s: %d stale rows answer, as the warehouse cannot: %s",
+                 view.label, len(rows), error)  # fmt: skip
+    return rows
+
+
+def _read_row(view: ResolvedView, data: bytes | None, instant: int) -> Row | None:
+    """Return the row that bytes hold; None where it is not one that an instant may know."""
+    row = decode_row(view, data) if data is not None else None
+    if row is None or row.chosen_at > instant or len(row.values) != len(view.features):
+        return None
+    return row
+
+
+def _held(row: Row, view: ResolvedView) -> timedelta | None:
+    """Return for how long a row answers; None is until it is replaced. No row does so briefly."""
+    if row.found:
+        return view.freshness
+    return _BRIEFLY if view.freshness is None else min(view.freshness, _BRIEFLY)
+
+
 def _is_fresh(row: Row, view: ResolvedView, instant: int) -> bool:
-    if row.chosen_at > instant or len(row.values) != len(view.features):
-        return False
-    return view.freshness is None or instant - row.chosen_at <= microseconds(view.freshness)
+    held = _held(row, view)
+    return held is None or instant - row.chosen_at <= microseconds(held)
 
 
 def _plain(values: list[Any], dtype: str) -> list[Any]:
@@ -497,7 +559,7 @@ def lookups(plan: FeaturePlan, keys: Sequence[Mapping[str, Any]]) -> list[Lookup
 
 
 def status_of(row: Row, view: ResolvedView, instant: int) -> FeatureStatus:
-    """Return a row's own status at an instant: NOT_FOUND, OUTSIDE_MAX_AGE or PRESENT."""
+    """Return a row's own status at an instant: NOT_FOUND, OUTSIDE_MAX_AGE, STALE or PRESENT."""
     if not row.found:
         return FeatureStatus.NOT_FOUND
     if (
@@ -506,7 +568,7 @@ def status_of(row: Row, view: ResolvedView, instant: int) -> FeatureStatus:
         and timedelta(microseconds=instant - row.event) > view.ttl
     ):
         return FeatureStatus.OUTSIDE_MAX_AGE
-    return FeatureStatus.PRESENT
+    return FeatureStatus.STALE if row.stale else FeatureStatus.PRESENT
 
 
 def answer(
