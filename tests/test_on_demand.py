@@ -16,7 +16,7 @@ import pytest
 import virtualfs as vfs
 from virtualfs import _
 from virtualfs.definitions.project import load_definitions
-from virtualfs.serving.online import FeatureStatus
+from virtualfs.serving.on_demand import FeatureStatus
 
 NOON = datetime(2024, 5, 1, 12)
 CARD = vfs.Entity("card", {"card": "int64"})

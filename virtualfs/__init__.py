@@ -41,7 +41,8 @@ if TYPE_CHECKING:
         WarehouseError,
     )
     from virtualfs.registry.diff import Plan, Revision
-    from virtualfs.serving.online import FeatureStatus, OnlineResponse
+    from virtualfs.serving.on_demand import FeatureStatus
+    from virtualfs.serving.response import OnlineResponse
     from virtualfs.store import FeatureStore
     from virtualfs.training.dataset import TrainingDataset
 
@@ -55,12 +56,12 @@ _HOMES = {
     "Feature": "virtualfs.definitions.feature_view",
     "FeatureSelection": "virtualfs.definitions.feature_view",
     "FeatureService": "virtualfs.definitions.feature_service",
-    "FeatureStatus": "virtualfs.serving.online",
+    "FeatureStatus": "virtualfs.serving.on_demand",
     "FeatureStore": "virtualfs.store",
     "FeatureView": "virtualfs.definitions.feature_view",
     "NotFoundError": "virtualfs.errors",
     "OnDemandFeatureView": "virtualfs.definitions.on_demand",
-    "OnlineResponse": "virtualfs.serving.online",
+    "OnlineResponse": "virtualfs.serving.response",
     "PermissionDeniedError": "virtualfs.errors",
     "Plan": "virtualfs.registry.diff",
     "PlanConflictError": "virtualfs.errors",

@@ -45,15 +45,9 @@ from virtualfs.registry.diff import Plan, Revision, make_plan
 from virtualfs.registry.repository import Registry, State
 from virtualfs.registry.resolver import Resolver
 from virtualfs.serving.cache import MemoryStore
-from virtualfs.serving.online import (
-    OnlineReader,
-    OnlineResponse,
-    answer,
-    entity_keys,
-    lookups,
-    plan_online,
-    request_rows,
-)
+from virtualfs.serving.online import OnlineReader, answer, lookups
+from virtualfs.serving.request import entity_keys, plan_online, request_rows
+from virtualfs.serving.response import OnlineResponse
 from virtualfs.serving.why import Explanation, explain_value
 from virtualfs.training.dataset import TrainingDataset
 from virtualfs.training.spine import WarehouseSpine, read_spine, zone_doubt

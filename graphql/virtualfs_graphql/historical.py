@@ -8,7 +8,7 @@ from typing import Any
 
 from virtualfs.compiler.plan import plan_features
 from virtualfs.errors import SpineError
-from virtualfs.serving.online import checked_value
+from virtualfs.serving.request import checked_value
 from virtualfs_graphql.request import Snapshot, checked_keys
 from virtualfs_graphql.scalars import from_json, parse_instant, to_json
 

@@ -20,7 +20,9 @@ from virtualfs.compiler.plan import FeaturePlan, Part, ResolvedView
 from virtualfs.errors import NotFoundError, SpineError, VirtualFSError
 from virtualfs.registry.resolver import AnySelection
 from virtualfs.serving.codec import Row, from_micros, to_micros
-from virtualfs.serving.online import FeatureStatus, Lookup, entity_keys, status_of
+from virtualfs.serving.on_demand import FeatureStatus
+from virtualfs.serving.online import Lookup, status_of
+from virtualfs.serving.request import entity_keys
 from virtualfs_graphql.scalars import from_json
 
 __all__ = [

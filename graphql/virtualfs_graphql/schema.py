@@ -16,7 +16,8 @@ from virtualfs.compiler.plan import FeaturePlan, ResolvedFeature
 from virtualfs.definitions.project import VIEW_KINDS
 from virtualfs.errors import NotFoundError
 from virtualfs.registry.repository import StoredObject
-from virtualfs.serving.online import answer, lookups, plan_online, request_rows
+from virtualfs.serving.online import answer, lookups
+from virtualfs.serving.request import plan_online, request_rows
 from virtualfs_graphql.historical import historical_rows
 from virtualfs_graphql.paging import is_tagged, matches, page_of
 from virtualfs_graphql.request import (

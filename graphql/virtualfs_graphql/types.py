@@ -14,7 +14,7 @@ from virtualfs.compiler.plan import ResolvedFeature, ResolvedOnDemand, ResolvedV
 from virtualfs.definitions.duration import format_duration
 from virtualfs.registry.repository import StoredObject
 from virtualfs.serving.on_demand import FeatureStatus
-from virtualfs.serving.online import plan_online
+from virtualfs.serving.request import plan_online
 from virtualfs_graphql.request import Snapshot
 from virtualfs_graphql.scalars import JSON
 

@@ -56,6 +56,8 @@ __all__ = [
     "values_of",
     "widest_of",
     "window_of",
+    "windows_of",
+    "with_bounds",
     "within",
 ]
 
@@ -90,6 +92,20 @@ def steps_of(windows: Iterable[Window]) -> list[int]:
     """Return how many microseconds before an instant some window begins or ends."""
     steps = {step for window in windows for step in (window.end, window.start)}
     return sorted(step for step in steps if step is not None)
+
+
+def windows_of(part: Part) -> list[Window]:
+    """Return the windows of a part's aggregates, in their order."""
+    return [window_of(aggregate, part.view) for aggregate in aggregates_of(part).values()]
+
+
+def with_bounds(
+    spine: ir.Table, windows: Collection[Window], capabilities: Capabilities
+) -> ir.Table:
+    """Return a spine with the instants at which windows begin and end, as ``__bound_{step}``."""
+    steps = steps_of(windows)
+    moved = {f"{BOUND}{step}": capabilities.shift(spine[TIME], -step) for step in steps}
+    return spine.mutate(**moved)
 
 
 def widest_of(windows: Collection[Window]) -> Window:
@@ -135,12 +151,9 @@ def joined_over_range(
 
     Exact for every function, on every engine. The cost is that of the pairs.
     """
-    view = part.view
-    asked = aggregates_of(part)
-    windows = {name: window_of(aggregate, view) for name, aggregate in asked.items()}
     whole = counted_rows(rows, part, capabilities)
     left = spine.select(ROW, TIME, **spine_keys(spine, part))
-    pairs = _Pairs(left, whole, windows.values(), part, capabilities)
+    pairs = _Pairs(left, whole, windows_of(part), part, capabilities)
     values = values_of(pairs.table, part, pairs.within, capabilities)
     return pairs.table.group_by(ROW).aggregate(**values)
 
@@ -249,9 +262,7 @@ class _Pairs:
             left = left.mutate(**{f"{BOUND}now": micros(left[TIME])})
             whole = whole.mutate(**{_AGE: micros(whole[EVENT])})
         else:
-            steps = steps_of(windows)
-            moved = {f"{BOUND}{step}": capabilities.shift(left[TIME], -step) for step in steps}
-            left = left.mutate(**moved)
+            left = with_bounds(left, windows, capabilities)
         self._counted = micros is not None
         self._widest = widest_of(windows)
         near = within(self._widest, None, lambda step: self._until(left, whole, step))

@@ -25,6 +25,7 @@ from virtualfs.compiler.aggregate import (
     squared,
     steps_of,
     window_of,
+    windows_of,
 )
 from virtualfs.compiler.plan import Part, ResolvedAggregate
 from virtualfs.compiler.rows import (
@@ -132,7 +133,7 @@ def _by_input(
 ) -> list[tuple[_Input, dict[str, ResolvedAggregate]]]:
     """Return the inputs, numbered in one sweep, each with the aggregates over it."""
     asked = aggregates_of(part)
-    steps = steps_of(window_of(aggregate, part.view) for aggregate in asked.values())
+    steps = steps_of(windows_of(part))
     inputs = [*dict.fromkeys(str(aggregate.input) for aggregate in asked.values())]
     counted = _counted(spine, rows, part, capabilities, steps, inputs)
     return [

@@ -28,6 +28,7 @@ from virtualfs.compiler.aggregate import (
     joined_over_range,
     steps_of,
     window_of,
+    windows_of,
 )
 from virtualfs.compiler.plan import Part, ResolvedAggregate, ResolvedView
 from virtualfs.compiler.rows import (
@@ -86,7 +87,7 @@ def can_sum(aggregate: ResolvedAggregate, view: ResolvedView, capabilities: Capa
 
 def boundaries(part: Part) -> list[int]:
     """Return how many microseconds before an instant some window begins or ends."""
-    return steps_of(window_of(found, part.view) for found in aggregates_of(part).values())
+    return steps_of(windows_of(part))
 
 
 def swept(

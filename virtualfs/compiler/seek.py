@@ -107,12 +107,11 @@ def compiled_windows(
     The rows of the widest window are read once, for all aggregates.
     """
     view = part.view
-    windows = [aggregate.window_of(asked, view) for asked in aggregate.aggregates_of(part).values()]
-    steps = aggregate.steps_of(windows)
-    moved = {f"{aggregate.BOUND}{step}": capabilities.shift(spine[TIME], -step) for step in steps}
+    windows = aggregate.windows_of(part)
 
     def until(step: int, event: ir.Value) -> Any:
-        bound = _outer(f"bound_{step}", capabilities.instant_type)
+        name = f"{aggregate.BOUND}{step}".removeprefix(RESERVED)
+        bound = _outer(name, capabilities.instant_type)
         return capabilities.seek(event, view.timezone, bound)
 
     same = _same(rows, spine, part, capabilities)
@@ -127,7 +126,7 @@ def compiled_windows(
     values = aggregate.values_of(counted, part, within, capabilities)
     found = counted.aggregate(**values)
     tree = sql.render(found.select(**aggregate.told(found, part)), capabilities)
-    bounds = sql.render(spine.mutate(**moved), capabilities)
+    bounds = sql.render(aggregate.with_bounds(spine, windows, capabilities), capabilities)
     return _lateral(tree, part, [output for _, output in part.outputs], spine=bounds)
 
 

@@ -9,56 +9,37 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from virtualfs.capabilities import UNKNOWN
 from virtualfs.compiler.plan import (
     FeaturePlan,
-    OnDemandSelection,
     ResolvedView,
-    Selection,
-    plan_features,
-    request_inputs,
 )
 from virtualfs.compiler.program import compile_lookup, on_spine
 from virtualfs.compiler.rows import EVENT, ROW, TIME
 from virtualfs.definitions.aggregate import COUNTS
 from virtualfs.definitions.duration import microseconds
-from virtualfs.display import Block, Grid, Note, Shown
-from virtualfs.dtypes import nullable_pandas, uuids
-from virtualfs.errors import NotFoundError, SpineError, WarehouseError
+from virtualfs.dtypes import uuids
+from virtualfs.errors import SpineError, WarehouseError
 from virtualfs.functions import PythonFunctions
 from virtualfs.provider import OnlineStore, Warehouse, temporary_name
 from virtualfs.serving.codec import Row, decode_row, encode_key, encode_row, from_micros, to_micros
 from virtualfs.serving.on_demand import Cell, FeatureStatus, computed_cells
+from virtualfs.serving.response import OnlineResponse
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
-__all__ = [
-    "FeatureStatus",
-    "Lookup",
-    "OnlineReader",
-    "OnlineResponse",
-    "answer",
-    "checked_value",
-    "entity_keys",
-    "keys_at",
-    "plan_online",
-    "request_rows",
-]
+__all__ = ["Lookup", "OnlineReader", "answer", "keys_at", "lookups", "status_of"]
 
 
 _log = logging.getLogger("virtualfs.online")
 _PRESENT, _NULL = FeatureStatus.PRESENT, FeatureStatus.NULL_VALUE
 _BRIEFLY = timedelta(minutes=1)
 """For how long at most a key is believed to be unknown."""
-_SHOWN = 100
-"""Values that an answer shows of itself."""
 
 
 @dataclass(frozen=True)
@@ -274,280 +255,6 @@ def _plain(values: list[Any], dtype: str) -> list[Any]:
     if dtype == "uuid":
         return [UUID(value) if isinstance(value, str) else value for value in values]
     return values
-
-
-@dataclass(frozen=True)
-class OnlineResponse(Shown):
-    """Feature values per entity, in the order asked for.
-
-    Parameters
-    ----------
-    names
-        Feature columns.
-    keys
-        One dict of join keys per entity.
-    values
-        One tuple per entity, each in the order of `names`.
-    """
-
-    names: tuple[str, ...]
-    keys: tuple[dict[str, Any], ...]
-    values: tuple[tuple[Any, ...], ...]
-    _statuses: tuple[tuple[FeatureStatus, ...], ...]
-    _events: tuple[tuple[datetime | None, ...], ...]
-    dtypes: Mapping[str, str]
-
-    def __repr__(self) -> str:
-        return f"OnlineResponse({len(self.values)} entities: {', '.join(self.names)})"
-
-    def _blocks(self) -> list[Block]:
-        lines = [
-            (*keys.values(), name, value, status.value, event)
-            for keys, row, statuses, events in zip(
-                self.keys, self.values, self._statuses, self._events, strict=True
-            )
-            for name, value, status, event in zip(self.names, row, statuses, events, strict=True)
-        ]
-        heads = [*(self.keys[0] if self.keys else ()), "feature", "value", "status", "event"]
-        shown: list[Block] = [Grid(heads, lines[:_SHOWN])]
-        if len(lines) > _SHOWN:
-            shown.append(Note(f"and {len(lines) - _SHOWN:,} more values"))
-        return shown
-
-    def to_list(self) -> list[dict[str, Any]]:
-        """Return one dict per entity: keys, then features."""
-        return [
-            {**keys, **dict(zip(self.names, row, strict=True))}
-            for keys, row in zip(self.keys, self.values, strict=True)
-        ]
-
-    def to_dict(self) -> dict[str, list[Any]]:
-        """Return a dict of lists: keys, then features."""
-        columns = {name: [keys[name] for keys in self.keys] for name in (self.keys or ({},))[0]}
-        return {**columns, **self._by_feature(self.values)}
-
-    @property
-    def statuses(self) -> dict[str, list[FeatureStatus]]:
-        """Statuses as a dict of lists by feature."""
-        return self._by_feature(self._statuses)
-
-    @property
-    def event_timestamps(self) -> dict[str, list[datetime | None]]:
-        """Event timestamps (UTC) of the rows behind the values, as a dict of lists by feature."""
-        return self._by_feature(self._events)
-
-    def to_pandas(self) -> pd.DataFrame:
-        """Return a pandas frame; integers and booleans stay whole beside NULLs."""
-        import ibis
-        import pyarrow as pa
-
-        columns = self.to_dict()
-        arrays = {
-            name: pa.array(values, ibis.dtype(self.dtypes[name]).to_pyarrow())
-            if name in self.dtypes
-            else pa.array(values)
-            for name, values in columns.items()
-        }
-        frame: pd.DataFrame = pa.table(arrays).to_pandas(types_mapper=nullable_pandas)
-        return frame
-
-    def _by_feature(self, rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
-        return {name: [row[number] for row in rows] for number, name in enumerate(self.names)}
-
-
-def plan_online(
-    selections: Sequence[Selection | OnDemandSelection], *, at_hand: bool = True
-) -> FeaturePlan:
-    """Return the plan of an online read; its output columns have the names of training's.
-
-    Parameters
-    ----------
-    at_hand
-        Whether it is about now, for which views may be not offered.
-
-    Raises
-    ------
-    NotFoundError
-        A view is not offered online.
-    """
-    offline = sorted(
-        {view.name for item in selections for view in (item.view, *item.views) if not view.online}
-    )
-    if offline and at_hand:
-        raise NotFoundError(f"not offered online (online=False): {', '.join(offline)}")
-    keys = {key for item in selections for key in item.key_columns}
-    return plan_features(selections, keys | set(request_inputs(selections)))
-
-
-def request_rows(
-    plan: FeaturePlan, request: Any, keys: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """Return the request inputs of each entity, checked and in canonical types.
-
-    An input that is also a join key is taken from the entity.
-
-    Parameters
-    ----------
-    request
-        One dict for all entities, a list with one for each, or a dict of lists.
-
-    Raises
-    ------
-    SpineError
-        A request input is missing or mistyped, or their number is not that of the entities.
-    """
-    needed = plan.request_columns
-    own = [name for name in plan.request if name not in needed]
-    given = [] if request is None else request
-    if hasattr(given, "columns") and hasattr(given, "__dataframe__"):
-        given = _columns_of(given)
-    if isinstance(given, Mapping):
-        if any(_is_list(given.get(name)) for name in needed):
-            given = _rows_of(given, "request inputs")
-        else:
-            given = [given] * len(keys)
-    if needed and not given:
-        given = [{}] * len(keys)
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        raise SpineError("request= is a dict, or a list with one dict for each entity")
-    if needed and len(given) != len(keys):
-        raise SpineError(
-            f"request= has {len(given)} entries for {len(keys)} entities; give one dict for all "
-            "of them, or one for each"
-        )
-    rows = []
-    for number, entity in enumerate(keys):
-        row = {name: entity[name] for name in own}
-        for name, dtype in needed.items():
-            if not isinstance(given[number], Mapping) or name not in given[number]:
-                raise SpineError(
-                    f"entity {number} lacks the request input {name!r} ({dtype}); pass it by "
-                    f"request={{{name!r}: ...}}"
-                )
-            value = given[number][name]
-            where = f"entity {number}, request input {name!r}"
-            is_nan = isinstance(value, float) and value != value and dtype == "float64"
-            # Of what is computed with, NaN is a number like any other.
-            row[name] = float(value) if is_nan else checked_value(value, dtype, where)
-        rows.append(row)
-    return rows
-
-
-def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
-    """Return the join keys of each entity, checked and in canonical types.
-
-    Raises
-    ------
-    SpineError
-        A join key is missing or mistyped; the message says at which entity.
-    """
-    if hasattr(entities, "columns") and hasattr(entities, "__dataframe__"):
-        entities = _columns_of(entities)
-    if isinstance(entities, Mapping):
-        for name, values in entities.items():
-            if not _is_list(values):
-                raise SpineError(
-                    f"join key {name!r}: expected a list of values, not {values!r}; one entity is "
-                    f"a list of one dict: [{{{name!r}: {values!r}}}]"
-                )
-        entities = _rows_of(entities, "join keys")
-    if isinstance(entities, str) or not isinstance(entities, Sequence):
-        raise SpineError("entities must be a list of dicts, a dict of lists, or a table")
-    checked = []
-    for number, entity in enumerate(entities):
-        if not isinstance(entity, Mapping):
-            raise SpineError(f"entity {number} is {type(entity).__name__}, expected a dict of keys")
-        keys = {}
-        for name, dtype in plan.key_columns.items():
-            if name not in entity:
-                raise SpineError(
-                    f"entity {number} lacks the join key {name!r}; "
-                    f"it has {', '.join(map(str, entity)) or 'none'}"
-                )
-            keys[name] = checked_value(entity[name], dtype, f"entity {number}, join key {name!r}")
-        checked.append(keys)
-    return checked
-
-
-def _rows_of(columns: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
-    """Return a dict of lists as a list of dicts."""
-    lists = {name: [*values] for name, values in columns.items() if _is_list(values)}
-    lengths = {name: len(values) for name, values in lists.items()}
-    if len(set(lengths.values())) > 1:
-        raise SpineError(f"the lists of {what} differ in length: {lengths}")
-    count = next(iter(lengths.values()), 0)
-    single = {name: value for name, value in columns.items() if name not in lists}
-    return [
-        {**single, **{name: values[row] for name, values in lists.items()}} for row in range(count)
-    ]
-
-
-def _is_list(values: Any) -> bool:
-    return hasattr(values, "__len__") and not isinstance(values, str | bytes)
-
-
-def _columns_of(frame: Any) -> dict[str, list[Any]]:
-    """Return the columns of a pandas, polars or pyarrow table as lists."""
-    import pyarrow as pa
-
-    table = frame if isinstance(frame, pa.Table) else pa.table(frame)
-    columns: dict[str, list[Any]] = table.to_pydict()
-    return columns
-
-
-def checked_value(value: Any, dtype: str, where: str) -> Any:
-    """Return a key or a request input in the canonical form of its data type.
-
-    Raises
-    ------
-    SpineError
-        It does not fit; the message says `where`.
-    """
-    if hasattr(value, "item") and type(value).__module__ == "numpy":
-        value = value.item()
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return None
-    if value != value:  # NaN is how pandas writes NULL
-        return None
-    if dtype == "uuid" and isinstance(value, str):
-        try:
-            return UUID(value)
-        except ValueError:
-            raise SpineError(f"{where}: {value!r} is no UUID") from None
-    family = dtype.split("(")[0]
-    expected: dict[str, type | tuple[type, ...]] = {
-        "string": str,
-        "boolean": bool,
-        "date": date,
-        "timestamp": datetime,
-        "uuid": UUID,
-        "binary": bytes,
-        "float32": (float, int),
-        "float64": (float, int),
-        "decimal": (Decimal, int),
-    }
-    wanted = expected.get(family, int)
-    fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
-    if family == "date" and isinstance(value, datetime):
-        fits = False
-    if family in ("float32", "float64") and fits:
-        try:
-            value = float(value)
-        except OverflowError:
-            fits = False
-    if family == "timestamp" and fits:
-        value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-        value = value if "'" in dtype else value.replace(tzinfo=None)
-    if family.startswith(("int", "uint")) and fits:
-        bits = int(family.lstrip("uint"))
-        low, high = (
-            (0, 2**bits) if family.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
-        )
-        if not low <= value < high:
-            raise SpineError(f"{where}: {value} is out of the range of {dtype}")
-    if not fits:
-        raise SpineError(f"{where}: expected {dtype}, not {value!r} ({type(value).__name__})")
-    return value
 
 
 def lookups(plan: FeaturePlan, keys: Sequence[Mapping[str, Any]]) -> list[Lookup]:

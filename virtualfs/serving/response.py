@@ -1,0 +1,99 @@
+"""The answer of an online read, as callers hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from virtualfs.display import Block, Grid, Note, Shown
+from virtualfs.dtypes import nullable_pandas
+from virtualfs.serving.on_demand import FeatureStatus
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["OnlineResponse"]
+
+_SHOWN = 100
+"""Values that an answer shows of itself."""
+
+
+@dataclass(frozen=True)
+class OnlineResponse(Shown):
+    """Feature values per entity, in the order asked for.
+
+    Parameters
+    ----------
+    names
+        Feature columns.
+    keys
+        One dict of join keys per entity.
+    values
+        One tuple per entity, each in the order of `names`.
+    """
+
+    names: tuple[str, ...]
+    keys: tuple[dict[str, Any], ...]
+    values: tuple[tuple[Any, ...], ...]
+    _statuses: tuple[tuple[FeatureStatus, ...], ...]
+    _events: tuple[tuple[datetime | None, ...], ...]
+    dtypes: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"OnlineResponse({len(self.values)} entities: {', '.join(self.names)})"
+
+    def _blocks(self) -> list[Block]:
+        lines = [
+            (*keys.values(), name, value, status.value, event)
+            for keys, row, statuses, events in zip(
+                self.keys, self.values, self._statuses, self._events, strict=True
+            )
+            for name, value, status, event in zip(self.names, row, statuses, events, strict=True)
+        ]
+        heads = [*(self.keys[0] if self.keys else ()), "feature", "value", "status", "event"]
+        shown: list[Block] = [Grid(heads, lines[:_SHOWN])]
+        if len(lines) > _SHOWN:
+            shown.append(Note(f"and {len(lines) - _SHOWN:,} more values"))
+        return shown
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Return one dict per entity: keys, then features."""
+        return [
+            {**keys, **dict(zip(self.names, row, strict=True))}
+            for keys, row in zip(self.keys, self.values, strict=True)
+        ]
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return a dict of lists: keys, then features."""
+        columns = {name: [keys[name] for keys in self.keys] for name in (self.keys or ({},))[0]}
+        return {**columns, **self._by_feature(self.values)}
+
+    @property
+    def statuses(self) -> dict[str, list[FeatureStatus]]:
+        """Statuses as a dict of lists by feature."""
+        return self._by_feature(self._statuses)
+
+    @property
+    def event_timestamps(self) -> dict[str, list[datetime | None]]:
+        """Event timestamps (UTC) of the rows behind the values, as a dict of lists by feature."""
+        return self._by_feature(self._events)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a pandas frame; integers and booleans stay whole beside NULLs."""
+        import ibis
+        import pyarrow as pa
+
+        columns = self.to_dict()
+        arrays = {
+            name: pa.array(values, ibis.dtype(self.dtypes[name]).to_pyarrow())
+            if name in self.dtypes
+            else pa.array(values)
+            for name, values in columns.items()
+        }
+        frame: pd.DataFrame = pa.table(arrays).to_pandas(types_mapper=nullable_pandas)
+        return frame
+
+    def _by_feature(self, rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+        return {name: [row[number] for row in rows] for number, name in enumerate(self.names)}
