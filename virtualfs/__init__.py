@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ConfigError,
         DefinitionError,
         NotFoundError,
+        OnlineStoreError,
         PermissionDeniedError,
         PlanConflictError,
         RegistryError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         UnsupportedByWarehouseError,
         VirtualFSError,
         WarehouseError,
+        WarehouseUnavailableError,
     )
     from virtualfs.registry.diff import Plan, Revision
     from virtualfs.serving.on_demand import FeatureStatus
@@ -61,6 +63,7 @@ _HOMES = {
     "FeatureView": "virtualfs.definitions.feature_view",
     "NotFoundError": "virtualfs.errors",
     "OnDemandFeatureView": "virtualfs.definitions.on_demand",
+    "OnlineStoreError": "virtualfs.errors",
     "OnlineResponse": "virtualfs.serving.response",
     "PermissionDeniedError": "virtualfs.errors",
     "Plan": "virtualfs.registry.diff",
@@ -73,6 +76,7 @@ _HOMES = {
     "UnsupportedByWarehouseError": "virtualfs.errors",
     "VirtualFSError": "virtualfs.errors",
     "WarehouseError": "virtualfs.errors",
+    "WarehouseUnavailableError": "virtualfs.errors",
     "load_config": "virtualfs.config",
 }
 
@@ -92,6 +96,7 @@ __all__ = [
     "FeatureView",
     "NotFoundError",
     "OnDemandFeatureView",
+    "OnlineStoreError",
     "OnlineResponse",
     "PermissionDeniedError",
     "Plan",
@@ -104,6 +109,7 @@ __all__ = [
     "UnsupportedByWarehouseError",
     "VirtualFSError",
     "WarehouseError",
+    "WarehouseUnavailableError",
     "_",
     "load_config",
 ]

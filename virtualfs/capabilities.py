@@ -6,7 +6,7 @@ The compiler chooses by these alone; it knows no engine by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -179,6 +179,13 @@ class Capabilities:
     variance: Callable[[ir.Value, Literal["sample", "pop"], ir.Value | None], ir.Value] = _variance
     max_identifier: int | None = None
     folds_case: bool = True
+
+    def for_lookups(self) -> Capabilities:
+        """Return what to compile look-ups of a few keys for: their keys bound, where that can be.
+
+        A temporary table would cost more than the look-up.
+        """
+        return self if self.inline_spine is None else replace(self, temporary_tables=False)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,13 @@ class Warehouse(_Section):
     url: SecretStr
     read_only: bool = True
     statement_timeout: str | None = Field(default=None, pattern=r"^\d+(ms|s|min|h)$")
+    lookup_timeout: str = Field(default="5s", pattern=r"^\d+(ms|s|min)$")
+    """How long an online read waits for this warehouse."""
+    max_connections: int = Field(default=8, ge=2)
+    """Connections that one process opens, of which half at most are for online reads."""
+    read_through: bool | None = None
+    """Whether online reads ask the warehouse for what the cache lacks; None leaves it to the
+    provider: no where queries are billed by the byte."""
 
 
 class Cache(_Section):
@@ -36,6 +43,13 @@ class Cache(_Section):
     url: SecretStr = SecretStr("memory://")
     max_stale: str = Field(default="1h", pattern=r"^\d+(s|m|h|d)$")
     """How long beyond its freshness a value may be served while its warehouse is out of reach."""
+    near: str = Field(default="100ms", pattern=r"^\d+(ms|s)$")
+    """How long a process answers from its own memory before it asks a cache elsewhere again."""
+    prefix: str = Field(default="virtualfs", pattern=r"^[\w.\-]+$")
+    """What all keys in the cache begin with."""
+    max_memory: str | None = Field(default=None, pattern=r"^\d+(MB|GB)$")
+    """Memory that may be in use: of ``memory://`` by its rows (512MB when None), of a server by
+    all that is in it (what its own settings say when None)."""
 
 
 class Server(_Section):

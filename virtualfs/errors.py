@@ -10,6 +10,8 @@
     ├── UnsupportedByWarehouseError (NotImplementedError)   the warehouse cannot push this down
     ├── SpineError (ValueError)                        the spine or the online keys do not fit
     ├── WarehouseError (RuntimeError)                  the warehouse refused or is out of reach
+    │   └── WarehouseUnavailableError               it is out of reach, or did not answer in time
+    ├── OnlineStoreError (RuntimeError)                the cache is out of reach, or full
     ├── RegistryError (RuntimeError)                   the registry cannot be read or written
     └── PermissionDeniedError (PermissionError)        a token or role may not do this
 
@@ -26,6 +28,7 @@ __all__ = [
     "ConfigError",
     "DefinitionError",
     "NotFoundError",
+    "OnlineStoreError",
     "PermissionDeniedError",
     "PlanConflictError",
     "RegistryError",
@@ -33,6 +36,7 @@ __all__ = [
     "UnsupportedByWarehouseError",
     "VirtualFSError",
     "WarehouseError",
+    "WarehouseUnavailableError",
 ]
 
 
@@ -66,6 +70,14 @@ class SpineError(VirtualFSError, ValueError):
 
 class WarehouseError(VirtualFSError, RuntimeError):
     """The warehouse refused a query or cannot be reached."""
+
+
+class WarehouseUnavailableError(WarehouseError):
+    """The warehouse is out of reach, or did not answer in time."""
+
+
+class OnlineStoreError(VirtualFSError, RuntimeError):
+    """The online store is out of reach, or refuses to write."""
 
 
 class RegistryError(VirtualFSError, RuntimeError):

@@ -6,10 +6,11 @@ entry is a :class:`WarehouseProvider` or an :class:`OnlineStoreProvider`.
 
 from __future__ import annotations
 
+import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -18,10 +19,12 @@ from virtualfs import config
 from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics
 from virtualfs.catalog import CatalogTable
 from virtualfs.compiler.plan import ResolvedView
+from virtualfs.compiler.program import on_spine
 from virtualfs.errors import (
     ConfigError,
     UnsupportedByWarehouseError,
     WarehouseError,
+    WarehouseUnavailableError,
     did_you_mean,
 )
 
@@ -34,6 +37,7 @@ __all__ = [
     "OnlineStore",
     "OnlineStoreProvider",
     "Session",
+    "SessionLookups",
     "SilentCatalog",
     "TemporaryTables",
     "Warehouse",
@@ -119,6 +123,20 @@ class Warehouse(Protocol):
         statement that runs.
         """
 
+    def lookup(
+        self, select: str, spine: pa.Table, schema: Mapping[str, str], seconds: float
+    ) -> pa.Table:
+        """Run the SELECT of a look-up on the keys in `spine`, in `seconds` at most.
+
+        `select` was compiled for ``capabilities.for_lookups()``. Called from many threads at once,
+        as many as ``max_connections`` of the warehouse's settings allow.
+
+        Raises
+        ------
+        WarehouseUnavailableError
+            There is no connection, or it took too long. What refuses is another `WarehouseError`.
+        """
+
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT without running it."""
 
@@ -163,6 +181,50 @@ class Warehouse(Protocol):
 
     def close(self) -> None:
         """Close what this object opened itself."""
+
+
+class SessionLookups:
+    """The part of a warehouse whose look-ups are a session like any other."""
+
+    capabilities: Capabilities
+
+    @abstractmethod
+    def session(self, *, shared: bool = False) -> AbstractContextManager[Session]:
+        """Open a session."""
+
+    def lookup(
+        self, select: str, spine: pa.Table, schema: Mapping[str, str], seconds: float
+    ) -> pa.Table:
+        """Run the SELECT of a look-up; one that can be interrupted is, when it takes too long."""
+        name = temporary_name()
+        with self.session() as session, _interrupted(session, seconds):
+            session.load(name, spine)
+            return session.query(on_spine(select, name, self.capabilities.dialect), schema)
+
+
+@contextmanager
+def _interrupted(session: Session, seconds: float) -> Iterator[None]:
+    interrupt = getattr(session, "interrupt", None)
+    if interrupt is None:
+        yield
+        return
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        interrupt()
+
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (WarehouseError, KeyboardInterrupt):
+        if late.is_set():
+            raise WarehouseUnavailableError(f"no answer within {seconds:g} s") from None
+        raise
+    finally:
+        timer.cancel()
 
 
 class SilentCatalog:
@@ -211,13 +273,45 @@ class WarehouseProvider(Protocol):
 
 
 class OnlineStore(Protocol):
-    """Where hot rows are kept as bytes. A cache: it may forget anything at any time."""
+    """Where hot rows are kept as bytes. A cache: it may forget anything at any time.
+
+    Every call answers or raises ``OnlineStoreError`` in bounded time. Values of rows have the form
+    that :mod:`virtualfs.serving.codec` describes.
+    """
+
+    is_remote: bool
+    """Whether a call is a round trip, and other processes see the same rows."""
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the values of `keys` in order, None for those not held, in one round trip."""
 
-    def set_many(self, items: Mapping[bytes, bytes], seconds: float | None) -> None:
-        """Keep `items`, for `seconds` or until replaced, in one round trip."""
+    def merge_many(self, items: Sequence[tuple[bytes, bytes, float | None]]) -> list[bool]:
+        """Keep each value under its key, for its seconds or until replaced.
+
+        Not where what is held is newer (:func:`virtualfs.serving.codec.merged_bytes`), which is
+        judged atomically, key by key. Returns which of the values stay.
+        """
+
+    def put(self, key: bytes, value: bytes, seconds: float | None) -> None:
+        """Keep a value of another kind than rows, whatever is held."""
+
+    def delete_many(self, keys: Sequence[bytes]) -> int:
+        """Forget `keys`; return how many were held."""
+
+    def scan(self, prefix: bytes) -> Iterator[list[bytes]]:
+        """Yield the keys that begin with `prefix`, in pages; some may come twice."""
+
+    def sizes(self, keys: Sequence[bytes]) -> list[int]:
+        """Return the bytes that each of `keys` takes; 0 for those not held."""
+
+    def used_memory(self) -> int:
+        """Return the bytes that the store uses, for whomever."""
+
+    def add_counts(self, name: bytes, amounts: Mapping[bytes, int], seconds: float) -> None:
+        """Add to the counters kept under a name, for `seconds` from now."""
+
+    def top_counts(self, name: bytes, limit: int) -> dict[bytes, int]:
+        """Return the greatest counters under a name."""
 
     def ping(self) -> None:
         """Raise unless the store answers."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +13,7 @@ from virtualfs.catalog import CatalogTable
 from virtualfs.compiler.instant import as_of as view_as_of
 from virtualfs.compiler.instant import in_utc
 from virtualfs.compiler.plan import (
+    FeaturePlan,
     LateData,
     OnDemandSelection,
     ResolvedOnDemand,
@@ -22,7 +22,6 @@ from virtualfs.compiler.plan import (
 )
 from virtualfs.compiler.program import compile_known_keys, compile_preview
 from virtualfs.config import Config, Warehouse, find_config, load_config
-from virtualfs.definitions.duration import parse_duration
 from virtualfs.definitions.project import Project, collect, load_definitions
 from virtualfs.discovery.dbt import scan_dbt
 from virtualfs.discovery.findings import Scan
@@ -42,12 +41,14 @@ from virtualfs.monitoring.check import CheckReport, check_views
 from virtualfs.provider import OnlineStore, load_provider
 from virtualfs.provider import Warehouse as OpenWarehouse
 from virtualfs.registry.diff import Plan, Revision, make_plan
+from virtualfs.registry.recent import Recent
 from virtualfs.registry.repository import Registry, State
 from virtualfs.registry.resolver import Resolver
-from virtualfs.serving.cache import MemoryStore
-from virtualfs.serving.online import OnlineReader, answer, lookups
-from virtualfs.serving.request import entity_keys, plan_online, request_rows
+from virtualfs.serving.materialize import MaterializeResult, Range
+from virtualfs.serving.push import PushResult
+from virtualfs.serving.request import entity_keys, plan_online
 from virtualfs.serving.response import OnlineResponse
+from virtualfs.serving.service import HotReport, OnlineService, utc
 from virtualfs.serving.why import Explanation, explain_value
 from virtualfs.training.dataset import TrainingDataset
 from virtualfs.training.spine import WarehouseSpine, read_spine, zone_doubt
@@ -96,12 +97,16 @@ class FeatureStore(Shown):
         self._revision = revision
         self._lock = threading.RLock()
         self._warehouses: dict[str, OpenWarehouse] = {}
-        self._online: OnlineStore | None = None
         for name, connection in (connections or {}).items():
             provider = load_provider(connection.name, f"connections[{name!r}]")
             self._warehouses[name] = provider.adopt(name, connection)
         self.functions = PythonFunctions(self.config.python.modules, self.config.folder)
         self.resolver = Resolver(self.registry, self.warehouse, self.config.folder, self.functions)
+        self._recent: Recent[FeaturePlan] = Recent(self.registry, revision)
+        engines = {name: connection.name for name, connection in (connections or {}).items()}
+        self.online = OnlineService(
+            self.config, self.warehouse, engines, self._online_plan, self.now, self.functions
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -144,10 +149,9 @@ class FeatureStore(Shown):
 
     def close(self) -> None:
         """Close everything that the store itself opened."""
+        self.online.close()
         for warehouse in self._warehouses.values():
             warehouse.close()
-        if self._online is not None:
-            self._online.close()
         self.registry.close()
 
     # -- what is defined
@@ -235,7 +239,9 @@ class FeatureStore(Shown):
             plan = self.plan(objects_or_plan, prune=prune)
         if not plan:
             return Revision(plan.base, plan)
-        return Revision(self.registry.write(plan.writes, plan.base, plan.summary), plan)
+        number = self.registry.write(plan.writes, plan.base, plan.summary)
+        self._recent.forget()
+        return Revision(number, plan)
 
     def register_table(
         self,
@@ -501,7 +507,7 @@ class FeatureStore(Shown):
                 f"({', '.join(sorted(wanted)) or 'there are none'}), so nothing says which "
                 "entities there are; use get_historical_features with a spine"
             )
-        at = self.now() if as_of is None else _utc(as_of)
+        at = self.now() if as_of is None else utc(as_of, "as_of")
         capabilities = self.warehouse(whole[0].view.warehouse).capabilities
         spine = WarehouseSpine(
             *compile_known_keys(whole, at.replace(tzinfo=None), "event_timestamp", capabilities)
@@ -576,7 +582,7 @@ class FeatureStore(Shown):
             selection.view,
             names[0],
             checked,
-            self.now() if at is None else _utc(at),
+            self.now() if at is None else utc(at, "at"),
             self.warehouse(selection.view.warehouse),
             late_data,
         )
@@ -584,7 +590,11 @@ class FeatureStore(Shown):
     # -- online
 
     def get_online_features(
-        self, features: Any, entities: Any, request: Any = None
+        self,
+        features: Any,
+        entities: Any,
+        request: Any = None,
+        max_age: timedelta | None = None,
     ) -> OnlineResponse:
         """Read feature values as of now, from the cache or else the warehouse.
 
@@ -597,6 +607,9 @@ class FeatureStore(Shown):
         request
             Request inputs of on-demand features: one dict for all entities, or a list with one for
             each, or a dict of lists.
+        max_age
+            How old a cached value may be, where that is less than its view's freshness; 0 asks the
+            warehouse.
 
         Raises
         ------
@@ -605,13 +618,17 @@ class FeatureStore(Shown):
         WarehouseError
             The warehouse is needed and cannot be reached.
         """
-        return self._read_online(features, entities, request, None)
+        return self.online.get(features, entities, request, max_age=max_age)
 
     async def get_online_features_async(
-        self, features: Any, entities: Any, request: Any = None
+        self,
+        features: Any,
+        entities: Any,
+        request: Any = None,
+        max_age: timedelta | None = None,
     ) -> OnlineResponse:
         """Read feature values as of now without holding up the event loop."""
-        return await asyncio.to_thread(self._read_online, features, entities, request, None)
+        return await self.online.get_async(features, entities, request, max_age)
 
     def get_features(
         self,
@@ -621,18 +638,127 @@ class FeatureStore(Shown):
         request: Any = None,
     ) -> OnlineResponse:
         """Read the features of some entities at one instant: online, or as of back then."""
-        return self._read_online(features, entities, request, as_of)
+        at = None if as_of is None else utc(as_of, "as_of")
+        return self.online.get(features, entities, request, as_of=at)
 
-    def _read_online(
-        self, features: Any, entities: Any, request: Any, as_of: datetime | None
-    ) -> OnlineResponse:
-        selections = self.resolver.selections(features, self.state())
-        plan = plan_online(selections, at_hand=as_of is None)
-        checked = entity_keys(plan, entities)
-        given = request_rows(plan, request, checked)
-        at = self.now() if as_of is None else _utc(as_of)
-        rows = self.reader().read(lookups(plan, checked), at, cached=as_of is None)
-        return answer(plan, checked, rows, at, given, self.functions)
+    def push(self, view: Any, rows: Any) -> PushResult:
+        """Put rows into the cache before the warehouse has them; the newer (event, created) wins.
+
+        Parameters
+        ----------
+        view
+            Name of an applied view of latest values, or the view.
+        rows
+            A table, a list of dicts or a dict of lists: join keys, the view's times, all features.
+
+        Returns
+        -------
+        PushResult
+            Rows written, and older ones that were dropped. A row stays until the warehouse has one
+            at least as new, or its TTL ends.
+
+        Raises
+        ------
+        SpineError
+            Some rows are wrong or lie in the future; the message numbers them, none is pushed.
+        NotFoundError
+            The view is not known, or of a kind that takes no pushes.
+        OnlineStoreError
+            The cache does not answer; pushing the same rows again does no harm.
+        """
+        return self.online.push(self._view(view, self.state()), rows)
+
+    def invalidate(self, view: Any, keys: Any = None) -> int:
+        """Forget what the cache holds of a view, pushed rows too, and return how many rows.
+
+        Parameters
+        ----------
+        view
+            Name of an applied view, or the view.
+        keys
+            Join keys as `entities` of :meth:`get_online_features`; all of the view when None.
+
+        Raises
+        ------
+        OnlineStoreError
+            The cache does not answer, so that nothing is known to be forgotten.
+        """
+        return self.online.invalidate(self._view(view, self.state()), keys)
+
+    def materialize(
+        self,
+        features: Any = None,
+        entities: Any = None,
+        *,
+        hottest: int | None = None,
+        incremental: bool = False,
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> MaterializeResult:
+        """Fill the cache with values as of now, with a progress bar on a terminal.
+
+        A run that was killed within the last hour is taken up where it was.
+
+        Parameters
+        ----------
+        features
+            As in :meth:`get_historical_features`; all views that are offered online when None.
+        entities
+            Only these join keys, as in :meth:`get_online_features`.
+        hottest
+            Only so many keys of each view, those that were read most in the last 24 hours.
+        incremental
+            Only keys of which rows were written or became visible since the last run over all
+            keys; late ones count. A view without created timestamp, or of aggregates, is read as a
+            whole.
+        start, end
+            Only keys with an event at or after the one and before the other.
+
+        Raises
+        ------
+        OnlineStoreError
+            The cache does not answer, or has no room.
+        """
+        if features is None:
+            features = self._online_views()
+        which = None
+        if incremental or start is not None or end is not None:
+            if incremental and (start is not None or end is not None):
+                raise SpineError("give incremental=True, or start= and end=")
+            ends = [
+                None if value is None else utc(value, name)
+                for name, value in (("start", start), ("end", end))
+            ]
+            which = Range(incremental, *ends)
+        return self.online.materialize(features, entities, hottest=hottest, which=which)
+
+    def hot(self, features: Any = None, limit: int = 10) -> HotReport:
+        """Return how the cache is used: hit ratio, hottest keys and memory, view by view.
+
+        Parameters
+        ----------
+        features
+            As in :meth:`get_historical_features`; all views that are offered online when None.
+        limit
+            How many of the hottest keys.
+        """
+        return self.online.hot(self._online_views() if features is None else features, limit)
+
+    def _online_views(self) -> list[str]:
+        found = self.state().of_kind("feature_view")
+        return [name for name, stored in found.items() if stored.view().online]
+
+    def _online_plan(self, features: Any, at_hand: bool) -> FeaturePlan:
+        """Return the plan of an online read; those of names are kept while the registry stands."""
+
+        def make(state: State) -> FeaturePlan:
+            return plan_online(self.resolver.selections(features, state), at_hand=at_hand)
+
+        if isinstance(features, str):
+            return self._recent.get((features, at_hand), make)
+        if isinstance(features, list | tuple) and all(isinstance(item, str) for item in features):
+            return self._recent.get((*features, at_hand), make)
+        return make(self.state())
 
     def input_types(self, features: Any) -> tuple[dict[str, str], dict[str, str]]:
         """Return the join keys and the request inputs that features need, with their data types."""
@@ -644,10 +770,15 @@ class FeatureStore(Shown):
         """Return the instant of online reads: the configured clock, or the process's."""
         return self.config.clock or datetime.now(UTC)
 
-    def reader(self) -> OnlineReader:
-        """Return the reader behind online reads."""
-        max_stale = parse_duration(self.config.cache.max_stale)
-        return OnlineReader(self.config.project, self.online_store(), self.warehouse, max_stale)
+    def online_store(self) -> OnlineStore:
+        """Return where online rows are kept, opening it when first needed.
+
+        Raises
+        ------
+        OnlineStoreError
+            It cannot be reached.
+        """
+        return self.online.reader.cache.store
 
     # -- notebooks
 
@@ -674,7 +805,7 @@ class FeatureStore(Shown):
         rows = warehouse.connection.sql(resolved.rows_sql, schema=resolved.columns)
         if as_of is None:
             return in_utc(rows, resolved, warehouse.capabilities)
-        instant = _utc(as_of).replace(tzinfo=None)
+        instant = utc(as_of, "as_of").replace(tzinfo=None)
         return view_as_of(rows, resolved, instant, warehouse.capabilities)
 
     # -- what is watched
@@ -745,24 +876,6 @@ class FeatureStore(Shown):
             name, settings, url, self.config.folder
         )
         return opened
-
-    def online_store(self) -> OnlineStore:
-        """Return the online store, opening it when first needed."""
-        with self._lock:
-            if self._online is None:
-                url = self.config.cache.url.get_secret_value()
-                scheme = url.partition("://")[0]
-                if scheme == "memory":
-                    self._online = MemoryStore()
-                else:
-                    self._online = load_provider(scheme, "cache.url").open_store(url)
-            return self._online
-
-
-def _utc(instant: datetime) -> datetime:
-    if not isinstance(instant, datetime):
-        raise SpineError(f"as_of must be a datetime, not {instant!r}")
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
 def _project_name(folder: Path) -> str:

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from strawberry.dataloader import DataLoader
@@ -19,9 +18,10 @@ from virtualfs import FeatureStore
 from virtualfs.compiler.plan import FeaturePlan, Part, ResolvedView
 from virtualfs.errors import NotFoundError, SpineError, VirtualFSError
 from virtualfs.registry.resolver import AnySelection
+from virtualfs.serving.answer import status_of
 from virtualfs.serving.codec import Row, from_micros, to_micros
 from virtualfs.serving.on_demand import FeatureStatus
-from virtualfs.serving.online import Lookup, status_of
+from virtualfs.serving.online import Lookup
 from virtualfs.serving.request import entity_keys
 from virtualfs_graphql.scalars import from_json
 
@@ -126,8 +126,15 @@ class Context:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self.now = snapshot.store.now()
+        self._now: datetime | None = None
         self._rows: DataLoader[Wanted, Row] = DataLoader(load_fn=self._load, cache_key_fn=_identity)
+
+    @property
+    def now(self) -> datetime:
+        """The instant that the request is about, set by the read of its rows if there is one."""
+        if self._now is None:
+            self._now = self.snapshot.store.now()
+        return self._now
 
     def row(
         self, view: ResolvedView, key: tuple[Any, ...], as_of: datetime | None = None
@@ -146,16 +153,13 @@ class Context:
         by_instant: dict[datetime | None, list[Wanted]] = {}
         for item in wanted:
             by_instant.setdefault(item.as_of, []).append(item)
-        reads = [
-            asyncio.to_thread(partial(self._read, as_of, group))
-            for as_of, group in by_instant.items()
-        ]
+        reads = [self._read(as_of, group) for as_of, group in by_instant.items()]
         found: dict[tuple[Any, ...], Row | BaseException] = {}
         for answers in await asyncio.gather(*reads):
             found.update(answers)
         return [found[_identity(item)] for item in wanted]
 
-    def _read(
+    async def _read(
         self, as_of: datetime | None, group: Sequence[Wanted]
     ) -> dict[tuple[Any, ...], Row | BaseException]:
         by_view: dict[tuple[Any, ...], list[Wanted]] = {}
@@ -163,11 +167,18 @@ class Context:
             by_view.setdefault(_identity(item)[:3], []).append(item)
         parts = list(by_view.values())
         lookups = [Lookup(items[0].view, tuple(item.key for item in items)) for items in parts]
-        reader = self.snapshot.store.reader()
-        read = partial(reader.read, at=as_of or self.now, cached=as_of is None)
+        reader = self.snapshot.store.online.reader
+
+        async def read(some: Sequence[Lookup]) -> list[list[Row]]:
+            if as_of is not None:
+                return (await reader.read_async(some, as_of, cached=False)).rows
+            found = await reader.read_async(some, self._now)
+            self._now = self._now or found.at  # all reads of a request are about one instant
+            return found.rows
+
         answers: list[list[Any]] = []
         try:
-            answers = [*read(lookups)]
+            answers = [*await read(lookups)]
         except VirtualFSError as error:
             if len(lookups) == 1:
                 answers = [[error] * len(parts[0])]
@@ -176,7 +187,7 @@ class Context:
                 # and the error stands at the fields of the view that has it.
                 for lookup in lookups:
                     try:
-                        answers += read([lookup])
+                        answers += await read([lookup])
                     except VirtualFSError as single:
                         answers.append([single] * len(lookup.keys))
         return {

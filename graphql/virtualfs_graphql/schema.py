@@ -16,7 +16,8 @@ from virtualfs.compiler.plan import FeaturePlan, ResolvedFeature
 from virtualfs.definitions.project import VIEW_KINDS
 from virtualfs.errors import NotFoundError
 from virtualfs.registry.repository import StoredObject
-from virtualfs.serving.online import answer, lookups
+from virtualfs.serving.answer import answer
+from virtualfs.serving.online import Reading, lookups
 from virtualfs.serving.request import plan_online, request_rows
 from virtualfs_graphql.historical import historical_rows
 from virtualfs_graphql.paging import is_tagged, matches, page_of
@@ -225,7 +226,7 @@ def _online(
     async def finish() -> OnlineFeatures:
         rows = [list(await asyncio.gather(*part)) for part in wanted]
         functions = context.snapshot.store.functions
-        judge = partial(answer, plan, keys, rows, context.now, given, functions)
+        judge = partial(answer, plan, keys, Reading(context.now, rows), given, functions)
         # A Python function may take its time.
         is_quick = all(part.view.function is None for part in plan.on_demand)
         found = judge() if is_quick else await asyncio.to_thread(judge)

@@ -12,7 +12,7 @@ from virtualfs import config
 from virtualfs.capabilities import Capabilities
 from virtualfs.compiler import sql
 from virtualfs.errors import ConfigError, VirtualFSError, WarehouseError, without_secrets
-from virtualfs.provider import SilentCatalog, TemporaryTables
+from virtualfs.provider import SessionLookups, SilentCatalog, TemporaryTables
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -70,7 +70,7 @@ class CloudSession(TemporaryTables):
             return "\n".join(" ".join(str(cell) for cell in row) for row in cursor.fetchall())
 
 
-class CloudWarehouse(SilentCatalog):
+class CloudWarehouse(SessionLookups, SilentCatalog):
     """One warehouse behind an Ibis connection."""
 
     def __init__(

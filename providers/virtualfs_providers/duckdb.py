@@ -29,7 +29,7 @@ from virtualfs.compiler.plan import ResolvedView
 from virtualfs.compiler.program import is_plain
 from virtualfs.dtypes import type_name
 from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
-from virtualfs.provider import SilentCatalog, TemporaryTables, named_once
+from virtualfs.provider import SessionLookups, SilentCatalog, TemporaryTables, named_once
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -237,7 +237,7 @@ FROM duckdb_constraints() WHERE database_name = current_database() ORDER BY cons
 """
 
 
-class DuckDBWarehouse(SilentCatalog):
+class DuckDBWarehouse(SessionLookups, SilentCatalog):
     """One open DuckDB database."""
 
     capabilities = CAPABILITIES

@@ -25,7 +25,13 @@ from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics, round_up
 from virtualfs.catalog import CatalogTable
 from virtualfs.compiler import sql
 from virtualfs.compiler.plan import ResolvedView
-from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
+from virtualfs.errors import (
+    ConfigError,
+    WarehouseError,
+    WarehouseUnavailableError,
+    did_you_mean,
+    without_secrets,
+)
 from virtualfs.provider import TemporaryTables, named_once
 from virtualfs_providers.postgres_arrow import (
     copy_in,
@@ -42,6 +48,7 @@ from virtualfs_providers.postgres_catalog import (
     read_catalog,
     sample_select,
 )
+from virtualfs_providers.postgres_lookups import PostgresLookups
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -52,7 +59,6 @@ __all__ = ["CAPABILITIES", "PROVIDER"]
 
 _REMEMBERED = 60.0
 """Seconds for which what the catalog said is believed."""
-_CONNECTIONS = 8
 
 
 _NAIVE, _ZONED = "timestamp(6)", "timestamp('UTC', 6)"
@@ -163,7 +169,7 @@ class PostgresSession(TemporaryTables):
     def load(self, name: str, table: pa.Table) -> None:
         """Copy Arrow rows into a temporary table, or keep them to be bound as arrays."""
         if not self._warehouse.capabilities.temporary_tables:
-            self._arrays = [column.to_pylist() for column in table.columns]
+            self.bind(table)
             return
         columns = ", ".join(
             f"{sql.quoted(column, 'postgres')} {sql_type(dtype)}"
@@ -175,6 +181,10 @@ class PostgresSession(TemporaryTables):
             cursor.execute(f"CREATE TEMPORARY TABLE {quoted} ({columns})")
             copy_in(cursor, quoted, table)
             cursor.execute(f"ANALYZE {quoted}")
+
+    def bind(self, table: pa.Table) -> None:
+        """Bind rows as arrays to the statements that follow."""
+        self._arrays = [column.to_pylist() for column in table.columns]
 
     def keep(self, name: str, select: str) -> None:
         """Evaluate a SELECT once, into a temporary table, and count it for the planner."""
@@ -238,7 +248,7 @@ class PostgresWarehouse:
 
     def __init__(
         self, name: str, capabilities: Capabilities, *, pool: Any = None, connection: Any = None,
-        url: str = "", settings: str = _SETTINGS,
+        url: str = "", settings: str = _SETTINGS, lookups: PostgresLookups | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.capabilities = capabilities
@@ -247,6 +257,7 @@ class PostgresWarehouse:
         self._ibis = connection
         self._url = url
         self._settings = settings
+        self._lookups = lookups
         self._types: dict[tuple[int, int], dt.DataType] = {}
         self._known: dict[str, tuple[float, Statistics]] = {}
 
@@ -278,6 +289,22 @@ class PostgresWarehouse:
             # With what was made in it, but for tables that were asked for.
             session.drop_all()
 
+    def lookup(
+        self, select: str, spine: pa.Table, schema: Mapping[str, str], seconds: float
+    ) -> pa.Table:
+        """Run the SELECT of a look-up, its keys bound as arrays."""
+        if self._lookups is None:
+            with self.session() as session:
+                session.bind(spine)
+                return session.query(select, schema)
+        arrays = [column.to_pylist() for column in spine.columns]
+        with _readable(seconds):
+            rows, columns = self._lookups.run(select, arrays, seconds)
+        if any((oid, mod) not in self._types for _, oid, mod in columns):
+            with self._reading() as cursor:
+                self._learn_types(cursor, {(oid, mod) for _, oid, mod in columns})
+        return rows_to_arrow(rows, [(name, self._types[oid, mod]) for name, oid, mod in columns])
+
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT, which is parsed and neither planned nor run."""
         with self._reading() as cursor:
@@ -307,7 +334,12 @@ class PostgresWarehouse:
             (result.fname(n).decode(encoding), (result.ftype(n), result.fmod(n)))
             for n in range(result.nfields)
         ]
-        unknown = sorted({key for _, key in found if key not in self._types})
+        self._learn_types(cursor, {key for _, key in found})
+        return [(name, self._types[key]) for name, key in found]
+
+    def _learn_types(self, cursor: Any, keys: set[tuple[int, int]]) -> None:
+        """Ask what types are, by their numbers and modifiers, that are not known yet."""
+        unknown = sorted(keys - self._types.keys())
         if unknown:
             oids, mods = zip(*unknown, strict=True)
             cursor.execute(
@@ -317,7 +349,6 @@ class PostgresWarehouse:
             )
             for key, (text,) in zip(unknown, cursor.fetchall(), strict=True):
                 self._types[key] = ibis_type(text)
-        return [(name, self._types[key]) for name, key in found]
 
     @contextmanager
     def _reading(self) -> Iterator[Any]:
@@ -428,6 +459,8 @@ class PostgresWarehouse:
 
     def close(self) -> None:
         """Close what this object opened."""
+        if self._lookups is not None:
+            self._lookups.close()
         if self._pool is not None:
             self._pool.close()
             if self._ibis is not None:
@@ -494,7 +527,15 @@ class PostgresProvider:
             The server refuses or cannot be reached.
         """
         psycopg, pool = _drivers()
-        options = {"application_name": "virtualfs", "connect_timeout": 10}
+        options = {
+            "application_name": "virtualfs",
+            "connect_timeout": 10,
+            # A server that has vanished is noticed.
+            "tcp_user_timeout": 15_000,
+            "keepalives_idle": 15,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+        }
         given = psycopg.conninfo.conninfo_to_dict(url)
         options = {key: value for key, value in options.items() if key not in given}
         statements = [_SETTINGS]
@@ -508,8 +549,10 @@ class PostgresProvider:
             connection.prepare_threshold = None  # a pooler may answer from another server process
             connection.read_only = None if may_write else True
 
+        for_lookups = settings.max_connections // 2
         opened = pool.ConnectionPool(
-            url, kwargs=options, min_size=0, max_size=_CONNECTIONS, timeout=30,
+            url, kwargs=options, min_size=0, max_size=settings.max_connections - for_lookups,
+            timeout=30,
             configure=configure, check=pool.ConnectionPool.check_connection, open=True,
             name=f"virtualfs {name}",
         )  # fmt: skip
@@ -519,6 +562,7 @@ class PostgresProvider:
             pool=opened,
             url=url,
             settings="; ".join(statements),
+            lookups=PostgresLookups(name, url, options, for_lookups),
         )
 
     def adopt(self, name: str, connection: Any) -> PostgresWarehouse:
@@ -548,14 +592,25 @@ def _drivers() -> tuple[Any, Any]:
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
-    """Turn psycopg's errors into ours, with what to do next."""
+def _readable(seconds: float | None = None) -> Iterator[None]:
+    """Turn psycopg's errors into ours, with what to do next.
+
+    Parameters
+    ----------
+    seconds
+        How long a look-up may take; None where it is something else.
+    """
     import psycopg
     import psycopg_pool
 
     try:
         yield
-    except psycopg.errors.QueryCanceled as error:
+    except (TimeoutError, psycopg.errors.QueryCanceled) as error:
+        if seconds is not None:
+            raise WarehouseUnavailableError(
+                f"PostgreSQL: no answer within {seconds:g} s (lookup_timeout in the warehouse's "
+                f"section); {_first_line(error)}"
+            ) from None
         raise WarehouseError(
             f"PostgreSQL: {_first_line(error)}. A longer statement_timeout in the warehouse's "
             "section, or a smaller spine, lets it finish"
@@ -565,9 +620,11 @@ def _readable() -> Iterator[None]:
             f"PostgreSQL: {_first_line(error)}; this role, session or replica may only read"
         ) from None
     except psycopg_pool.PoolTimeout as error:
-        raise WarehouseError(
+        raise WarehouseUnavailableError(
             f"PostgreSQL: no connection came free in time, or none could be made: {error}"
         ) from None
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise WarehouseUnavailableError(f"PostgreSQL: {_first_line(error)}") from error
     except psycopg.Error as error:
         raise WarehouseError(f"PostgreSQL: {_first_line(error)}") from error
 

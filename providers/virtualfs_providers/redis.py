@@ -1,61 +1,197 @@
-"""Redis or Valkey as the online store: one MGET to read, one pipeline to write.
+"""Redis or Valkey as the online store, single or Cluster: one MGET to read, a script to write.
 
-A cache: when it fails, reads fall through to the warehouse and the failure is logged.
+A failure of the server is an `OnlineStoreError` within `_PATIENCE`; whether that costs an answer is
+for the reader to say. Only keys that were asked for are touched.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from virtualfs.errors import ConfigError, VirtualFSError, without_secrets
+from virtualfs.errors import ConfigError, OnlineStoreError, without_secrets
 
 __all__ = ["PROVIDER"]
 
-_log = logging.getLogger("virtualfs.redis")
+_PATIENCE = 0.5
+"""Seconds that connecting, or waiting for the next bytes, may take."""
+_PAGE = 500
+"""Items in one call of the script, which holds the server up for a millisecond or two."""
+
+# The rule of virtualfs.serving.codec.merged_bytes. ARGV holds a value and its milliseconds (0: for
+# ever) for each key. Bytes are compared one by one, as Lua compares strings by the server's locale.
+_MERGE = """
+local function compare(a, b)
+  for place = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, place), string.byte(b, place)
+    if x ~= y then return x < y and -1 or 1 end
+  end
+  return #a == #b and 0 or (#a < #b and -1 or 1)
+end
+local stays = {}
+for n, key in ipairs(KEYS) do
+  local given, milliseconds = ARGV[2 * n - 1], ARGV[2 * n]
+  local held = redis.call('GETRANGE', key, 0, 33)
+  local order = 1
+  if #held == 34 then
+    local pushed = bit.band(string.byte(given, 18), 2)
+    local was_pushed = bit.band(string.byte(held, 18), 2)
+    local later = compare(string.sub(given, 1, 8), string.sub(held, 1, 8))
+    if pushed + was_pushed == 0 then
+      order = later
+    else
+      order = compare(string.sub(given, 19, 34), string.sub(held, 19, 34))
+      if order == 0 then order = was_pushed - pushed end
+      if order == 0 then
+        order = compare(string.sub(given, 35), redis.call('GETRANGE', key, 34, -1))
+      end
+      if order >= 0 and pushed ~= 0 and later < 0 then
+        given = string.sub(held, 1, 12) .. string.sub(given, 13)
+      elseif order < 0 and was_pushed ~= 0 and later > 0 then
+        redis.call('SETRANGE', key, 0, string.sub(given, 1, 12))
+      end
+    end
+  end
+  if order >= 0 then
+    if milliseconds == '0' then
+      redis.call('SET', key, given)
+    else
+      redis.call('SET', key, given, 'PX', milliseconds)
+    end
+  end
+  stays[n] = order >= 0 and 1 or 0
+end
+return stays
+"""
 
 
 class RedisStore:
-    """An online store on a Redis or Valkey server."""
+    """An online store on a Redis or Valkey server, or a cluster of them."""
 
-    def __init__(self, client: Any, failure: type[Exception]) -> None:
+    is_remote = True
+
+    def __init__(self, client: Any, *, clustered: bool) -> None:
         self._client = client
-        self._failure = failure
+        self._clustered = clustered
+        self._merge = None if clustered else client.register_script(_MERGE)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return the values of `keys` in order, None for those not held or out of reach."""
-        try:
+        """Return the values of `keys` in order, None for those not held."""
+        with _readable():
+            if self._clustered:
+                found: list[bytes | None] = self._client.mget_nonatomic(keys)
+                return found
             return list(self._client.mget(keys))
-        except self._failure as error:
-            _log.warning("cache read failed, reading the warehouse: %s", error)
-            return [None] * len(keys)
 
-    def set_many(self, items: Mapping[bytes, bytes], seconds: float | None) -> None:
-        """Keep `items`, for `seconds` or until replaced; a failure only costs later reads."""
-        pipeline = self._client.pipeline(transaction=False)
-        milliseconds = None if seconds is None else max(1, int(seconds * 1000))
-        for key, value in items.items():
-            pipeline.set(key, value, px=milliseconds)
-        try:
+    def merge_many(self, items: Sequence[tuple[bytes, bytes, float | None]]) -> list[bool]:
+        """Keep each value unless what is held is newer, atomically; return which of them stay."""
+        with _readable():
+            if self._clustered:
+                pipeline = self._client.pipeline()
+                for key, value, seconds in items:
+                    # EVALSHA is not to be had in a pipeline of a cluster.
+                    pipeline.eval(_MERGE, 1, key, value, _milliseconds(seconds))
+                return [stays == 1 for (stays,) in pipeline.execute()]
+            stays: list[bool] = []
+            for start in range(0, len(items), _PAGE):
+                page = items[start : start + _PAGE]
+                keys = [key for key, _, _ in page]
+                values = [
+                    part for _, value, seconds in page for part in (value, _milliseconds(seconds))
+                ]
+                stays += [one == 1 for one in self._merge(keys, values)]  # type: ignore[misc]
+            return stays
+
+    def put(self, key: bytes, value: bytes, seconds: float | None) -> None:
+        """Keep a value, whatever is held."""
+        with _readable():
+            self._client.set(key, value, px=_milliseconds(seconds) or None)
+
+    def delete_many(self, keys: Sequence[bytes]) -> int:
+        """Forget `keys`; return how many were held."""
+        with _readable():
+            pipeline = self._client.pipeline(transaction=False)
+            for key in keys:
+                pipeline.unlink(key)
+            return sum(pipeline.execute())
+
+    def scan(self, prefix: bytes) -> Iterator[list[bytes]]:
+        """Yield the keys that begin with `prefix`, in pages; some may come twice."""
+        pattern = re.sub(rb"([*?\[\]^\\])", rb"\\\1", prefix) + b"*"
+        page: list[bytes] = []
+        with _readable():
+            for key in self._client.scan_iter(match=pattern, count=1000):
+                page.append(key)
+                if len(page) == 1000:
+                    yield page
+                    page = []
+        if page:
+            yield page
+
+    def sizes(self, keys: Sequence[bytes]) -> list[int]:
+        """Return the bytes that each of `keys` takes; 0 for those not held."""
+        with _readable():
+            return [self._client.memory_usage(key) or 0 for key in keys]
+
+    def used_memory(self) -> int:
+        """Return the bytes that the server uses, or the nodes of a cluster together."""
+        with _readable():
+            found = self._client.info("memory")
+        nodes = found.values() if self._clustered else [found]
+        return sum(int(node["used_memory"]) for node in nodes)
+
+    def add_counts(self, name: bytes, amounts: Mapping[bytes, int], seconds: float) -> None:
+        """Add to the counters kept under a name, for `seconds` from now."""
+        with _readable():
+            pipeline = self._client.pipeline(transaction=False)
+            for member, amount in amounts.items():
+                pipeline.zincrby(name, amount, member)
+            pipeline.zremrangebyrank(name, 0, -_COUNTERS - 1)
+            pipeline.expire(name, int(seconds))
             pipeline.execute()
-        except self._failure as error:
-            _log.warning("cache write failed: %s", error)
+
+    def top_counts(self, name: bytes, limit: int) -> dict[bytes, int]:
+        """Return the greatest counters under a name."""
+        with _readable():
+            found = self._client.zrevrange(name, 0, limit - 1, withscores=True)
+        return {member: int(score) for member, score in found}
 
     def ping(self) -> None:
-        """Raise VirtualFSError unless the server answers."""
-        try:
+        """Raise OnlineStoreError unless the server answers."""
+        with _readable():
             self._client.ping()
-        except self._failure as error:
-            raise VirtualFSError(f"the cache does not answer: {error}") from None
 
     def close(self) -> None:
         """Close connections."""
         self._client.close()
 
 
+_COUNTERS = 100_000
+"""How many counters are kept under one name, the greatest of them."""
+
+
+def _milliseconds(seconds: float | None) -> int:
+    return 0 if seconds is None else max(1, int(seconds * 1000))
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    import redis
+
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        text = without_secrets(str(error)) or type(error).__name__
+        raise OnlineStoreError(f"the cache does not answer as it should: {text}") from None
+
+
 class RedisProvider:
-    """Opens ``redis://`` and ``rediss://`` URLs."""
+    """Opens ``redis://``, ``rediss://``, ``unix://`` and ``redis+cluster://`` URLs.
+
+    A cluster's URL names any of its nodes; ``rediss+cluster://`` speaks TLS to them.
+    """
 
     def open_store(self, url: str) -> RedisStore:
         """Prepare a client; it connects when first used.
@@ -64,18 +200,38 @@ class RedisProvider:
         ------
         ConfigError
             The driver is missing, or the URL is malformed.
+        OnlineStoreError
+            No node of the cluster answers.
         """
         try:
             import redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
         except ModuleNotFoundError:
             raise ConfigError(
                 "cache.url: redis:// needs a driver; pip install 'virtualfs[redis]'"
             ) from None
+        scheme, _, rest = url.partition("://")
+        clustered = scheme.endswith("+cluster")
+        options: dict[str, Any] = {
+            "socket_timeout": _PATIENCE,
+            "socket_connect_timeout": _PATIENCE,
+            "client_name": "virtualfs",
+        }
         try:
-            client = redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0)
+            if clustered:
+                with _readable():
+                    client: Any = redis.RedisCluster.from_url(
+                        f"{scheme.removesuffix('+cluster')}://{rest}",
+                        cluster_error_retry_attempts=1, **options,
+                    )  # fmt: skip
+            else:
+                # One more try, for a connection that an earlier restart of the server has closed.
+                again = Retry(NoBackoff(), 1, (redis.ConnectionError,))
+                client = redis.Redis.from_url(url, retry=again, **options)
         except ValueError as error:
             raise ConfigError(f"cache.url {without_secrets(url)!r}: {error}") from None
-        return RedisStore(client, redis.RedisError)
+        return RedisStore(client, clustered=clustered)
 
 
 PROVIDER = RedisProvider()

@@ -33,7 +33,7 @@ from virtualfs.errors import (
     did_you_mean,
     without_secrets,
 )
-from virtualfs.provider import SilentCatalog, TemporaryTables, named_once
+from virtualfs.provider import SessionLookups, SilentCatalog, TemporaryTables, named_once
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -193,7 +193,7 @@ class SparkSession(TemporaryTables):
         return "\n".join(row[0] for row in rows)
 
 
-class SparkWarehouse(SilentCatalog):
+class SparkWarehouse(SessionLookups, SilentCatalog):
     """One Spark session."""
 
     capabilities = CAPABILITIES

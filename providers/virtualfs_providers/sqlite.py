@@ -24,7 +24,7 @@ from virtualfs.capabilities import (
 from virtualfs.compiler import sql
 from virtualfs.definitions.aggregate import FUNCTIONS
 from virtualfs.errors import WarehouseError, did_you_mean, without_secrets
-from virtualfs.provider import SilentCatalog, TemporaryTables
+from virtualfs.provider import SessionLookups, SilentCatalog, TemporaryTables
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -154,7 +154,7 @@ class SQLiteSession(TemporaryTables):
         return "\n".join(str(row[3]) for row in rows)
 
 
-class SQLiteWarehouse(SilentCatalog):
+class SQLiteWarehouse(SessionLookups, SilentCatalog):
     """One open SQLite database."""
 
     capabilities = CAPABILITIES

@@ -176,10 +176,10 @@ def test_errors_carry_the_class_as_code(ask):
 
 
 def test_other_errors_are_masked_and_logged(ask, store, monkeypatch, caplog):
-    def broken():
+    def broken(*arguments):
         raise RuntimeError("password=hunter2")
 
-    monkeypatch.setattr(store, "reader", broken)
+    monkeypatch.setattr(store.online.reader, "read_async", broken)
     (error,) = ask('{ airport(origin: "JFK") { airportWeather { temp } } }')["errors"]
     assert error["message"] == "internal error"
     assert "hunter2" not in str(error)

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 import pytest
 
 import virtualfs as vfs
-from virtualfs.serving.online import OnlineReader
 from virtualfs_graphql.catalog import field_name, type_name
 
 
@@ -166,20 +165,13 @@ def test_static_names_win_and_offline_views_are_left_out(ask):
 
 def test_one_read_per_instant(ask, store, monkeypatch):
     calls = []
-    make = store.reader
+    read = store.online.reader.read_async
 
-    def reader() -> OnlineReader:
-        made = make()
-        read = made.read
+    async def counted(lookups, at, *, cached=True):
+        calls.append((at, cached, sum(len(look.keys) for look in lookups)))
+        return await read(lookups, at, cached=cached)
 
-        def counted(lookups, at, *, cached=True):
-            calls.append((at, cached, sum(len(look.keys) for look in lookups)))
-            return read(lookups, at, cached=cached)
-
-        made.read = counted
-        return made
-
-    monkeypatch.setattr(store, "reader", reader)
+    monkeypatch.setattr(store.online.reader, "read_async", counted)
     query = """{
       a: airport(origin: "JFK") { airportWeather { temp } routeFacts(carrierId: 1) { flights } }
       b: airport(origin: "JFK") { airportWeather { freezing } }
@@ -191,7 +183,7 @@ def test_one_read_per_instant(ask, store, monkeypatch):
     answer = ask(query % "")
     assert "errors" not in answer
     # Two airports' weather, two routes, the world: each row once.
-    assert calls == [(store.now(), True, 5)]
+    assert calls == [(None, True, 5)]
     calls.clear()
     past = 'c: airport(origin: "JFK", asOf: "2024-01-01T10:30:00Z") { airportWeather { temp } }'
     assert "errors" not in ask(query % past)

@@ -20,6 +20,7 @@ from virtualfs.compiler.rows import (
     bound,
     newest_first,
     same_keys,
+    shown_created,
     shown_event,
     spine_keys,
     valid_rows,
@@ -65,14 +66,16 @@ def whole_view(view: ResolvedView) -> Part:
 def lookup(
     keys: ir.Table, rows: ir.Table, view: ResolvedView, capabilities: Capabilities
 ) -> ir.Table:
-    """Return the winner of each key that has a visible row: ``__row``, ``__event``, all features.
+    """Return the winner of each key that has a visible row.
 
+    That is ``__row``, ``__event``, ``__created`` where the view has such a time, and all features.
     `keys` is a spine relation, small, whose key columns have the names of the join keys. The TTL
     is left to the reader, as it is judged when the value is read (rule 12).
     """
     found = valid_rows(keys, rows, whole_view(view), capabilities, how="inner")
-    event = shown_event(found, view, capabilities)
-    return found.select(ROW, **{EVENT: event}, **{n: found[n] for n in view.feature_names})
+    times = {EVENT: shown_event(found, view, capabilities)}
+    times |= shown_created(found, view, capabilities)
+    return found.select(ROW, **times, **{name: found[name] for name in view.feature_names})
 
 
 def windows(

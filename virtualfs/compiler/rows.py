@@ -48,6 +48,7 @@ __all__ = [
     "outputs_of",
     "pick",
     "same_keys",
+    "shown_created",
     "shown_event",
     "spine_keys",
     "tie_order",
@@ -93,6 +94,19 @@ def shown_event(found: ir.Table, view: ResolvedView, capabilities: Capabilities)
         return event
     first = capabilities.literal_instant(_FIRST)
     return (event < first).ifelse(first, event)
+
+
+def shown_created(
+    found: ir.Table, view: ResolvedView, capabilities: Capabilities
+) -> dict[str, ir.Value]:
+    """Return the winners' created timestamps, where the view has such a time, within 1 to 9999."""
+    import ibis
+
+    if view.created_timestamp is None:
+        return {}
+    created = created_of(found, view, capabilities)
+    first, last = (capabilities.literal_instant(end) for end in (_FIRST, _FOREVER))
+    return {CREATED: ibis.cases((created < first, first), (created > last, last), else_=created)}
 
 
 def created_of(rows: ir.Table, view: ResolvedView, capabilities: Capabilities) -> ir.Value:

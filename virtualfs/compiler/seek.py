@@ -22,6 +22,7 @@ from virtualfs.compiler.rows import (
     created_of,
     event_of,
     outputs_of,
+    shown_created,
     shown_event,
     tie_order,
 )
@@ -73,8 +74,8 @@ def compiled(
     unique
         Whether no two rows share keys and event timestamp.
     found_only
-        False gives every spine row its output columns. True gives ``__row``, ``__event`` and all
-        features, whatever their age, of those that have a winner.
+        False gives every spine row its output columns. True gives what
+        :func:`virtualfs.compiler.instant.lookup` does.
     """
     view = part.view
     time = _outer(_TIME, capabilities.instant_type)
@@ -87,9 +88,10 @@ def compiled(
     winner = newest if unique else newest.order_by(tie_order(newest, view, capabilities)).limit(1)
     found = winner.mutate(**{EVENT: event_of(winner, view, capabilities), TIME: time, ROW: 0})
     if found_only:
-        names = [EVENT, *view.feature_names]
-        features = {name: found[name] for name in view.feature_names}
-        inner = found.select(**{EVENT: shown_event(found, view, capabilities)}, **features)
+        times = {EVENT: shown_event(found, view, capabilities)}
+        times |= shown_created(found, view, capabilities)
+        names = [*times, *view.feature_names]
+        inner = found.select(**times, **{name: found[name] for name in view.feature_names})
     else:
         names = [output for _, output in part.outputs]
         inner = outputs_of(found, part, capabilities).select(names)

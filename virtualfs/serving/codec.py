@@ -1,36 +1,74 @@
-"""Cached rows and keys as bytes, exact for every feature type.
+"""Cached rows and keys as bytes, exact for every feature type, and which of two rows stays.
 
-A value is MessagePack: the instant at which the row was chosen, the row's event timestamp, whether
-there was a row, and the features in the view's order. Times are microseconds since 1970 in UTC.
+A value is a head of fixed width, which an online store compares without knowing features, and a
+tail of MessagePack. All numbers are big-endian; an instant is microseconds since 1970 in UTC, plus
+2^63, so that later is greater; 0 is none::
+
+    chosen    8 bytes    when the warehouse was asked; 0 if never, of a pushed row
+    check     4          CRC-32 of the cache key and `chosen`
+    check     4          CRC-32 of the cache key and all that follows
+    format    1
+    flags     1          1: there was a row; 2: the row was pushed
+    event     8          the row's event timestamp
+    created   8          its created timestamp
+    tail                 of a pushed row 8 bytes, the instant of the push; then the features
+
+`chosen` has a check of its own because a store carries it over from one value to another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import struct
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
+from zlib import crc32
 
 import msgspec
 
 from virtualfs.compiler.plan import ResolvedView
 
-__all__ = ["Row", "decode_row", "encode_key", "encode_row", "from_micros", "to_micros"]
+__all__ = [
+    "Row",
+    "decode_row",
+    "encode_key",
+    "encode_row",
+    "features_decoder",
+    "from_micros",
+    "key_decoder",
+    "key_prefix",
+    "merged",
+    "merged_bytes",
+    "to_micros",
+]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FORMAT = 1
+_FOUND, _PUSHED = 1, 2
+_BIAS = 2**63
+_HEAD = struct.Struct(">QIIBBQQ")
+_BODY = struct.Struct(">BBQQ")
+_WORD = struct.Struct(">Q")
+_CHECKS = struct.Struct(">II")
+_CHOSEN = slice(0, 12)  # with its check
+_FLAGS = 17
+_AGE = slice(18, 34)  # event and created
+_pack = msgspec.msgpack.Encoder().encode
 
 
-@dataclass(frozen=True)
-class Row:
-    """One view's answer for one key: the row chosen at `chosen_at`, or that there was none."""
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """One view's answer for one key: the row chosen at an instant, or that there was none."""
 
-    chosen_at: int
+    chosen_at: int | None
+    """When the warehouse was asked; None of a pushed row of which it never was."""
     event: int | None
     found: bool
     values: tuple[Any, ...]
+    created: int | None = None
+    pushed_at: int | None = None
     cached: bool = False
     stale: bool = False
     """Whether it is older than its view's freshness, and the warehouse could not be asked."""
@@ -47,39 +85,128 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
-def encode_key(project: str, view: ResolvedView, key: Sequence[Any]) -> bytes:
-    """Return the cache key of one entity in one version of a view.
+def _biased(instant: int | None) -> int:
+    return 0 if instant is None else min(max(instant + _BIAS, 1), 2 * _BIAS - 1)
 
-    The view's fingerprint is part of it, so a new version never reads the old one's bytes; the
-    key is a MessagePack array, so composite keys cannot run into each other.
+
+def _unbiased(number: int) -> int | None:
+    return None if number == 0 else number - _BIAS
+
+
+def key_prefix(prefix: str, project: str, view: ResolvedView) -> bytes:
+    """Return what the cache keys of one version of a view begin with.
+
+    The view's fingerprint is part of it, so that a new version never reads the old one's bytes.
     """
-    head = f"virtualfs:{project}:{view.name}:{view.fingerprint[:32]}:".encode()
-    return head + msgspec.msgpack.encode(list(key))
+    return f"{prefix}:{project}:{view.name}:{view.fingerprint[:16]}:".encode()
 
 
-def encode_row(row: Row) -> bytes:
-    """Return a row as bytes."""
-    return msgspec.msgpack.encode((row.chosen_at, row.event, row.found, row.values))
+def encode_key(prefix: bytes, key: Sequence[Any]) -> bytes:
+    """Return the cache key of one entity.
+
+    Join keys are a MessagePack array, so composite ones cannot run into each other.
+    """
+    return prefix + _pack(key)
 
 
-def decode_row(view: ResolvedView, data: bytes) -> Row | None:
-    """Return the row that `data` holds; None when it cannot be read, which is a cache miss."""
+def encode_row(place: bytes, row: Row) -> bytes:
+    """Return a row as bytes, to be kept at `place`."""
+    flags = (_FOUND if row.found else 0) | (_PUSHED if row.pushed_at is not None else 0)
+    tail = _pack(row.values)
+    if row.pushed_at is not None:
+        tail = _WORD.pack(_biased(row.pushed_at)) + tail
+    seed = crc32(place)
+    chosen = _WORD.pack(_biased(row.chosen_at))
+    body = _BODY.pack(_FORMAT, flags, _biased(row.event), _biased(row.created)) + tail
+    return chosen + _CHECKS.pack(crc32(chosen, seed), crc32(body, seed)) + body
+
+
+def decode_row(place: bytes, data: bytes, values: Callable[[bytes], Any]) -> Row | None:
+    """Return the row that `data` holds; None when it cannot be relied on, which is a cache miss.
+
+    Parameters
+    ----------
+    place
+        The cache key that it was kept at.
+    values
+        What reads its features (see :func:`features_decoder`).
+    """
     try:
-        chosen_at, event, found, values = _decoder(
-            tuple(feature.dtype for feature in view.features)
-        ).decode(data)
-    except (msgspec.DecodeError, ValueError):
+        chosen, check, whole, form, flags, event, created = _HEAD.unpack_from(data)
+        seed = crc32(place)
+        if crc32(data[16:], seed) != whole or crc32(data[:8], seed) != check or form != _FORMAT:
+            return None
+        pushed_at, start = None, _HEAD.size
+        if flags & _PUSHED:
+            pushed_at, start = _unbiased(_WORD.unpack_from(data, start)[0]), start + _WORD.size
+        return Row(
+            chosen - _BIAS if chosen else None,
+            event - _BIAS if event else None,
+            flags & _FOUND == _FOUND,
+            values(data[start:]),
+            created - _BIAS if created else None,
+            pushed_at,
+            True,
+        )
+    except (msgspec.DecodeError, ValueError, struct.error):
         return None
-    return Row(chosen_at, event, found, values, cached=True)
 
 
-@lru_cache(maxsize=1024)
-def _decoder(dtypes: tuple[str, ...]) -> Any:
+def merged(held: Row, given: Row) -> Row:
+    """Return which of two rows of one key stays, whichever came first.
+
+    Of two that the warehouse gave, the one that was asked for later; a slow writer changes
+    nothing. Where one was pushed, the greater (event, created); of equal ones the warehouse's, and
+    of two pushed ones the greater by its bytes. A pushed row keeps the later instant at which the
+    warehouse was asked.
+    """
+    if held.pushed_at is None and given.pushed_at is None:
+        return given if _biased(given.chosen_at) >= _biased(held.chosen_at) else held
+    place = b""
+    mine, theirs = encode_row(place, given), encode_row(place, held)
+    given_stays = merged_bytes(theirs, mine)[1]
+    won, lost = (given, held) if given_stays else (held, given)
+    if won.pushed_at is not None and _biased(lost.chosen_at) > _biased(won.chosen_at):
+        won = msgspec.structs.replace(won, chosen_at=lost.chosen_at)
+    return won
+
+
+def merged_bytes(held: bytes, given: bytes) -> tuple[bytes | None, bool]:
+    """Return what `held` becomes (None: what it is), and whether `given` stays.
+
+    The rule of :func:`merged`. Online stores that can run it beside their data do so.
+    """
+    if len(held) < _HEAD.size:
+        return given, True
+    if not (held[_FLAGS] | given[_FLAGS]) & _PUSHED:
+        return (given, True) if given[:8] >= held[:8] else (None, False)
+    mine: tuple[Any, ...] = (given[_AGE], not given[_FLAGS] & _PUSHED, given[34:])
+    stays = mine >= (held[_AGE], not held[_FLAGS] & _PUSHED, held[34:])
+    won, lost = (given, held) if stays else (held, given)
+    if won[_FLAGS] & _PUSHED and lost[:8] > won[:8]:
+        return lost[_CHOSEN] + won[12:], stays
+    return (won if stays else None), stays
+
+
+def features_decoder(view: ResolvedView) -> Callable[[bytes], tuple[Any, ...]]:
+    """Return what reads a view's features from the tail of a value, in their own types."""
+    return _decoder(tuple(feature.dtype for feature in view.features))
+
+
+def key_decoder(view: ResolvedView) -> Callable[[bytes], tuple[Any, ...]]:
+    """Return what reads the join keys that :func:`encode_key` put behind the prefix."""
+    return _decoder(tuple(view.join_keys.values()))
+
+
+@lru_cache(maxsize=4096)
+def _decoder(dtypes: tuple[str, ...]) -> Callable[[bytes], tuple[Any, ...]]:
     import ibis
 
     kinds = tuple(_python_type(ibis.dtype(dtype)) | None for dtype in dtypes)
-    row = tuple[int, int | None, bool, tuple[kinds]]  # type: ignore[valid-type]
-    return msgspec.msgpack.Decoder(row)
+    decode: Callable[[bytes], tuple[Any, ...]] = msgspec.msgpack.Decoder(
+        tuple[kinds] if kinds else tuple[()]  # type: ignore[valid-type]
+    ).decode
+    return decode
 
 
 def _python_type(dtype: Any) -> Any:

@@ -1,45 +1,60 @@
-"""Online reads: the cache first, one warehouse query per view for all keys that it lacks.
+"""Online reads: rows from nearby, from the cache, or by one query per view for all that is missed.
 
 Rule 12: the answer at T is the point-in-time answer over the data as known at some instant in
 [T - freshness, T]. T is read once per call; the TTL is judged at T, whenever the row was chosen.
+
+What a read does is written once, as a generator that asks for two things: values of the cache, and
+to wait for flights. A thread does them by blocking, an event loop by awaiting.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+import random
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
-from virtualfs.capabilities import UNKNOWN
-from virtualfs.compiler.plan import (
-    FeaturePlan,
-    ResolvedView,
-)
-from virtualfs.compiler.program import compile_lookup, on_spine
-from virtualfs.compiler.rows import EVENT, ROW, TIME
-from virtualfs.definitions.aggregate import COUNTS
+import msgspec
+
+from virtualfs.compiler.plan import FeaturePlan, ResolvedView
 from virtualfs.definitions.duration import microseconds
-from virtualfs.dtypes import uuids
-from virtualfs.errors import SpineError, WarehouseError
-from virtualfs.functions import PythonFunctions
-from virtualfs.provider import OnlineStore, Warehouse, temporary_name
-from virtualfs.serving.codec import Row, decode_row, encode_key, encode_row, from_micros, to_micros
-from virtualfs.serving.on_demand import Cell, FeatureStatus, computed_cells
-from virtualfs.serving.response import OnlineResponse
+from virtualfs.errors import WarehouseError, WarehouseUnavailableError
+from virtualfs.provider import Warehouse
+from virtualfs.serving.codec import (
+    Row,
+    decode_row,
+    encode_key,
+    encode_row,
+    features_decoder,
+    key_prefix,
+    merged,
+    to_micros,
+)
+from virtualfs.serving.fetch import fetch_rows, no_row
+from virtualfs.serving.flights import Flight, Flights, Key, Rows
+from virtualfs.serving.row_cache import RowCache
+from virtualfs.serving.usage import Usage
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-__all__ = ["Lookup", "OnlineReader", "answer", "keys_at", "lookups", "status_of"]
-
+__all__ = ["Lookup", "OnlineReader", "ReadSettings", "Reading", "held_by", "lookups"]
 
 _log = logging.getLogger("virtualfs.online")
-_PRESENT, _NULL = FeatureStatus.PRESENT, FeatureStatus.NULL_VALUE
-_BRIEFLY = timedelta(minutes=1)
-"""For how long at most a key is believed to be unknown."""
+_BRIEFLY = 60_000_000
+"""For how long at most a key is believed to be unknown, in microseconds."""
+_AHEAD_FROM, _AHEAD_TO = 0.8, 0.95
+"""Of a view's freshness: when rows in use are refreshed ahead, at random between, so that of many
+processes one is the first."""
+_MOST_AHEAD = 10_000
+"""Keys that one refresh ahead takes."""
+_LONG = 600.0
+"""Seconds that filling the cache with some keys may take."""
+_CACHE_THREADS = 4
+_READERS = ThreadPoolExecutor(_CACHE_THREADS, "virtualfs-cache")
+"""Threads in which an event loop has the cache read. A read is bounded by the cache's time-outs."""
 
 
 @dataclass(frozen=True)
@@ -47,281 +62,469 @@ class Lookup:
     """The keys wanted of one view."""
 
     view: ResolvedView
-    keys: tuple[tuple[Any, ...], ...]
+    keys: tuple[Key, ...]
 
 
-class OnlineReader:
-    """Reads rows for one project through its online store.
+@dataclass(frozen=True)
+class ReadSettings:
+    """What the configuration says of online reads.
 
     Parameters
     ----------
-    warehouse
-        Returns the warehouse of a name, opening it when first needed.
     max_stale
         How long beyond its freshness a row may answer while the warehouse cannot.
+    patience
+        Returns for how many seconds a read waits for a warehouse.
+    limit
+        Returns how many queries at a time a warehouse takes.
+    reads_through
+        Tells whether a warehouse is asked for what the cache lacks.
+    """
+
+    max_stale: timedelta
+    patience: Callable[[str], float]
+    limit: Callable[[str], int]
+    reads_through: Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a read found: the instant T, and a row for every key of every lookup, in order."""
+
+    at: datetime
+    rows: list[list[Row]]
+
+
+@dataclass(frozen=True)
+class _Fetch:
+    keys: list[bytes]
+
+
+@dataclass(frozen=True)
+class _Wait:
+    flights: set[Flight]
+    seconds: float
+
+
+_Steps = Generator[_Fetch | _Wait, Any, Reading]
+
+
+class _Part:
+    """One lookup while it is being read."""
+
+    def __init__(
+        self, view: ResolvedView, prefix: bytes, keys: Sequence[Key], max_age: int | None
+    ) -> None:
+        self.view = view
+        self.prefix = prefix
+        self.keys = keys
+        self.places = [encode_key(prefix, key) for key in keys]
+        self.rows: list[Row | None] = [None] * len(keys)
+        self.values = features_decoder(view)
+        held = None if view.freshness is None else microseconds(view.freshness)
+        self.held = held if max_age is None or (held is not None and held < max_age) else max_age
+        self.held_unknown = _BRIEFLY if self.held is None else min(self.held, _BRIEFLY)
+        self.ttl = None if view.ttl is None else microseconds(view.ttl)
+        self.flights: dict[Key, Flight] = {}
+
+    def answered(self, at: int, since: int) -> tuple[list[Row | None], dict[Key, Row | None]]:
+        """Return the rows that answer at an instant, and the keys that lack one.
+
+        Parameters
+        ----------
+        since
+            What the warehouse said before this instant was declared invalid.
+
+        A key that lacks a row has what is cached of it, which may be too old or not yet compared
+        with the warehouse.
+        """
+        oldest = since if self.held is None else max(at - self.held, since)
+        oldest_unknown = max(at - self.held_unknown, since)
+        found: list[Row | None] = []
+        missing: dict[Key, Row | None] = {}
+        for key, row in zip(self.keys, self.rows, strict=True):
+            chosen = None if row is None else row.chosen_at
+            if row is not None and chosen is not None and (
+                (oldest if row.found else oldest_unknown) <= chosen <= at
+            ):  # fmt: skip
+                found.append(row)
+                continue
+            if None in key:
+                found.append(no_row(self.view, at))
+                continue
+            found.append(None)
+            missing[key] = row if row is not None and self._counts(row, at, since) else None
+        return found, missing
+
+    def _counts(self, row: Row, at: int, since: int) -> bool:
+        """Tell whether a row that does not answer by itself may still be what is known."""
+        if row.pushed_at is not None:
+            outlived = self.ttl is not None and row.event is not None and at - row.event > self.ttl
+            return since <= row.pushed_at <= at and not outlived
+        return row.chosen_at is not None and since <= row.chosen_at <= at
+
+
+class OnlineReader:
+    """Reads rows for one project.
+
+    Parameters
+    ----------
+    cache
+        Where rows are kept.
+    warehouse
+        Returns the warehouse of a name, opening it when first needed.
+    now
+        Returns the instant of online reads.
     """
 
     def __init__(
         self,
         project: str,
-        store: OnlineStore,
+        cache: RowCache,
         warehouse: Callable[[str], Warehouse],
-        max_stale: timedelta,
+        settings: ReadSettings,
+        now: Callable[[], datetime],
+        usage: Usage,
     ) -> None:
-        self._max_stale = max_stale
+        self.cache = cache
         self._project = project
-        self._store = store
         self._warehouse = warehouse
+        self._settings = settings
+        self._max_stale = microseconds(settings.max_stale)
+        self._now = now
+        self._usage = usage
+        self._prefixes: dict[tuple[str, str], bytes] = {}
+        self._ahead: dict[bytes, tuple[float, dict[Key, None]]] = {}
+        self.flights = Flights(self._fetch, self._land, settings.limit, settings.patience)
+
+    def prefix(self, view: ResolvedView) -> bytes:
+        """Return what the cache keys of a view begin with."""
+        known = (view.name, view.fingerprint)
+        if known not in self._prefixes:
+            self._prefixes[known] = key_prefix(self.cache.prefix, self._project, view)
+        return self._prefixes[known]
 
     def read(
-        self, lookups: Sequence[Lookup], at: datetime, *, cached: bool = True
-    ) -> list[list[Row]]:
-        """Return a row for every key of every lookup, in order.
-
-        One trip to the cache for all of them; then one query per view that lacks keys, and one
-        write back for each time that rows are held.
+        self,
+        lookups: Sequence[Lookup],
+        at: datetime | None = None,
+        *,
+        cached: bool = True,
+        max_age: timedelta | None = None,
+    ) -> Reading:
+        """Return a row for every key of every lookup.
 
         Parameters
         ----------
         at
-            The instant T.
+            The instant T; now when None, read when it is known what the cache lacks, so that
+            whoever else asks for the same can be joined.
         cached
             False reads the warehouse alone, as instants other than now must.
+        max_age
+            How old a row may be, where that is less than its view's freshness.
 
         Raises
         ------
         WarehouseError
             The warehouse could not answer, and for some key nothing is cached.
         """
-        instant = to_micros(at)
-        keys = [encode_key(self._project, look.view, key) for look in lookups for key in look.keys]
-        held = iter(self._store.get_many(keys) if cached and keys else [None] * len(keys))
-        answers: list[dict[tuple[Any, ...], Row]] = []
-        missing: dict[ResolvedView, dict[tuple[Any, ...], Row | None]] = {}
-        for look in lookups:
-            found: dict[tuple[Any, ...], Row] = {}
-            for key, data in zip(look.keys, held, strict=False):
-                row = _read_row(look.view, data, instant)
-                if None in key:
-                    found[key] = _no_row(look.view, instant)
-                elif row is not None and _is_fresh(row, look.view, instant):
-                    found[key] = row
-                else:
-                    missing.setdefault(look.view, {})[key] = self._if_not_too_old(
-                        row, look.view, instant
-                    )
-            answers.append(found)
-        for view, wanted in missing.items():
-            try:
-                rows = self._from_warehouse(view, list(wanted), instant)
-            except WarehouseError as error:
-                rows = _stale_rows(view, wanted, error)
-            else:
-                if cached:
-                    self._write_back(view, rows)
-            for look, found in zip(lookups, answers, strict=True):
-                if look.view == view:
-                    found.update({key: rows[key] for key in look.keys if key in rows})
-        return [
-            [found[key] for key in look.keys] for look, found in zip(lookups, answers, strict=True)
-        ]
-
-    def _if_not_too_old(self, row: Row | None, view: ResolvedView, instant: int) -> Row | None:
-        if row is None:
-            return None
-        allowed = self._max_stale + (_held(row, view) or timedelta(0))
-        return row if instant - row.chosen_at <= microseconds(allowed) else None
-
-    def _from_warehouse(
-        self, view: ResolvedView, keys: Sequence[tuple[Any, ...]], instant: int
-    ) -> dict[tuple[Any, ...], Row]:
-        import pyarrow as pa
-
-        warehouse = self._warehouse(view.warehouse)
-        can = warehouse.capabilities
-        known = warehouse.statistics(view) if can.lateral_limit else UNKNOWN
-        select = compile_lookup(view, can, known)
-        schema = {ROW: "int64", EVENT: can.instant_type}
-        schema |= {feature.name: feature.dtype for feature in view.features}
-        name = temporary_name()
-        with warehouse.session() as session:
-            session.load(name, keys_at(view, keys, instant, can.instant_type))
-            result = session.query(on_spine(select, name, can.dialect), schema)
-        rows = {key: _no_row(view, instant) for key in keys}
-        events = result.column(EVENT).cast(pa.int64()).to_pylist()
-        values = [
-            _plain(result.column(item.name).to_pylist(), item.dtype) for item in view.features
-        ]
-        for number, row in enumerate(result.column(ROW).to_pylist()):
-            picked = tuple(column[number] for column in values)
-            found = not view.is_aggregate or events[number] is not None
-            rows[keys[row]] = Row(instant, events[number], found, picked)
-        return rows
-
-    def _write_back(self, view: ResolvedView, rows: Mapping[tuple[Any, ...], Row]) -> None:
-        items: dict[float | None, dict[bytes, bytes]] = {}
-        for key, row in rows.items():
-            held = _held(row, view)
-            if held != timedelta(0):
-                seconds = None if held is None else (held + self._max_stale).total_seconds()
-                place = encode_key(self._project, view, key)
-                items.setdefault(seconds, {})[place] = encode_row(row)
-        for seconds, some in items.items():
-            self._store.set_many(some, seconds)
-
-
-def keys_at(
-    view: ResolvedView, keys: Sequence[tuple[Any, ...]], instant: int, instant_type: str
-) -> pa.Table:
-    """Return keys at one instant as a spine, numbered in order.
-
-    Raises
-    ------
-    SpineError
-        A key does not fit its type.
-    """
-    import ibis
-    import pyarrow as pa
-
-    at = pa.array([instant] * len(keys), pa.int64())
-    columns: dict[str, Any] = {
-        ROW: pa.array(range(len(keys)), pa.int64()),
-        TIME: at if instant_type == "int64" else at.cast(pa.timestamp("us")),
-    }
-    for number, (name, dtype) in enumerate(view.join_keys.items()):
-        kind = ibis.dtype(dtype).to_pyarrow()
-        values = [key[number] for key in keys]
+        steps = self._steps(lookups, at, cached, max_age)
+        reply: Any = None
         try:
-            columns[name] = uuids(values) if dtype == "uuid" else pa.array(values, kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise SpineError(f"join key {name!r} does not fit {dtype}: {error}") from None
-    return pa.table(columns)
+            while True:
+                step = steps.send(reply)
+                if isinstance(step, _Fetch):
+                    reply = self.cache.fetch(step.keys)
+                else:
+                    wait([flight.rows for flight in step.flights], step.seconds)
+                    reply = None
+        except StopIteration as done:
+            found: Reading = done.value
+            return found
 
+    async def read_async(
+        self,
+        lookups: Sequence[Lookup],
+        at: datetime | None = None,
+        *,
+        cached: bool = True,
+        max_age: timedelta | None = None,
+    ) -> Reading:
+        """Return what :meth:`read` does, without holding up the event loop."""
+        steps = self._steps(lookups, at, cached, max_age)
+        reply: Any = None
+        try:
+            while True:
+                step = steps.send(reply)
+                if isinstance(step, _Wait):
+                    await _landed(step.flights, step.seconds)
+                    reply = None
+                elif self.cache.is_remote:
+                    loop = asyncio.get_running_loop()
+                    reply = await loop.run_in_executor(_READERS, self.cache.fetch, step.keys)
+                else:
+                    reply = self.cache.fetch(step.keys)
+        except StopIteration as done:
+            found: Reading = done.value
+            return found
 
-def _no_row(view: ResolvedView, instant: int) -> Row:
-    """Return the answer where there is no visible row: NULLs, but counts are 0."""
-    values = [
-        0 if item.aggregate is not None and item.aggregate.function in COUNTS else None
-        for item in view.features
-    ]
-    return Row(instant, None, False, tuple(values))
+    def _steps(
+        self,
+        lookups: Sequence[Lookup],
+        at: datetime | None,
+        cached: bool,
+        max_age: timedelta | None,
+    ) -> _Steps:
+        most = None if max_age is None else microseconds(max_age)
+        parts = [_Part(look.view, self.prefix(look.view), look.keys, most) for look in lookups]
+        if cached:
+            yield from self._read_cache(parts)
+        instant = at or self._now()
+        judged = self._judged(parts, instant)
+        lacking = [part for part, (_, missing) in zip(parts, judged, strict=True) if missing]
+        if lacking:
+            with self.flights.lock:
+                instant = at or self._now()
+                judged = self._judged(parts, instant)
+                for part, (_, missing) in zip(parts, judged, strict=True):
+                    self._ask(part, list(missing), instant, shared=cached)
+            flights = {flight for part in parts for flight in part.flights.values()}
+            waited = {flight for flight in flights if not flight.rows.done()}
+            if waited:
+                names = {flight.view.warehouse for flight in waited}
+                yield _Wait(waited, max(map(self._settings.patience, names)))
+        found = []
+        for part, (rows, missing) in zip(parts, judged, strict=True):
+            found.append(self._whole(part, rows, missing, to_micros(instant), kept=cached))
+        if cached:
+            self._refresh_ahead(parts, judged, to_micros(instant))
+        return Reading(instant, found)
 
-
-def _stale_rows(
-    view: ResolvedView, wanted: Mapping[tuple[Any, ...], Row | None], error: WarehouseError
-) -> dict[tuple[Any, ...], Row]:
-    """Return what was cached of the keys wanted, marked as stale.
-
-    Raises
-    ------
-    WarehouseError
-        Nothing is cached of some key: the one that was given.
-    """
-    rows = {key: replace(row, stale=True) for key, row in wanted.items() if row is not None}
-    if len(rows) < len(wanted):
-        raise error
-    _log.warning("%s: %d stale rows answer, as the warehouse cannot: %s",
-                 view.label, len(rows), error)  # fmt: skip
-    return rows
-
-
-def _read_row(view: ResolvedView, data: bytes | None, instant: int) -> Row | None:
-    """Return the row that bytes hold; None where it is not one that an instant may know."""
-    row = decode_row(view, data) if data is not None else None
-    if row is None or row.chosen_at > instant or len(row.values) != len(view.features):
-        return None
-    return row
-
-
-def _held(row: Row, view: ResolvedView) -> timedelta | None:
-    """Return for how long a row answers; None is until it is replaced. No row does so briefly."""
-    if row.found:
-        return view.freshness
-    return _BRIEFLY if view.freshness is None else min(view.freshness, _BRIEFLY)
-
-
-def _is_fresh(row: Row, view: ResolvedView, instant: int) -> bool:
-    held = _held(row, view)
-    return held is None or instant - row.chosen_at <= microseconds(held)
-
-
-def _plain(values: list[Any], dtype: str) -> list[Any]:
-    """Return values as the codec returns them: zoned times in UTC, UUIDs as such."""
-    if dtype.startswith("timestamp("):
-        return [
-            value.astimezone(UTC) if value is not None and value.tzinfo else value
-            for value in values
+    def _read_cache(self, parts: Sequence[_Part]) -> Generator[_Fetch, Any, None]:
+        """Fill the parts with what is near, and ask the cache for the rest in one go."""
+        for part in parts:
+            part.rows = self.cache.near_rows(part.places)
+        asked = [part for part in parts if None in part.rows]
+        if not asked:
+            return
+        notes = [self.cache.since_key(part.prefix) for part in asked]
+        wanted = [
+            place
+            for part in asked
+            for place, row in zip(part.places, part.rows, strict=True)
+            if row is None
         ]
-    if dtype == "uuid":
-        return [UUID(value) if isinstance(value, str) else value for value in values]
-    return values
+        data = yield _Fetch([*notes, *wanted])
+        if data is None:  # out of reach: what is near may be older, and still answer
+            for part in asked:
+                part.rows = self.cache.near_rows(part.places, any_age=True)
+            return
+        for note, part in zip(data, asked, strict=False):
+            self.cache.note_since(part.prefix, note)
+        values = iter(data[len(notes) :])
+        for part in asked:
+            fresh = []
+            for number, row in enumerate(part.rows):
+                if row is None:
+                    value = next(values)
+                    if value is not None:
+                        place = part.places[number]
+                        row = part.rows[number] = decode_row(place, value, part.values)
+                        if row is not None:
+                            fresh.append((place, row))
+            self.cache.keep_near(fresh)
+
+    def _judged(
+        self, parts: Sequence[_Part], instant: datetime
+    ) -> list[tuple[list[Row | None], dict[Key, Row | None]]]:
+        at = to_micros(instant)
+        return [part.answered(at, self.cache.since(part.prefix)) for part in parts]
+
+    def _ask(self, part: _Part, keys: list[Key], instant: datetime, *, shared: bool) -> None:
+        if not keys or not self._settings.reads_through(part.view.warehouse):
+            return
+        held = part.held if shared else 0
+        part.flights = self.flights.ask(part.prefix, part.view, keys, to_micros(instant), held)
+
+    def _whole(
+        self,
+        part: _Part,
+        rows: list[Row | None],
+        missing: Mapping[Key, Row | None],
+        at: int,
+        *,
+        kept: bool,
+    ) -> list[Row]:
+        """Return the rows with those that were missed, and keep these near."""
+        stale = 0
+        if missing:
+            got: dict[Key, Row] = {}
+            for key, held in missing.items():
+                row, error = self._landed_row(part, key)
+                if row is not None:
+                    got[key] = merged(held, row) if held is not None and held.pushed_at else row
+                else:
+                    got[key] = self._stale(part, held, at, error)
+                    stale += 1
+            if stale:
+                _log.warning("%s: %d stale rows answer, as the warehouse does not",
+                             part.view.label, stale)  # fmt: skip
+            rows = [
+                got[key] if row is None else row for key, row in zip(part.keys, rows, strict=True)
+            ]
+            if kept and part.held != 0 and stale == 0:
+                self.cache.keep_near(
+                    (encode_key(part.prefix, key), row) for key, row in got.items()
+                )
+        if kept:
+            self._usage.count(part.prefix, part.places, len(missing), stale)
+        return rows  # type: ignore[return-value]  # none is None any more
+
+    def _landed_row(self, part: _Part, key: Key) -> tuple[Row | None, BaseException | None]:
+        flight = part.flights.get(key)
+        if flight is None:
+            return None, WarehouseError(
+                f"{part.view.label}: the cache lacks a key, or holds it for longer than its "
+                f"freshness, and warehouse {part.view.warehouse!r} is not asked by online reads "
+                "(read_through = false, as it may be billed by the byte); materialize the view, or "
+                "set read_through = true in the warehouse's section"
+            )
+        if not flight.rows.done():
+            return None, WarehouseUnavailableError(
+                f"warehouse {part.view.warehouse!r} gave no answer within "
+                f"{self._settings.patience(part.view.warehouse):g} s (lookup_timeout in its "
+                "section)"
+            )
+        error = flight.rows.exception()
+        return (flight.rows.result()[key], None) if error is None else (None, error)
+
+    def _stale(self, part: _Part, row: Row | None, at: int, error: BaseException | None) -> Row:
+        """Return what is cached, marked as stale, or raise why there is nothing better."""
+        if row is not None and isinstance(error, WarehouseError):
+            known = max(row.chosen_at or 0, row.pushed_at or 0)
+            if at - known <= self._max_stale + (held_by(row, part.view) or 0):
+                return msgspec.structs.replace(row, stale=True)
+        assert error is not None
+        raise error
+
+    def ask(self, view: ResolvedView, keys: Sequence[Key]) -> Rows:
+        """Return what the warehouse says now of keys of one view, whatever is cached.
+
+        Raises
+        ------
+        WarehouseError
+            It refuses, or does not answer in time.
+        """
+        warehouse = self._warehouse(view.warehouse)
+        return fetch_rows(warehouse, view, keys, to_micros(self._now()), _LONG)
+
+    # -- what flights do
+
+    def _fetch(self, flight: Flight) -> Rows:
+        warehouse = self._warehouse(flight.view.warehouse)
+        seconds = self._settings.patience(flight.view.warehouse)
+        return fetch_rows(warehouse, flight.view, list(flight.keys), flight.instant, seconds)
+
+    def _land(self, flight: Flight, rows: Rows) -> None:
+        items = [(encode_key(flight.place, key), row) for key, row in rows.items()]
+        self.write(flight.view, items)
+
+    def write(self, view: ResolvedView, items: Iterable[tuple[bytes, Row]]) -> None:
+        """Put rows that the warehouse gave into the cache; a failure only costs later reads."""
+        self.cache.write(
+            [
+                (place, encode_row(place, row), self.kept_for(row, view))
+                for place, row in items
+                if held_by(row, view) != 0
+            ]
+        )
+
+    def kept_for(self, row: Row, view: ResolvedView) -> float | None:
+        """Return the seconds for which the cache keeps a row, which differ from row to row.
+
+        So rows that were written together do not all go at once.
+        """
+        held = held_by(row, view)
+        if held is None:
+            return None
+        return (held + self._max_stale) / 1e6 * random.uniform(1.0, 1.1)  # noqa: S311
+
+    def _refresh_ahead(
+        self,
+        parts: Sequence[_Part],
+        judged: Sequence[tuple[list[Row | None], dict[Key, Row | None]]],
+        at: int,
+    ) -> None:
+        """Note rows in the later half of their time; when the first is due, refresh them all.
+
+        So keys in use come to share one query per view in each time of freshness, and nobody waits.
+        """
+        for part, (rows, _) in zip(parts, judged, strict=True):
+            held = part.view.freshness and microseconds(part.view.freshness)
+            if not held or part.held != held:
+                continue
+            share, noted = self._ahead.setdefault(part.prefix, (_moment(), {}))
+            half, due = at - held // 2, at - int(held * share)
+            is_due = False
+            for key, row in zip(part.keys, rows, strict=True):
+                if row is not None and row.chosen_at is not None and row.chosen_at <= half:
+                    if len(noted) < _MOST_AHEAD and None not in key:
+                        noted[key] = None
+                    is_due = is_due or row.chosen_at <= due
+            if is_due and noted and self._settings.reads_through(part.view.warehouse):
+                with self.flights.lock:
+                    if self._ahead[part.prefix][1] is not noted:
+                        continue  # another thread was faster
+                    self._ahead[part.prefix] = (_moment(), {})
+                    # A flight as old as the rows that are due would refresh nothing.
+                    recent = int(held * (1 - _AHEAD_TO))
+                    now = to_micros(self._now())
+                    self.flights.ask(part.prefix, part.view, list(noted), now, max(recent, 1))
+
+    def close(self) -> None:
+        """Let no query start any more, and wait for those that run."""
+        self.flights.close()
+
+
+def _moment() -> float:
+    return random.uniform(_AHEAD_FROM, _AHEAD_TO)  # noqa: S311
+
+
+def held_by(row: Row, view: ResolvedView) -> int | None:
+    """Return the microseconds for which a row answers; None is until it is replaced."""
+    held = None if view.freshness is None else microseconds(view.freshness)
+    if row.found:
+        return held
+    return _BRIEFLY if held is None else min(held, _BRIEFLY)
+
+
+async def _landed(flights: Iterable[Flight], seconds: float) -> None:
+    """Wait until all flights are done, or the time is over."""
+    loop = asyncio.get_running_loop()
+    left = {flight.rows for flight in flights}
+    over = asyncio.Event()
+
+    def land(future: Future[Rows]) -> None:
+        left.discard(future)
+        if not left:
+            over.set()
+
+    def tell(future: Future[Rows]) -> None:
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits
+            loop.call_soon_threadsafe(land, future)
+
+    for future in list(left):
+        future.add_done_callback(tell)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(over.wait(), seconds)
 
 
 def lookups(plan: FeaturePlan, keys: Sequence[Mapping[str, Any]]) -> list[Lookup]:
     """Return what to read for a plan, one lookup per part."""
     return [
-        Lookup(part.view, tuple(tuple(item[name] for name in part.key_columns) for item in keys))
+        Lookup(
+            part.view, tuple([tuple([item[name] for name in part.key_columns]) for item in keys])
+        )
         for part in plan.parts
     ]
-
-
-def status_of(row: Row, view: ResolvedView, instant: int) -> FeatureStatus:
-    """Return a row's own status at an instant: NOT_FOUND, OUTSIDE_MAX_AGE, STALE or PRESENT."""
-    if not row.found:
-        return FeatureStatus.NOT_FOUND
-    if (
-        view.ttl is not None
-        and row.event is not None
-        and timedelta(microseconds=instant - row.event) > view.ttl
-    ):
-        return FeatureStatus.OUTSIDE_MAX_AGE
-    return FeatureStatus.STALE if row.stale else FeatureStatus.PRESENT
-
-
-def answer(
-    plan: FeaturePlan,
-    keys: Sequence[dict[str, Any]],
-    rows: Sequence[Sequence[Row]],
-    at: datetime,
-    request: Sequence[Mapping[str, Any]],
-    functions: PythonFunctions,
-) -> OnlineResponse:
-    """Put the rows of each part together as values, statuses and event timestamps.
-
-    Parameters
-    ----------
-    request
-        Request inputs of each entity (see :func:`request_rows`).
-    """
-    instant = to_micros(at)
-    columns: dict[str, list[Cell]] = {}
-    for part, found in zip(plan.parts, rows, strict=True):
-        place = {name: number for number, name in enumerate(part.view.feature_names)}
-        judged = [(row, status_of(row, part.view, instant)) for row in found]
-        for feature, output in part.outputs:
-            cells = []
-            for row, status in judged:
-                # What a row that does not count holds is not shown; of none there are counts of 0.
-                value = (
-                    None if status is FeatureStatus.OUTSIDE_MAX_AGE else row.values[place[feature]]
-                )
-                if status is FeatureStatus.PRESENT and value is None:
-                    status = FeatureStatus.NULL_VALUE
-                event = None if row.event is None else from_micros(row.event)
-                cells.append((value, status, event))
-            columns[output] = cells
-    for name in plan.request:
-        columns[name] = [
-            (item[name], _NULL if item[name] is None else _PRESENT, None) for item in request
-        ]
-    for computed in plan.on_demand:
-        columns |= computed_cells(computed, columns, len(keys), at, functions)
-    cells_by_row = [[columns[name][n] for name in plan.columns] for n in range(len(keys))]
-    return OnlineResponse(
-        names=plan.columns,
-        keys=tuple(keys),
-        values=tuple(tuple(cell[0] for cell in row) for row in cells_by_row),
-        _statuses=tuple(tuple(cell[1] for cell in row) for row in cells_by_row),
-        _events=tuple(tuple(cell[2] for cell in row) for row in cells_by_row),
-        dtypes={**plan.key_columns, **plan.dtypes()},
-    )

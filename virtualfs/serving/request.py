@@ -17,7 +17,20 @@ from virtualfs.compiler.plan import (
 )
 from virtualfs.errors import NotFoundError, SpineError
 
-__all__ = ["checked_value", "entity_keys", "plan_online", "request_rows"]
+__all__ = ["checked_value", "entity_keys", "plan_online", "request_rows", "row_dicts"]
+
+
+_EXPECTED: dict[str, type | tuple[type, ...]] = {
+    "string": str,
+    "boolean": bool,
+    "date": date,
+    "timestamp": datetime,
+    "uuid": UUID,
+    "binary": bytes,
+    "float32": (float, int),
+    "float64": (float, int),
+    "decimal": (Decimal, int),
+}
 
 
 def plan_online(
@@ -106,32 +119,67 @@ def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
     SpineError
         A join key is missing or mistyped; the message says at which entity.
     """
-    if hasattr(entities, "columns") and hasattr(entities, "__dataframe__"):
-        entities = _columns_of(entities)
-    if isinstance(entities, Mapping):
-        for name, values in entities.items():
-            if not _is_list(values):
-                raise SpineError(
-                    f"join key {name!r}: expected a list of values, not {values!r}; one entity is "
-                    f"a list of one dict: [{{{name!r}: {values!r}}}]"
-                )
-        entities = _rows_of(entities, "join keys")
-    if isinstance(entities, str) or not isinstance(entities, Sequence):
-        raise SpineError("entities must be a list of dicts, a dict of lists, or a table")
+    given = row_dicts(entities, "entities")
+    checks = [
+        (name, dtype, _quick(dtype), f", join key {name!r}")
+        for name, dtype in plan.key_columns.items()
+    ]
     checked = []
-    for number, entity in enumerate(entities):
-        if not isinstance(entity, Mapping):
-            raise SpineError(f"entity {number} is {type(entity).__name__}, expected a dict of keys")
+    for number, entity in enumerate(given):
         keys = {}
-        for name, dtype in plan.key_columns.items():
-            if name not in entity:
-                raise SpineError(
-                    f"entity {number} lacks the join key {name!r}; "
-                    f"it has {', '.join(map(str, entity)) or 'none'}"
+        try:
+            for name, dtype, quick, where in checks:
+                value = entity[name]
+                # Most keys are of their type to begin with.
+                keys[name] = (
+                    value
+                    if type(value) is quick
+                    else checked_value(value, dtype, f"entity {number}{where}")
                 )
-            keys[name] = checked_value(entity[name], dtype, f"entity {number}, join key {name!r}")
+        except (KeyError, TypeError):
+            if not isinstance(entity, Mapping):
+                raise SpineError(
+                    f"entity {number} is {type(entity).__name__}, expected a dict of keys"
+                ) from None
+            raise SpineError(
+                f"entity {number} lacks the join key {name!r}; "
+                f"it has {', '.join(map(str, entity)) or 'none'}"
+            ) from None
         checked.append(keys)
     return checked
+
+
+def _quick(dtype: str) -> type | None:
+    """Return the Python type all of whose values are keys of a data type, if there is one."""
+    return str if dtype == "string" else None
+
+
+def row_dicts(given: Any, what: str) -> Sequence[Any]:
+    """Return rows given as a table, a dict of lists or a list of dicts, as the last.
+
+    Parameters
+    ----------
+    what
+        What they are called in messages.
+
+    Raises
+    ------
+    SpineError
+        They are something else, or lists of different lengths.
+    """
+    if hasattr(given, "columns") and hasattr(given, "__dataframe__"):
+        given = _columns_of(given)
+    if isinstance(given, Mapping):
+        for name, values in given.items():
+            if not _is_list(values):
+                raise SpineError(
+                    f"{name!r}: expected a list of values, not {values!r}; a single one of "
+                    f"{what} is a list of one dict: [{{{name!r}: {values!r}}}]"
+                )
+        given = _rows_of(given, what)
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise SpineError(f"{what} must be a list of dicts, a dict of lists, or a table")
+    return given
 
 
 def _rows_of(columns: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
@@ -168,6 +216,8 @@ def checked_value(value: Any, dtype: str, where: str) -> Any:
     SpineError
         It does not fit; the message says `where`.
     """
+    if dtype == "int64" and type(value) is int and -(2**63) <= value < 2**63:
+        return value
     if hasattr(value, "item") and type(value).__module__ == "numpy":
         value = value.item()
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
@@ -180,18 +230,7 @@ def checked_value(value: Any, dtype: str, where: str) -> Any:
         except ValueError:
             raise SpineError(f"{where}: {value!r} is no UUID") from None
     family = dtype.split("(")[0]
-    expected: dict[str, type | tuple[type, ...]] = {
-        "string": str,
-        "boolean": bool,
-        "date": date,
-        "timestamp": datetime,
-        "uuid": UUID,
-        "binary": bytes,
-        "float32": (float, int),
-        "float64": (float, int),
-        "decimal": (Decimal, int),
-    }
-    wanted = expected.get(family, int)
+    wanted = _EXPECTED.get(family, int)
     fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
     if family == "date" and isinstance(value, datetime):
         fits = False

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas
-from virtualfs.serving.on_demand import FeatureStatus
+from virtualfs.serving.on_demand import Cell, FeatureStatus
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,14 +33,15 @@ class OnlineResponse(Shown):
         One dict of join keys per entity.
     values
         One tuple per entity, each in the order of `names`.
+    dtypes
+        Data types of keys and features.
     """
 
     names: tuple[str, ...]
     keys: tuple[dict[str, Any], ...]
     values: tuple[tuple[Any, ...], ...]
-    _statuses: tuple[tuple[FeatureStatus, ...], ...]
-    _events: tuple[tuple[datetime | None, ...], ...]
     dtypes: Mapping[str, str]
+    _judge: Callable[[], list[list[Cell]]]
 
     def __repr__(self) -> str:
         return f"OnlineResponse({len(self.values)} entities: {', '.join(self.names)})"
@@ -47,10 +49,8 @@ class OnlineResponse(Shown):
     def _blocks(self) -> list[Block]:
         lines = [
             (*keys.values(), name, value, status.value, event)
-            for keys, row, statuses, events in zip(
-                self.keys, self.values, self._statuses, self._events, strict=True
-            )
-            for name, value, status, event in zip(self.names, row, statuses, events, strict=True)
+            for keys, cells in zip(self.keys, self._cells, strict=True)
+            for name, (value, status, event) in zip(self.names, cells, strict=True)
         ]
         heads = [*(self.keys[0] if self.keys else ()), "feature", "value", "status", "event"]
         shown: list[Block] = [Grid(heads, lines[:_SHOWN])]
@@ -73,12 +73,12 @@ class OnlineResponse(Shown):
     @property
     def statuses(self) -> dict[str, list[FeatureStatus]]:
         """Statuses as a dict of lists by feature."""
-        return self._by_feature(self._statuses)
+        return self._by_feature([[cell[1] for cell in row] for row in self._cells])
 
     @property
     def event_timestamps(self) -> dict[str, list[datetime | None]]:
         """Event timestamps (UTC) of the rows behind the values, as a dict of lists by feature."""
-        return self._by_feature(self._events)
+        return self._by_feature([[cell[2] for cell in row] for row in self._cells])
 
     def to_pandas(self) -> pd.DataFrame:
         """Return a pandas frame; integers and booleans stay whole beside NULLs."""
@@ -94,6 +94,11 @@ class OnlineResponse(Shown):
         }
         frame: pd.DataFrame = pa.table(arrays).to_pandas(types_mapper=nullable_pandas)
         return frame
+
+    @cached_property
+    def _cells(self) -> list[list[Cell]]:
+        """Value, status and event timestamp by entity and feature."""
+        return self._judge()
 
     def _by_feature(self, rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
         return {name: [row[number] for row in rows] for number, name in enumerate(self.names)}

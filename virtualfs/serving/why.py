@@ -15,7 +15,7 @@ from virtualfs.definitions.duration import format_duration
 from virtualfs.display import Block, Grid, Note, Shown, cell, shown_text
 from virtualfs.provider import Warehouse, temporary_name
 from virtualfs.serving.codec import to_micros
-from virtualfs.serving.online import keys_at
+from virtualfs.serving.fetch import keys_at
 
 __all__ = ["Explanation", "explain_value"]
 

@@ -20,9 +20,9 @@ from virtualfs.display import Block, Code, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas
 from virtualfs.errors import UnsupportedByWarehouseError, WarehouseError
 from virtualfs.functions import PythonFunctions
+from virtualfs.progress import Progress
 from virtualfs.provider import Session, Warehouse, temporary_name
 from virtualfs.training.diagnosis import Diagnosis, ViewDiagnosis
-from virtualfs.training.progress import Progress
 from virtualfs.training.spine import (
     ClientSpine,
     Spine,

@@ -23,7 +23,7 @@ _S = TypeVar("_S", bound=_Step)
 
 
 class Progress:
-    """Shows on standard error which view is being answered, if that is a terminal.
+    """Shows on standard error which view is being worked on, if that is a terminal.
 
     The bar appears once the work has taken a moment, also in the middle of one long statement.
     """
@@ -64,6 +64,10 @@ class Progress:
             )
             yield step
             self._done += 1
+
+    def counted(self, view: str, keys: int) -> None:
+        """Show how many keys of a view are done, of which nobody knows the number."""
+        self._show(completed=0, total=None, description=view, steps=f"{keys:,} keys")
 
     def _show(self, **now: Any) -> None:
         with self._lock:

@@ -1,0 +1,143 @@
+"""From rows to an answer: values, statuses and event timestamps by entity and feature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+from virtualfs.compiler.plan import FeaturePlan, Part, ResolvedView
+from virtualfs.definitions.duration import microseconds
+from virtualfs.functions import PythonFunctions
+from virtualfs.serving.codec import Row, from_micros, to_micros
+from virtualfs.serving.on_demand import Cell, FeatureStatus, computed_cells
+from virtualfs.serving.online import Reading
+from virtualfs.serving.response import OnlineResponse
+
+__all__ = ["answer", "status_of"]
+
+_PRESENT, _NULL = FeatureStatus.PRESENT, FeatureStatus.NULL_VALUE
+
+
+def status_of(row: Row, view: ResolvedView, instant: int) -> FeatureStatus:
+    """Return a row's own status at an instant: NOT_FOUND, OUTSIDE_MAX_AGE, STALE or PRESENT."""
+    if not row.found:
+        return FeatureStatus.NOT_FOUND
+    if (
+        view.ttl is not None
+        and row.event is not None
+        and instant - row.event > microseconds(view.ttl)
+    ):
+        return FeatureStatus.OUTSIDE_MAX_AGE
+    return FeatureStatus.STALE if row.stale else _PRESENT
+
+
+def answer(
+    plan: FeaturePlan,
+    keys: Sequence[dict[str, Any]],
+    reading: Reading,
+    request: Sequence[Mapping[str, Any]],
+    functions: PythonFunctions,
+) -> OnlineResponse:
+    """Put the rows of each part together.
+
+    Parameters
+    ----------
+    request
+        Request inputs of each entity (see :func:`virtualfs.serving.request.request_rows`).
+    """
+    dtypes = {**plan.key_columns, **plan.dtypes()}
+    if plan.request or plan.on_demand:
+        rows = _with_on_demand(plan, keys, reading, request, functions)
+        shown = tuple([tuple([cell[0] for cell in row]) for row in rows])
+        return OnlineResponse(plan.columns, tuple(keys), shown, dtypes, lambda: rows)
+    # Values are wanted at once; statuses and event timestamps only if they are looked at.
+    values = [
+        _values(part, rows, to_micros(reading.at))
+        for part, rows in zip(plan.parts, reading.rows, strict=True)
+    ]
+    whole = values[0] if len(values) == 1 else _beside(values)
+    given = tuple(output for part in plan.parts for _, output in part.outputs)
+    if given != plan.columns:
+        whole = list(map(_picker([given.index(name) for name in plan.columns]), whole))
+
+    def cells() -> list[list[Cell]]:
+        columns = _columns(plan, reading)
+        return [[columns[name][n] for name in plan.columns] for n in range(len(keys))]
+
+    return OnlineResponse(plan.columns, tuple(keys), tuple(whole), dtypes, cells)
+
+
+def _beside(values: Sequence[Sequence[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
+    """Return the values of several parts put together, entity by entity."""
+    return [tuple(chain.from_iterable(some)) for some in zip(*values, strict=True)]
+
+
+def _values(part: Part, rows: Sequence[Row], instant: int) -> list[tuple[Any, ...]]:
+    """Return the values of a part's outputs; what is over its TTL is not shown."""
+    names = part.view.feature_names
+    wanted = tuple(feature for feature, _ in part.outputs)
+    found = [row.values for row in rows]
+    if part.view.ttl is not None:
+        oldest = instant - microseconds(part.view.ttl)
+        nothing = (None,) * len(names)
+        found = [
+            nothing if row.found and row.event is not None and row.event < oldest else row.values
+            for row in rows
+        ]
+    if wanted == names:
+        return found
+    return list(map(_picker([names.index(feature) for feature in wanted]), found))
+
+
+def _picker(places: Sequence[int]) -> Any:
+    """Return what picks some values of a tuple into a tuple."""
+    if len(places) == 1:
+        (place,) = places
+        return lambda values: (values[place],)
+    return itemgetter(*places) if places else lambda _: ()
+
+
+def _columns(plan: FeaturePlan, reading: Reading) -> dict[str, list[Cell]]:
+    instant = to_micros(reading.at)
+    columns: dict[str, list[Cell]] = {}
+    for part, rows in zip(plan.parts, reading.rows, strict=True):
+        place = {name: number for number, name in enumerate(part.view.feature_names)}
+        judged = [
+            (
+                row.values,
+                status_of(row, part.view, instant),
+                None if row.event is None else from_micros(row.event),
+            )
+            for row in rows
+        ]
+        for feature, output in part.outputs:
+            columns[output] = [
+                _cell(values[place[feature]], status, event) for values, status, event in judged
+            ]
+    return columns
+
+
+def _cell(value: Any, status: FeatureStatus, event: datetime | None) -> Cell:
+    if status is FeatureStatus.OUTSIDE_MAX_AGE:
+        value = None
+    return value, _NULL if status is _PRESENT and value is None else status, event
+
+
+def _with_on_demand(
+    plan: FeaturePlan,
+    keys: Sequence[dict[str, Any]],
+    reading: Reading,
+    request: Sequence[Mapping[str, Any]],
+    functions: PythonFunctions,
+) -> list[list[Cell]]:
+    columns = _columns(plan, reading)
+    for name in plan.request:
+        columns[name] = [
+            (item[name], _NULL if item[name] is None else _PRESENT, None) for item in request
+        ]
+    for computed in plan.on_demand:
+        columns |= computed_cells(computed, columns, len(keys), reading.at, functions)
+    return [[columns[name][n] for name in plan.columns] for n in range(len(keys))]

@@ -1,0 +1,228 @@
+"""Queries in flight: one for all who miss the same key, few at a time, and none that is hopeless.
+
+A flight asks the warehouse for keys of one view as of one instant. Who misses a key that is in
+flight waits for it, if its instant is one that they may be answered at. A warehouse is asked by at
+most so many flights at a time; keys that miss meanwhile gather in the next flight of their view.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from virtualfs.compiler.plan import ResolvedView
+from virtualfs.errors import WarehouseError, WarehouseUnavailableError
+from virtualfs.serving.breaker import Breaker
+from virtualfs.serving.codec import Row
+
+__all__ = ["Flight", "Flights", "Key", "Rows"]
+
+_log = logging.getLogger("virtualfs.online")
+
+Key = tuple[Any, ...]
+Rows = dict[Key, Row]
+
+_MOST_KEYS = 10_000
+"""Keys in one query."""
+_MOST_WAITING = 1_000
+"""Flights of one warehouse that may wait for their turn."""
+
+
+@dataclass(eq=False)
+class Flight:
+    """One query, its keys in order, and the rows that it will bring."""
+
+    place: bytes
+    view: ResolvedView
+    instant: int
+    deadline: float
+    """When nobody waits for it any more, on the monotonic clock."""
+    keys: dict[Key, None] = field(default_factory=dict)
+    rows: Future[Rows] = field(default_factory=Future)
+
+
+class _Lane:
+    """The way to one warehouse."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.limit = limit
+        self.running = 0
+        self.waiting: OrderedDict[Flight, None] = OrderedDict()
+        self.breaker = Breaker()
+        self.threads = ThreadPoolExecutor(limit, f"virtualfs-{name}")
+
+
+class Flights:
+    """The flights of one process.
+
+    Parameters
+    ----------
+    fetch
+        Asks the warehouse for a flight's keys; its failures are ``WarehouseError``.
+    land
+        Called with a flight and its rows after those who wait have them; until it returns, who
+        misses one of the keys still finds it in flight.
+    limit
+        Returns how many flights at a time a warehouse takes.
+    patience
+        Returns for how many seconds anyone waits for a warehouse.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[Flight], Rows],
+        land: Callable[[Flight, Rows], None],
+        limit: Callable[[str], int],
+        patience: Callable[[str], float],
+    ) -> None:
+        self.lock = threading.RLock()
+        """Held while instants are read and flights are asked for, so that both go in one order."""
+        self.patience = patience
+        self._fetch = fetch
+        self._land = land
+        self._limit = limit
+        self._lanes: dict[str, _Lane] = {}
+        self._flying: dict[bytes, dict[Key, Flight]] = {}
+        self._breakers: dict[bytes, Breaker] = {}
+
+    def ask(
+        self, place: bytes, view: ResolvedView, keys: Sequence[Key], instant: int, held: int | None
+    ) -> dict[Key, Flight]:
+        """Return the flight that brings each key. The caller holds the lock.
+
+        Parameters
+        ----------
+        place
+            What tells versions of views apart.
+        held
+            Microseconds for which a row answers, so that a flight may be older by as much; with 0
+            nothing is shared; None is for ever.
+        """
+        lane = self._lane(view.warehouse)
+        flying = self._flying.setdefault(place, {})
+        found: dict[Key, Flight] = {}
+        rest = []
+        for key in keys:
+            flight = flying.get(key)
+            if flight is not None and _may_share(flight, instant, held):
+                found[key] = flight
+            else:
+                rest.append(key)
+        open_flight = None
+        if rest and held != 0:
+            open_flight = next(
+                (f for f in lane.waiting if f.place == place and _may_share(f, instant, held)), None
+            )
+        for key in rest:
+            if open_flight is None or len(open_flight.keys) >= _MOST_KEYS:
+                until = time.monotonic() + self.patience(view.warehouse)
+                open_flight = Flight(place, view, instant, until)
+                open_flight.rows.set_running_or_notify_cancel()  # nobody cancels it for all
+                self._start(lane, open_flight)
+            open_flight.keys[key] = None
+            found[key] = open_flight
+            if held != 0 and not open_flight.rows.done():
+                flying[key] = open_flight
+        return found
+
+    def forget(self, place: bytes) -> None:
+        """Share none of a view's flights any more; those who wait still get their rows."""
+        with self.lock:
+            self._flying.pop(place, None)
+
+    def close(self) -> None:
+        """Let no flight start any more."""
+        with self.lock:
+            for lane in self._lanes.values():
+                while lane.waiting:
+                    flight, _ = lane.waiting.popitem()
+                    flight.rows.set_exception(WarehouseUnavailableError("the store is closed"))
+                lane.threads.shutdown(wait=False, cancel_futures=True)
+        for lane in self._lanes.values():
+            lane.threads.shutdown(wait=True)
+
+    def _lane(self, warehouse: str) -> _Lane:
+        if warehouse not in self._lanes:
+            self._lanes[warehouse] = _Lane(warehouse, self._limit(warehouse))
+        return self._lanes[warehouse]
+
+    def _start(self, lane: _Lane, flight: Flight) -> None:
+        breaker = self._breakers.setdefault(flight.place, Breaker())
+        for each in (lane.breaker, breaker):
+            if not each.allows():
+                flight.rows.set_exception(
+                    type(each.error)(f"{each.error} (it is asked again in a moment)")
+                    if isinstance(each.error, WarehouseError)
+                    else WarehouseUnavailableError("the warehouse is left alone for a moment")
+                )
+                return
+        if len(lane.waiting) >= _MOST_WAITING:
+            flight.rows.set_exception(
+                WarehouseUnavailableError(
+                    f"{len(lane.waiting)} look-ups already wait for warehouse "
+                    f"{flight.view.warehouse!r}, which takes {lane.limit} at a time; raise its "
+                    "max_connections, or keep more keys in the cache"
+                )
+            )
+            return
+        lane.waiting[flight] = None
+        if lane.running < lane.limit:
+            lane.running += 1
+            lane.threads.submit(self._drain, lane)
+
+    def _drain(self, lane: _Lane) -> None:
+        """Fly what waits, until nothing does."""
+        while True:
+            with self.lock:
+                if not lane.waiting:
+                    lane.running -= 1
+                    return
+                flight, _ = lane.waiting.popitem(last=False)
+            self._fly(lane, flight)
+
+    def _fly(self, lane: _Lane, flight: Flight) -> None:
+        breaker = self._breakers[flight.place]
+        try:
+            if time.monotonic() > flight.deadline:
+                raise WarehouseUnavailableError(
+                    f"warehouse {flight.view.warehouse!r} was busy with other look-ups for "
+                    f"{self.patience(flight.view.warehouse):g} s"
+                )
+            rows = self._fetch(flight)
+        except BaseException as error:  # noqa: BLE001 - whoever waits is to be told whatever it is
+            if isinstance(error, WarehouseUnavailableError):
+                lane.breaker.failed(error)
+            elif isinstance(error, WarehouseError):
+                breaker.failed(error)
+            self._gone(flight)
+            flight.rows.set_exception(error)
+            return
+        lane.breaker.succeeded()
+        breaker.succeeded()
+        flight.rows.set_result(rows)
+        try:
+            self._land(flight, rows)
+        except Exception:  # noqa: BLE001 - those who waited have their answer
+            _log.exception("%s: rows could not be kept", flight.view.label)
+        self._gone(flight)
+
+    def _gone(self, flight: Flight) -> None:
+        with self.lock:
+            flying = self._flying.get(flight.place, {})
+            for key in flight.keys:
+                if flying.get(key) is flight:
+                    del flying[key]
+
+
+def _may_share(flight: Flight, instant: int, held: int | None) -> bool:
+    return (
+        held != 0
+        and flight.instant <= instant
+        and (held is None or instant - flight.instant <= held)
+    )

@@ -1,0 +1,260 @@
+"""Filling the cache from a view: all of its keys, some, or those of a time range.
+
+Rows come in the order of their keys and go into the cache piece by piece, each at once or not at
+all. How far a run is stands in the cache beside them, so that one that was killed is taken up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from virtualfs.compiler.every_key import Wanted, compile_every_key, key_column
+from virtualfs.compiler.plan import ResolvedView
+from virtualfs.display import Block, Grid, Note, Shown
+from virtualfs.provider import OnlineStore, Warehouse
+from virtualfs.serving.codec import Row, encode_key, encode_row, from_micros, key_decoder, to_micros
+from virtualfs.serving.fetch import plain_values, rows_of
+from virtualfs.serving.online import OnlineReader
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["MaterializeResult", "Range", "ViewResult", "materialize_view"]
+
+_PIECE = 10_000
+"""Rows that are written at a time; a run that was killed repeats as many at most."""
+_OVERLAP = timedelta(hours=1)
+"""How far an incremental run goes back before the last, for rows of transactions that took long."""
+_RESUMED_WITHIN = 3_600_000_000
+"""Microseconds after its start in which a run that was killed is taken up, not begun anew."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which keys a run is about; all where nothing is set.
+
+    Parameters
+    ----------
+    incremental
+        Only those that changed since the last run that was finished.
+    start, end
+        Those with an event at or after the one and before the other, in UTC.
+    """
+
+    incremental: bool = False
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True)
+class ViewResult:
+    """What a run did for one view.
+
+    Parameters
+    ----------
+    keys
+        Keys that were read of the warehouse.
+    written
+        Those of which the row went into the cache.
+    kept
+        Those of which the cache had a newer one.
+    how
+        Which keys these were, in words.
+    """
+
+    view: str
+    keys: int
+    written: int
+    kept: int
+    seconds: float
+    how: str
+
+
+@dataclass(frozen=True)
+class MaterializeResult(Shown):
+    """What was put into the cache, view by view."""
+
+    views: tuple[ViewResult, ...]
+
+    @property
+    def written(self) -> int:
+        """Rows that went into the cache."""
+        return sum(view.written for view in self.views)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts by view, as plain data."""
+        return {"written": self.written, "views": [msgspec.to_builtins(v) for v in self.views]}
+
+    def _blocks(self) -> list[Block]:
+        rows = [(v.view, v.how, v.keys, v.written, v.kept, f"{v.seconds:.1f}") for v in self.views]
+        heads = ("view", "which", "keys", "written", "newer in the cache", "seconds")
+        return [Note("Materialized", strong=True), Grid(heads, rows)]
+
+
+class _Run(msgspec.Struct, frozen=True):
+    """How far a run is."""
+
+    at: int
+    """The instant that its rows are of."""
+    what: tuple[Any, ...]
+    """Which keys it is about."""
+    after: bytes | None = None
+    """The last key that was written, encoded."""
+    keys: int = 0
+
+
+class _Notes(msgspec.Struct, frozen=True):
+    """What is remembered of a view's runs."""
+
+    running: _Run | None = None
+    finished: int | None = None
+    """The instant of the newest run over all keys that was finished."""
+
+
+def materialize_view(
+    reader: OnlineReader,
+    view: ResolvedView,
+    warehouse: Warehouse,
+    now: datetime,
+    which: Range,
+    progress: Callable[[str, int], None],
+) -> ViewResult:
+    """Put the rows of a view into the cache, as of now.
+
+    Parameters
+    ----------
+    progress
+        Called with the view's label and the number of keys written so far.
+
+    Raises
+    ------
+    OnlineStoreError
+        The cache does not answer, or its memory is used up; what was written stays, and the next
+        run goes on from there.
+    """
+    started = time.monotonic()
+    store = reader.cache.store
+    place = reader.prefix(view)[:-1] + b"!runs"
+    notes = _read_notes(store, place)
+    at = to_micros(now)
+    wanted, how, what = _wanted(view, which, notes)
+    run, before = _Run(at, what), notes.running
+    if before is not None and before.what == what and 0 <= at - before.at < _RESUMED_WITHIN:
+        run = before
+        after = None if run.after is None else key_decoder(view)(run.after)
+        wanted = replace(wanted, after=after)
+        how += f", resumed after {run.keys:,}"
+    earlier, keys, written = run.keys, run.keys, 0
+    writer = _Writer(reader, view)
+    with ThreadPoolExecutor(1, "virtualfs-materialize") as thread:
+        pending: Future[int] | None = None
+        for pairs in _pieces(warehouse, view, at, wanted):
+            items = writer.encoded(pairs)
+            if pending is not None:
+                written += pending.result()
+                _save(store, place, msgspec.structs.replace(notes, running=run))
+            keys += len(pairs)
+            run = msgspec.structs.replace(run, after=encode_key(b"", pairs[-1][0]), keys=keys)
+            # While the server takes a piece, the next is read and encoded.
+            pending = thread.submit(writer.write, items)
+            progress(view.label, keys)
+        if pending is not None:
+            written += pending.result()
+    if which.start is None and which.end is None:
+        notes = msgspec.structs.replace(notes, finished=run.at)
+    _save(store, place, msgspec.structs.replace(notes, running=None))
+    read = keys - earlier
+    seconds = time.monotonic() - started
+    return ViewResult(view.label, read, written, read - written, seconds, how)
+
+
+class _Writer:
+    """Writes rows of one view to the cache."""
+
+    def __init__(self, reader: OnlineReader, view: ResolvedView) -> None:
+        self._reader = reader
+        self._view = view
+        self._prefix = reader.prefix(view)
+
+    def encoded(self, pairs: Sequence[tuple[tuple[Any, ...], Row]]) -> list[Any]:
+        """Return keys and rows as the online store takes them."""
+        items = []
+        for key, row in pairs:
+            place = encode_key(self._prefix, key)
+            items.append((place, encode_row(place, row), self._reader.kept_for(row, self._view)))
+        return items
+
+    def write(self, items: Sequence[tuple[bytes, bytes, float | None]]) -> int:
+        """Write a piece; return how many rows the cache took."""
+        cache = self._reader.cache
+        cache.require_room()
+        stays = cache.store.merge_many(items)
+        cache.forget_near(place for place, _, _ in items)
+        return sum(stays)
+
+
+def _wanted(view: ResolvedView, which: Range, notes: _Notes) -> tuple[Wanted, str, tuple[Any, ...]]:
+    """Return which keys to read, in words too, and what tells such runs apart."""
+    if which.start is not None or which.end is not None:
+        ends = [
+            None if end is None else end.replace(tzinfo=None) for end in (which.start, which.end)
+        ]
+        words = f"events from {which.start or 'ever'} until {which.end or 'now'}"
+        what = ("range", *(end and end.isoformat() for end in ends))
+        return Wanted(event_from=ends[0], event_until=ends[1]), words, what
+    if not which.incremental:
+        return Wanted(), "all keys", ("all",)
+    if notes.finished is None:
+        return Wanted(), "all keys (there was no run before)", ("all",)
+    if view.is_aggregate:
+        return Wanted(), "all keys (windows move for all of them)", ("all",)
+    if view.created_timestamp is None:
+        words = "all keys (without a created timestamp nothing tells which rows came late)"
+        return Wanted(), words, ("all",)
+    last = from_micros(notes.finished)
+    since = (last - _OVERLAP).replace(tzinfo=None)
+    return Wanted(written_since=since), f"changed since {last}", ("since", notes.finished)
+
+
+def _pieces(
+    warehouse: Warehouse, view: ResolvedView, at: int, wanted: Wanted
+) -> Iterator[list[tuple[tuple[Any, ...], Row]]]:
+    """Yield keys with their rows, in the order of the keys."""
+    capabilities = warehouse.capabilities
+    instant = from_micros(at).replace(tzinfo=None)
+    select, schema = compile_every_key(view, instant, wanted, capabilities)
+    names = [key_column(number) for number in range(len(view.join_keys))]
+    with warehouse.session() as session:
+        for table in session.stream(select, schema, _PIECE):
+            for start in range(0, table.num_rows, _PIECE):
+                piece = table.slice(start, _PIECE)
+                yield list(zip(_keys(view, names, piece), rows_of(view, piece, at), strict=True))
+
+
+def _keys(view: ResolvedView, names: Sequence[str], table: pa.Table) -> list[tuple[Any, ...]]:
+    if not names:
+        return [()] * table.num_rows
+    columns = [
+        plain_values(table.column(name).to_pylist(), dtype)
+        for name, dtype in zip(names, view.join_keys.values(), strict=True)
+    ]
+    return list(zip(*columns, strict=True))
+
+
+def _read_notes(store: OnlineStore, place: bytes) -> _Notes:
+    (data,) = store.get_many([place])
+    try:
+        return _Notes() if data is None else msgspec.msgpack.decode(data, type=_Notes)
+    except msgspec.DecodeError:
+        return _Notes()
+
+
+def _save(store: OnlineStore, place: bytes, notes: _Notes) -> None:
+    store.put(place, msgspec.msgpack.encode(notes), None)

@@ -1,0 +1,195 @@
+"""The cache as reads see it: rows kept near, before the online store behind a circuit breaker."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from virtualfs.errors import OnlineStoreError
+from virtualfs.serving.breaker import Breaker
+from virtualfs.serving.codec import Row
+
+if TYPE_CHECKING:
+    from virtualfs.provider import OnlineStore
+    from virtualfs.serving.near import NearCache
+
+__all__ = ["RowCache"]
+
+_log = logging.getLogger("virtualfs.online")
+_SINCE = struct.Struct(">q")
+_NEVER = -(2**63)
+_BUDGET_SECONDS = 1.0
+"""How long a look at the memory in use is believed."""
+INVALID_SECONDS = 3600.0
+"""How long it is remembered that a view was invalidated: longer than any query runs."""
+
+
+class RowCache:
+    """Near rows and the online store of one project.
+
+    Parameters
+    ----------
+    open_store
+        Opens the online store when it is first needed.
+    is_remote
+        Whether a call of it is a round trip.
+    prefix
+        What all its keys begin with.
+    max_bytes
+        Memory in use at which nothing more is written; None for no such bound.
+    """
+
+    def __init__(
+        self,
+        open_store: Callable[[], OnlineStore],
+        near: NearCache | None,
+        *,
+        is_remote: bool,
+        prefix: str,
+        max_bytes: int | None = None,
+    ) -> None:
+        self.prefix = prefix
+        self.is_remote = is_remote
+        self._open = open_store
+        self._near = near
+        self._max_bytes = max_bytes
+        self._store: OnlineStore | None = None
+        self._lock = threading.Lock()
+        self._breaker = Breaker(patience=2, first=0.25, longest=4.0, probe=5.0)
+        # Of its own, as a server that is full refuses to write and still reads.
+        self._write_breaker = Breaker(patience=2, first=0.25, longest=4.0, probe=5.0)
+        self._since: dict[bytes, int] = {}
+        self._looked = (0.0, False)
+
+    @property
+    def store(self) -> OnlineStore:
+        """The online store, opened when first needed.
+
+        Raises
+        ------
+        OnlineStoreError
+            It cannot be reached, so that it cannot even be opened.
+        """
+        with self._lock:
+            if self._store is None:
+                self._store = self._open()
+            return self._store
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the online store has been needed yet."""
+        return self._store is not None
+
+    # -- what never fails
+
+    def near_rows(self, places: Sequence[bytes], *, any_age: bool = False) -> list[Row | None]:
+        """Return the rows that are kept near, None for others."""
+        if self._near is None:
+            return [None] * len(places)
+        return self._near.get_many(places, any_age=any_age)
+
+    def keep_near(self, rows: Iterable[tuple[bytes, Row]]) -> None:
+        """Keep rows near for a moment."""
+        if self._near is not None:
+            self._near.keep(rows)
+
+    def forget_near(self, places: Iterable[bytes] | None) -> None:
+        """Forget rows that are kept near; None forgets all."""
+        if self._near is None:
+            return
+        if places is None:
+            self._near.clear()
+        else:
+            self._near.forget(places)
+
+    def fetch(self, keys: Sequence[bytes]) -> list[bytes | None] | None:
+        """Return the values of `keys`; None while the store is out of reach."""
+        if not self._breaker.allows():
+            return None
+        try:
+            found = self.store.get_many(keys)
+        except OnlineStoreError as error:
+            self._breaker.failed(error)
+            _log.warning("reading the warehouse instead: %s", error)
+            return None
+        self._breaker.succeeded()
+        return found
+
+    def write(self, items: Sequence[tuple[bytes, bytes, float | None]]) -> None:
+        """Keep values unless newer ones are held, if the store can be reached and has room."""
+        if not items or not self._write_breaker.allows():
+            return
+        try:
+            if not self.is_remote or self._has_room():
+                self.store.merge_many(items)
+        except OnlineStoreError as error:
+            self._write_breaker.failed(error)
+            _log.warning("rows are not kept: %s", error)
+            return
+        self._write_breaker.succeeded()
+
+    def _has_room(self) -> bool:
+        """Tell whether the memory in use is below the budget, as of a moment ago."""
+        if self._max_bytes is None:
+            return True
+        looked, had_room = self._looked
+        if time.monotonic() - looked > _BUDGET_SECONDS:
+            had_room = self.store.used_memory() < self._max_bytes
+            if not had_room:
+                _log.warning("the cache uses its max_memory; nothing more is written to it")
+            self._looked = (time.monotonic(), had_room)
+        return had_room
+
+    def require_room(self) -> None:
+        """Refuse to fill a cache that has no room.
+
+        Raises
+        ------
+        OnlineStoreError
+            Its memory is used up, or it does not answer.
+        """
+        if self._max_bytes is None:
+            return
+        used = self.store.used_memory()
+        if used >= self._max_bytes * 0.98:  # one that forgets by itself never quite gets there
+            raise OnlineStoreError(
+                f"the cache uses {used / 1e6:,.0f} MB, and its max_memory is "
+                f"{self._max_bytes / 1e6:,.0f} MB; raise it in [cache], or materialize fewer keys, "
+                "such as the hottest"
+            )
+
+    # -- what was declared invalid
+
+    def since_key(self, prefix: bytes) -> bytes:
+        """Return where it is kept since when rows of a view are valid."""
+        return prefix[:-1] + b"!since"
+
+    def since(self, prefix: bytes) -> int:
+        """Return the instant before which what was known of a view is invalid, in microseconds."""
+        return self._since.get(prefix, _NEVER)
+
+    def note_since(self, prefix: bytes, value: bytes | None) -> None:
+        """Remember what the store says of it."""
+        if value is not None and len(value) == _SINCE.size:
+            self._since[prefix] = max(_SINCE.unpack(value)[0], self.since(prefix))
+
+    def invalidate(self, prefix: bytes, instant: int) -> None:
+        """Declare invalid what was known of a view before an instant, in every process.
+
+        Raises
+        ------
+        OnlineStoreError
+            The store cannot be told.
+        """
+        value = _SINCE.pack(instant)
+        self.store.put(self.since_key(prefix), value, INVALID_SECONDS)
+        self.note_since(prefix, value)
+
+    def close(self) -> None:
+        """Close the online store."""
+        if self._store is not None:
+            self._store.close()
