@@ -162,7 +162,8 @@ class DuckDBSession(TemporaryTables):
 
     def __init__(self, cursor: Any, lock: Any) -> None:
         self._cursor = cursor
-        self._lock = lock
+        self._alone = lock is None
+        self._lock = lock or nullcontext()
         super().__init__()
 
     def load(self, name: str, table: pa.Table) -> None:
@@ -199,8 +200,20 @@ class DuckDBSession(TemporaryTables):
     def stream(
         self, statement: str, schema: Mapping[str, str], rows: int  # noqa: ARG002
     ) -> Iterator[pa.Table]:  # fmt: skip
-        """Run a SELECT and return its rows at once: there are always temporary tables here."""
-        yield self.query(statement)
+        """Run a SELECT and return its rows in pieces; at once where others use the cursor too."""
+        import pyarrow as pa
+
+        if not self._alone:
+            yield self.query(statement)
+            return
+        with _readable():
+            batches = self._cursor.execute(statement).to_arrow_reader(rows)
+            first = True
+            for batch in batches:
+                first = False
+                yield pa.Table.from_batches([batch])
+            if first:
+                yield batches.schema.empty_table()
 
     def interrupt(self) -> None:
         """Stop the statement that runs."""
@@ -260,7 +273,7 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
             with _readable():
                 cursor = self._connection.con.cursor()
             try:
-                yield DuckDBSession(cursor, nullcontext())
+                yield DuckDBSession(cursor, None)
             finally:
                 cursor.close()
             return

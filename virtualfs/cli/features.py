@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ def historical_command(
     if output is not None and output.exists() and not overwrite:
         raise click.UsageError(f"{output} exists; choose another file, or add --overwrite")
     store = open_store(ctx)
-    dataset = store.get_historical_features(spine, _features(features), late_data, timestamp)
+    dataset = store.get_historical_features(spine, feature_names(features), late_data, timestamp)
     for doubt in dataset.context["doubts"]:
         click.echo(f"{click.style('DOUBT', fg='yellow')}: {doubt}", err=True)
     if show_sql:
@@ -88,7 +89,8 @@ def historical_command(
     click.echo(f"{table.num_rows:,} rows, {min(rows, table.num_rows)} shown")
 
 
-def _features(names: tuple[str, ...]) -> str | list[str]:
+def feature_names(names: tuple[str, ...]) -> str | list[str]:
+    """Return what was named on the command line: one service or view, or references."""
     return names[0] if len(names) == 1 and ":" not in names[0] else list(names)
 
 
@@ -115,17 +117,17 @@ def online_command(
     names = tuple(item for item in features if "=" not in item)
     if not names:
         raise click.UsageError("name a service or features before the keys")
-    asked = _features(names)
+    asked = feature_names(names)
     pairs = [item for item in features if "=" in item]
     keys, inputs = store.input_types(asked)
-    named = _columns([item for item in pairs if item.partition("=")[0] not in keys], inputs)
+    named = entity_columns([item for item in pairs if item.partition("=")[0] not in keys], inputs)
     brought = _json(request, "--request") if request is not None else _request(named)
     given: Any = _json(entities, "--entities")
     if entities is None:
         own = [item for item in pairs if item.partition("=")[0] not in named]
         if not own and keys:
             raise click.UsageError(f"name the keys, as in {' '.join(f'{key}=...' for key in keys)}")
-        given = _columns(own, keys) or [{}]
+        given = entity_columns(own, keys) or [{}]
     answer = store.get_online_features(asked, given, brought)
     if as_json:
         echo_json(
@@ -169,7 +171,8 @@ def _request(columns: dict[str, list[Any]]) -> Any:
     return columns
 
 
-def _columns(items: list[str], types: dict[str, str]) -> dict[str, list[Any]]:
+def entity_columns(items: Iterable[str], types: dict[str, str]) -> dict[str, list[Any]]:
+    """Return keys written ``name=value`` or ``name=value,value`` as lists by name."""
     keys: dict[str, list[Any]] = {}
     for item in items:
         name, _, values = item.partition("=")

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from virtualfs.display import text_table
+from virtualfs.display import Shown, shown_text, text_table
 
 if TYPE_CHECKING:
     from virtualfs.store import FeatureStore
 
-__all__ = ["coloured", "echo_json", "echo_table", "json_option", "open_store"]
+__all__ = ["coloured", "echo_json", "echo_shown", "echo_table", "json_option", "open_store"]
 
 json_option: Callable[[Any], Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON."
@@ -55,6 +55,11 @@ def _plain(value: Any) -> Any:
 def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
     """Print rows as a table as wide as the terminal; piped output is never cut."""
     click.echo(text_table(columns, rows, title))
+
+
+def echo_shown(value: Shown) -> None:
+    """Print an object as it shows itself."""
+    click.echo(shown_text(value))
 
 
 _COLOURS = {"+ ": "green", "- ": "red", "~ ": "yellow", "! ": "yellow"}

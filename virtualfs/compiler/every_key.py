@@ -96,7 +96,7 @@ def compile_every_key(
         times |= shown_created(winners, view, capabilities)
         features = {name: winners[name] for name in view.feature_names}
         found = winners.select(*keys, **times, **features)
-    ordered = found.order_by(keys)
+    ordered = found.order_by(keys) if keys else found
     text = sql.text(sql.render(ordered, capabilities), capabilities.dialect)
     schema = {name: sql.type_text(ordered[name]) for name in ordered.columns}
     return bind_rows(text, view, capabilities), schema

@@ -90,7 +90,7 @@ class MaterializeResult(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts by view, as plain data."""
-        return {"written": self.written, "views": [msgspec.to_builtins(v) for v in self.views]}
+        return {"written": self.written, "views": [vars(view) for view in self.views]}
 
     def _blocks(self) -> list[Block]:
         rows = [(v.view, v.how, v.keys, v.written, v.kept, f"{v.seconds:.1f}") for v in self.views]

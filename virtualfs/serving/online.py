@@ -282,21 +282,25 @@ class OnlineReader:
             yield from self._read_cache(parts)
         instant = at or self._now()
         judged = self._judged(parts, instant)
-        lacking = [part for part, (_, missing) in zip(parts, judged, strict=True) if missing]
-        if lacking:
+        waited: set[Flight] = set()
+        if any(missing for _, missing in judged):
             with self.flights.lock:
                 instant = at or self._now()
                 judged = self._judged(parts, instant)
                 for part, (_, missing) in zip(parts, judged, strict=True):
                     self._ask(part, list(missing), instant, shared=cached)
             flights = {flight for part in parts for flight in part.flights.values()}
-            waited = {flight for flight in flights if not flight.rows.done()}
+            waited.update(flight for flight in flights if not flight.rows.done())
             if waited:
                 names = {flight.view.warehouse for flight in waited}
                 yield _Wait(waited, max(map(self._settings.patience, names)))
         found = []
         for part, (rows, missing) in zip(parts, judged, strict=True):
-            found.append(self._whole(part, rows, missing, to_micros(instant), kept=cached))
+            whole, stale = self._whole(part, rows, missing, to_micros(instant), kept=cached)
+            found.append(whole)
+            if cached:
+                asked = sum(part.flights.get(key) in waited for key in missing)
+                self._usage.count(part.prefix, part.places, asked, stale)
         if cached:
             self._refresh_ahead(parts, judged, to_micros(instant))
         return Reading(instant, found)
@@ -355,8 +359,8 @@ class OnlineReader:
         at: int,
         *,
         kept: bool,
-    ) -> list[Row]:
-        """Return the rows with those that were missed, and keep these near."""
+    ) -> tuple[list[Row], int]:
+        """Return the rows with those that were missed, kept near, and how many are stale."""
         stale = 0
         if missing:
             got: dict[Key, Row] = {}
@@ -377,9 +381,7 @@ class OnlineReader:
                 self.cache.keep_near(
                     (encode_key(part.prefix, key), row) for key, row in got.items()
                 )
-        if kept:
-            self._usage.count(part.prefix, part.places, len(missing), stale)
-        return rows  # type: ignore[return-value]  # none is None any more
+        return rows, stale  # type: ignore[return-value]  # none is None any more
 
     def _landed_row(self, part: _Part, key: Key) -> tuple[Row | None, BaseException | None]:
         flight = part.flights.get(key)

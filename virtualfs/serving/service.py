@@ -96,6 +96,14 @@ class HotReport(Shown):
     views: tuple[HotView, ...]
     used_bytes: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data."""
+        views = [
+            {**vars(view), "hottest": [{"keys": keys, "reads": n} for keys, n in view.hottest]}
+            for view in self.views
+        ]
+        return {"used_bytes": self.used_bytes, "views": views}
+
     def _blocks(self) -> list[Block]:
         blocks = [block for view in self.views for block in view._blocks()]
         return [*blocks, Note(f"The cache uses {self.used_bytes / 1e6:,.1f} MB in all.")]

@@ -37,7 +37,10 @@ class Usage:
         self._totals: dict[bytes, Counter[bytes]] = {}
 
     def count(self, prefix: bytes, places: Sequence[bytes], misses: int, stale: int) -> None:
-        """Count one read of some keys of a view, which lacked some."""
+        """Count one read of some keys of a view, of which the warehouse was asked for some.
+
+        Stale ones are those that it did not answer.
+        """
         reads = self._reads.get(prefix)
         if reads is None:
             reads = self._reads.setdefault(prefix, Counter())
@@ -46,8 +49,8 @@ class Usage:
                 self._reads[prefix] = reads = Counter(dict(reads.most_common(_BOUND // 2)))
         reads.update(places)
         totals = self._totals.setdefault(prefix, Counter())
-        totals[HITS] += len(places) - misses
-        totals[MISSES] += misses - stale
+        totals[HITS] += len(places) - max(misses, stale)
+        totals[MISSES] += max(0, misses - stale)
         totals[STALE] += stale
 
     def is_due(self) -> bool:
