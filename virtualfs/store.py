@@ -105,8 +105,9 @@ class FeatureStore(Shown):
         self._recent: Recent[FeaturePlan] = Recent(self.registry, revision)
         engines = {name: connection.name for name, connection in (connections or {}).items()}
         self.online = OnlineService(
-            self.config, self.warehouse, engines, self._online_plan, self.now, self.functions
-        )
+            self.config, self.warehouse, engines, self._online_plan, self._known_plan, self.now,
+            self.functions,
+        )  # fmt: skip
 
     def __enter__(self) -> Self:
         return self
@@ -754,11 +755,12 @@ class FeatureStore(Shown):
         def make(state: State) -> FeaturePlan:
             return plan_online(self.resolver.selections(features, state), at_hand=at_hand)
 
-        if isinstance(features, str):
-            return self._recent.get((features, at_hand), make)
-        if isinstance(features, list | tuple) and all(isinstance(item, str) for item in features):
-            return self._recent.get((*features, at_hand), make)
-        return make(self.state())
+        names = _names(features)
+        return make(self.state()) if names is None else self._recent.get((names, at_hand), make)
+
+    def _known_plan(self, features: Any) -> FeaturePlan | None:
+        names = _names(features)
+        return None if names is None else self._recent.peek((names, True))
 
     def input_types(self, features: Any) -> tuple[dict[str, str], dict[str, str]]:
         """Return the join keys and the request inputs that features need, with their data types."""
@@ -876,6 +878,15 @@ class FeatureStore(Shown):
             name, settings, url, self.config.folder
         )
         return opened
+
+
+def _names(features: Any) -> str | tuple[str, ...] | None:
+    """Return features that were asked for by name, None for others."""
+    if isinstance(features, str):
+        return features
+    if isinstance(features, list | tuple) and all(isinstance(item, str) for item in features):
+        return tuple(features)
+    return None
 
 
 def _project_name(folder: Path) -> str:

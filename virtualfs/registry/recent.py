@@ -36,6 +36,12 @@ class Recent(Generic[_T]):
         self._asked = 0.0
         self._made: dict[Hashable, _T] = {}
 
+    def peek(self, key: Hashable) -> _T | None:
+        """Return the value of a key if that is known without asking the registry."""
+        if self._state is None or time.monotonic() - self._asked >= _SECONDS:
+            return None
+        return self._made.get(key)
+
     def get(self, key: Hashable, make: Callable[[State], _T]) -> _T:
         """Return the value of a key, made if there is none of this state."""
         state = self._current()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from functools import partial
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -14,7 +14,7 @@ from virtualfs.functions import PythonFunctions
 from virtualfs.serving.codec import Row, from_micros, to_micros
 from virtualfs.serving.on_demand import Cell, FeatureStatus, computed_cells
 from virtualfs.serving.online import Reading
-from virtualfs.serving.response import OnlineResponse
+from virtualfs.serving.response import Judged, OnlineResponse, own_statuses
 
 __all__ = ["answer", "status_of"]
 
@@ -50,24 +50,26 @@ def answer(
     """
     dtypes = {**plan.key_columns, **plan.dtypes()}
     if plan.request or plan.on_demand:
-        rows = _with_on_demand(plan, keys, reading, request, functions)
-        shown = tuple([tuple([cell[0] for cell in row]) for row in rows])
-        return OnlineResponse(plan.columns, tuple(keys), shown, dtypes, lambda: rows)
+        columns = _with_on_demand(plan, len(keys), reading, request, functions)
+        rows = list(zip(*(columns[name] for name in plan.columns), strict=True))
+        shown = [tuple([cell[0] for cell in row]) for row in rows] or [()] * len(keys)
+        judged = {
+            name: ([cell[1] for cell in columns[name]], [cell[2] for cell in columns[name]])
+            for name in plan.columns
+        }
+        return OnlineResponse(plan.columns, tuple(keys), tuple(shown), dtypes, lambda: judged)
     # Values are wanted at once; statuses and event timestamps only if they are looked at.
     values = [
         _values(part, rows, to_micros(reading.at))
         for part, rows in zip(plan.parts, reading.rows, strict=True)
     ]
     whole = values[0] if len(values) == 1 else _beside(values)
-    given = tuple(output for part in plan.parts for _, output in part.outputs)
+    given = tuple([output for part in plan.parts for _, output in part.outputs])
     if given != plan.columns:
         whole = list(map(_picker([given.index(name) for name in plan.columns]), whole))
-
-    def cells() -> list[list[Cell]]:
-        columns = _columns(plan, reading)
-        return [[columns[name][n] for name in plan.columns] for n in range(len(keys))]
-
-    return OnlineResponse(plan.columns, tuple(keys), tuple(whole), dtypes, cells)
+    return OnlineResponse(
+        plan.columns, tuple(keys), tuple(whole), dtypes, partial(_judged, plan, reading)
+    )
 
 
 def _beside(values: Sequence[Sequence[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
@@ -100,44 +102,38 @@ def _picker(places: Sequence[int]) -> Any:
     return itemgetter(*places) if places else lambda _: ()
 
 
-def _columns(plan: FeaturePlan, reading: Reading) -> dict[str, list[Cell]]:
+def _judged(plan: FeaturePlan, reading: Reading) -> dict[str, Judged]:
+    """Return statuses and event timestamps of the rows behind each output."""
     instant = to_micros(reading.at)
-    columns: dict[str, list[Cell]] = {}
+    found: dict[str, Judged] = {}
     for part, rows in zip(plan.parts, reading.rows, strict=True):
-        place = {name: number for number, name in enumerate(part.view.feature_names)}
-        judged = [
-            (
-                row.values,
-                status_of(row, part.view, instant),
-                None if row.event is None else from_micros(row.event),
-            )
-            for row in rows
-        ]
-        for feature, output in part.outputs:
-            columns[output] = [
-                _cell(values[place[feature]], status, event) for values, status, event in judged
-            ]
-    return columns
-
-
-def _cell(value: Any, status: FeatureStatus, event: datetime | None) -> Cell:
-    if status is FeatureStatus.OUTSIDE_MAX_AGE:
-        value = None
-    return value, _NULL if status is _PRESENT and value is None else status, event
+        judged = (
+            [status_of(row, part.view, instant) for row in rows],
+            [None if row.event is None else from_micros(row.event) for row in rows],
+        )
+        found |= dict.fromkeys([output for _, output in part.outputs], judged)
+    return found
 
 
 def _with_on_demand(
     plan: FeaturePlan,
-    keys: Sequence[dict[str, Any]],
+    entities: int,
     reading: Reading,
     request: Sequence[Mapping[str, Any]],
     functions: PythonFunctions,
-) -> list[list[Cell]]:
-    columns = _columns(plan, reading)
+) -> dict[str, list[Cell]]:
+    judged = _judged(plan, reading)
+    columns: dict[str, list[Cell]] = {}
+    for part, rows in zip(plan.parts, reading.rows, strict=True):
+        values = _values(part, rows, to_micros(reading.at))
+        for place, (_, output) in enumerate(part.outputs):
+            shown = [row[place] for row in values]
+            statuses, events = judged[output]
+            columns[output] = list(zip(shown, own_statuses(shown, statuses), events, strict=True))
     for name in plan.request:
         columns[name] = [
             (item[name], _NULL if item[name] is None else _PRESENT, None) for item in request
         ]
     for computed in plan.on_demand:
-        columns |= computed_cells(computed, columns, len(keys), reading.at, functions)
-    return [[columns[name][n] for name in plan.columns] for n in range(len(keys))]
+        columns |= computed_cells(computed, columns, entities, reading.at, functions)
+    return columns

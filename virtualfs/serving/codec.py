@@ -56,6 +56,7 @@ _CHECKS = struct.Struct(">II")
 _CHOSEN = slice(0, 12)  # with its check
 _FLAGS = 17
 _AGE = slice(18, 34)  # event and created
+_NOTHING = b"\x90"  # no values: what was known of a key is declared invalid
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -143,7 +144,7 @@ def decode_row(place: bytes, data: bytes, values: Callable[[bytes], Any]) -> Row
             chosen - _BIAS if chosen else None,
             event - _BIAS if event else None,
             flags & _FOUND == _FOUND,
-            values(data[start:]),
+            () if data[start:] == _NOTHING else values(data[start:]),
             created - _BIAS if created else None,
             pushed_at,
             True,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,6 +32,9 @@ _MOST_KEYS = 10_000
 """Keys in one query."""
 _MOST_WAITING = 1_000
 """Flights of one warehouse that may wait for their turn."""
+_LINGER = 1.0
+"""Seconds for which a flight that has landed is still found, by those who looked into the cache
+just before its rows came there."""
 
 
 @dataclass(eq=False)
@@ -45,6 +48,8 @@ class Flight:
     """When nobody waits for it any more, on the monotonic clock."""
     keys: dict[Key, None] = field(default_factory=dict)
     rows: Future[Rows] = field(default_factory=Future)
+    landed: float = float("inf")
+    """When its rows had come into the cache, on the monotonic clock."""
 
 
 class _Lane:
@@ -66,8 +71,8 @@ class Flights:
     fetch
         Asks the warehouse for a flight's keys; its failures are ``WarehouseError``.
     land
-        Called with a flight and its rows after those who wait have them; until it returns, who
-        misses one of the keys still finds it in flight.
+        Called with a flight and its rows after those who wait have them; until it returns, and for
+        a moment longer, who misses one of the keys still finds it in flight.
     limit
         Returns how many flights at a time a warehouse takes.
     patience
@@ -90,9 +95,10 @@ class Flights:
         self._lanes: dict[str, _Lane] = {}
         self._flying: dict[bytes, dict[Key, Flight]] = {}
         self._breakers: dict[bytes, Breaker] = {}
+        self._landed: deque[Flight] = deque()
 
     def ask(
-        self, place: bytes, view: ResolvedView, keys: Sequence[Key], instant: int, held: int | None
+        self, place: bytes, view: ResolvedView, keys: Sequence[Key], instant: int, oldest: int
     ) -> dict[Key, Flight]:
         """Return the flight that brings each key. The caller holds the lock.
 
@@ -100,24 +106,29 @@ class Flights:
         ----------
         place
             What tells versions of views apart.
-        held
-            Microseconds for which a row answers, so that a flight may be older by as much; with 0
-            nothing is shared; None is for ever.
+        oldest
+            The earliest instant whose rows would do; after `instant` if nothing is to be shared.
         """
+        self._let_go()
         lane = self._lane(view.warehouse)
         flying = self._flying.setdefault(place, {})
         found: dict[Key, Flight] = {}
         rest = []
         for key in keys:
             flight = flying.get(key)
-            if flight is not None and _may_share(flight, instant, held):
+            if flight is not None and oldest <= flight.instant <= instant:
                 found[key] = flight
             else:
                 rest.append(key)
         open_flight = None
-        if rest and held != 0:
+        if rest and oldest <= instant:
             open_flight = next(
-                (f for f in lane.waiting if f.place == place and _may_share(f, instant, held)), None
+                (
+                    flight
+                    for flight in lane.waiting
+                    if flight.place == place and oldest <= flight.instant <= instant
+                ),
+                None,
             )
         for key in rest:
             if open_flight is None or len(open_flight.keys) >= _MOST_KEYS:
@@ -127,7 +138,7 @@ class Flights:
                 self._start(lane, open_flight)
             open_flight.keys[key] = None
             found[key] = open_flight
-            if held != 0 and not open_flight.rows.done():
+            if oldest <= instant and not open_flight.rows.done():
                 flying[key] = open_flight
         return found
 
@@ -200,7 +211,8 @@ class Flights:
                 lane.breaker.failed(error)
             elif isinstance(error, WarehouseError):
                 breaker.failed(error)
-            self._gone(flight)
+            with self.lock:
+                self._gone(flight)
             flight.rows.set_exception(error)
             return
         lane.breaker.succeeded()
@@ -210,19 +222,18 @@ class Flights:
             self._land(flight, rows)
         except Exception:  # noqa: BLE001 - those who waited have their answer
             _log.exception("%s: rows could not be kept", flight.view.label)
-        self._gone(flight)
+        with self.lock:
+            flight.landed = time.monotonic()
+            self._landed.append(flight)
+
+    def _let_go(self) -> None:
+        """Find no more what landed a while ago."""
+        until = time.monotonic() - _LINGER
+        while self._landed and self._landed[0].landed < until:
+            self._gone(self._landed.popleft())
 
     def _gone(self, flight: Flight) -> None:
-        with self.lock:
-            flying = self._flying.get(flight.place, {})
-            for key in flight.keys:
-                if flying.get(key) is flight:
-                    del flying[key]
-
-
-def _may_share(flight: Flight, instant: int, held: int | None) -> bool:
-    return (
-        held != 0
-        and flight.instant <= instant
-        and (held is None or instant - flight.instant <= held)
-    )
+        flying = self._flying.get(flight.place, {})
+        for key in flight.keys:
+            if flying.get(key) is flight:
+                del flying[key]

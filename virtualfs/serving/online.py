@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +26,7 @@ from virtualfs.compiler.plan import FeaturePlan, ResolvedView
 from virtualfs.definitions.duration import microseconds
 from virtualfs.errors import WarehouseError, WarehouseUnavailableError
 from virtualfs.provider import Warehouse
+from virtualfs.serving.batches import Batches
 from virtualfs.serving.codec import (
     Row,
     decode_row,
@@ -52,9 +54,6 @@ _MOST_AHEAD = 10_000
 """Keys that one refresh ahead takes."""
 _LONG = 600.0
 """Seconds that filling the cache with some keys may take."""
-_CACHE_THREADS = 4
-_READERS = ThreadPoolExecutor(_CACHE_THREADS, "virtualfs-cache")
-"""Threads in which an event loop has the cache read. A read is bounded by the cache's time-outs."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +125,8 @@ class _Part:
         self.held_unknown = _BRIEFLY if self.held is None else min(self.held, _BRIEFLY)
         self.ttl = None if view.ttl is None else microseconds(view.ttl)
         self.flights: dict[Key, Flight] = {}
+        self.gone: dict[Key, int] = {}
+        """Keys that were declared invalid, and when."""
 
     def answered(self, at: int, since: int) -> tuple[list[Row | None], dict[Key, Row | None]]:
         """Return the rows that answer at an instant, and the keys that lack one.
@@ -138,23 +139,32 @@ class _Part:
         A key that lacks a row has what is cached of it, which may be too old or not yet compared
         with the warehouse.
         """
-        oldest = since if self.held is None else max(at - self.held, since)
-        oldest_unknown = max(at - self.held_unknown, since)
+        oldest = self.oldest(at, since)
+        oldest_unknown = max(at - self.held_unknown, oldest)
         found: list[Row | None] = []
         missing: dict[Key, Row | None] = {}
         for key, row in zip(self.keys, self.rows, strict=True):
-            chosen = None if row is None else row.chosen_at
-            if row is not None and chosen is not None and (
-                (oldest if row.found else oldest_unknown) <= chosen <= at
-            ):  # fmt: skip
-                found.append(row)
-                continue
+            if row is not None and row.values:
+                chosen = row.chosen_at
+                if chosen is not None and (oldest if row.found else oldest_unknown) <= chosen <= at:
+                    found.append(row)
+                    continue
             if None in key:
                 found.append(no_row(self.view, at))
                 continue
             found.append(None)
-            missing[key] = row if row is not None and self._counts(row, at, since) else None
+            missing[key] = None
+            if row is not None and not row.values:
+                self.gone[key] = row.chosen_at or since
+            elif row is not None and self._counts(row, at, since):
+                missing[key] = row
         return found, missing
+
+    def oldest(self, at: int, since: int) -> int:
+        """Return the earliest instant whose rows answer at an instant; after it if none does."""
+        if self.held == 0:
+            return at + 1
+        return since if self.held is None else max(at - self.held, since)
 
     def _counts(self, row: Row, at: int, since: int) -> bool:
         """Tell whether a row that does not answer by itself may still be what is known."""
@@ -195,6 +205,9 @@ class OnlineReader:
         self._usage = usage
         self._prefixes: dict[tuple[str, str], bytes] = {}
         self._ahead: dict[bytes, tuple[float, dict[Key, None]]] = {}
+        self._batches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batches] = (
+            weakref.WeakKeyDictionary()
+        )
         self.flights = Flights(self._fetch, self._land, settings.limit, settings.patience)
 
     def prefix(self, view: ResolvedView) -> bytes:
@@ -261,13 +274,19 @@ class OnlineReader:
                     await _landed(step.flights, step.seconds)
                     reply = None
                 elif self.cache.is_remote:
-                    loop = asyncio.get_running_loop()
-                    reply = await loop.run_in_executor(_READERS, self.cache.fetch, step.keys)
+                    reply = await self._batches_of_loop().fetch(step.keys)
                 else:
                     reply = self.cache.fetch(step.keys)
         except StopIteration as done:
             found: Reading = done.value
             return found
+
+    def _batches_of_loop(self) -> Batches:
+        loop = asyncio.get_running_loop()
+        found = self._batches.get(loop)
+        if found is None:
+            found = self._batches[loop] = Batches(self.cache.fetch)
+        return found
 
     def _steps(
         self,
@@ -348,8 +367,13 @@ class OnlineReader:
     def _ask(self, part: _Part, keys: list[Key], instant: datetime, *, shared: bool) -> None:
         if not keys or not self._settings.reads_through(part.view.warehouse):
             return
-        held = part.held if shared else 0
-        part.flights = self.flights.ask(part.prefix, part.view, keys, to_micros(instant), held)
+        at = to_micros(instant)
+        oldest = part.oldest(at, self.cache.since(part.prefix)) if shared else at + 1
+        by_oldest: dict[int, list[Key]] = {}
+        for key in keys:
+            by_oldest.setdefault(max(oldest, part.gone.get(key, oldest)), []).append(key)
+        for least, some in by_oldest.items():
+            part.flights |= self.flights.ask(part.prefix, part.view, some, at, least)
 
     def _whole(
         self,
@@ -479,10 +503,10 @@ class OnlineReader:
                     if self._ahead[part.prefix][1] is not noted:
                         continue  # another thread was faster
                     self._ahead[part.prefix] = (_moment(), {})
-                    # A flight as old as the rows that are due would refresh nothing.
-                    recent = int(held * (1 - _AHEAD_TO))
                     now = to_micros(self._now())
-                    self.flights.ask(part.prefix, part.view, list(noted), now, max(recent, 1))
+                    # A flight as old as the rows that are due would refresh nothing.
+                    recent = now - int(held * (1 - _AHEAD_TO))
+                    self.flights.ask(part.prefix, part.view, list(noted), now, recent)
 
     def close(self) -> None:
         """Let no query start any more, and wait for those that run."""

@@ -6,16 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas
-from virtualfs.serving.on_demand import Cell, FeatureStatus
+from virtualfs.serving.on_demand import FeatureStatus
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["OnlineResponse"]
+__all__ = ["Judged", "OnlineResponse", "own_statuses"]
+
+Judged = tuple[list[FeatureStatus], list[datetime | None]]
+"""Of the rows behind one feature, by entity: statuses, and event timestamps."""
 
 _SHOWN = 100
 """Values that an answer shows of itself."""
@@ -41,21 +45,23 @@ class OnlineResponse(Shown):
     keys: tuple[dict[str, Any], ...]
     values: tuple[tuple[Any, ...], ...]
     dtypes: Mapping[str, str]
-    _judge: Callable[[], list[list[Cell]]]
+    _judge: Callable[[], Mapping[str, Judged]]
 
     def __repr__(self) -> str:
         return f"OnlineResponse({len(self.values)} entities: {', '.join(self.names)})"
 
     def _blocks(self) -> list[Block]:
-        lines = [
-            (*keys.values(), name, value, status.value, event)
-            for keys, cells in zip(self.keys, self._cells, strict=True)
-            for name, (value, status, event) in zip(self.names, cells, strict=True)
-        ]
+        statuses, events = self.statuses, self.event_timestamps
+        lines = (
+            (*keys.values(), name, value, statuses[name][number].value, events[name][number])
+            for number, (keys, row) in enumerate(zip(self.keys, self.values, strict=True))
+            for name, value in zip(self.names, row, strict=True)
+        )
         heads = [*(self.keys[0] if self.keys else ()), "feature", "value", "status", "event"]
-        shown: list[Block] = [Grid(heads, lines[:_SHOWN])]
-        if len(lines) > _SHOWN:
-            shown.append(Note(f"and {len(lines) - _SHOWN:,} more values"))
+        shown: list[Block] = [Grid(heads, list(islice(lines, _SHOWN)))]
+        more = len(self.names) * len(self.keys) - _SHOWN
+        if more > 0:
+            shown.append(Note(f"and {more:,} more values"))
         return shown
 
     def to_list(self) -> list[dict[str, Any]]:
@@ -70,15 +76,18 @@ class OnlineResponse(Shown):
         columns = {name: [keys[name] for keys in self.keys] for name in (self.keys or ({},))[0]}
         return {**columns, **self._by_feature(self.values)}
 
-    @property
+    @cached_property
     def statuses(self) -> dict[str, list[FeatureStatus]]:
         """Statuses as a dict of lists by feature."""
-        return self._by_feature([[cell[1] for cell in row] for row in self._cells])
+        return {
+            name: own_statuses([row[number] for row in self.values], self._judged[name][0])
+            for number, name in enumerate(self.names)
+        }
 
-    @property
+    @cached_property
     def event_timestamps(self) -> dict[str, list[datetime | None]]:
         """Event timestamps (UTC) of the rows behind the values, as a dict of lists by feature."""
-        return self._by_feature([[cell[2] for cell in row] for row in self._cells])
+        return {name: [*self._judged[name][1]] for name in self.names}
 
     def to_pandas(self) -> pd.DataFrame:
         """Return a pandas frame; integers and booleans stay whole beside NULLs."""
@@ -96,9 +105,17 @@ class OnlineResponse(Shown):
         return frame
 
     @cached_property
-    def _cells(self) -> list[list[Cell]]:
-        """Value, status and event timestamp by entity and feature."""
+    def _judged(self) -> Mapping[str, Judged]:
         return self._judge()
 
     def _by_feature(self, rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
         return {name: [row[number] for row in rows] for number, name in enumerate(self.names)}
+
+
+def own_statuses(values: Sequence[Any], statuses: Sequence[FeatureStatus]) -> list[FeatureStatus]:
+    """Return the statuses of one feature's values, from those of the rows that they are of."""
+    present, null = FeatureStatus.PRESENT, FeatureStatus.NULL_VALUE
+    return [
+        null if value is None and status is present else status
+        for value, status in zip(values, statuses, strict=True)
+    ]

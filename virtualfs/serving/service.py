@@ -120,6 +120,8 @@ class OnlineService:
         Returns the URL schemes of warehouses that were handed over open, by name.
     plan
         Returns the plan of an online read of some features, as of now or of an instant.
+    known_plan
+        Returns the plan as of now if it is at hand.
     now
         Returns the instant of online reads.
     """
@@ -130,6 +132,7 @@ class OnlineService:
         warehouse: Callable[[str], Warehouse],
         engines: Mapping[str, str],
         plan: Callable[[Any, bool], FeaturePlan],
+        known_plan: Callable[[Any], FeaturePlan | None],
         now: Callable[[], datetime],
         functions: PythonFunctions,
     ) -> None:
@@ -137,6 +140,7 @@ class OnlineService:
         self._warehouse = warehouse
         self._engines = engines
         self._plan = plan
+        self._known_plan = known_plan
         self._now = now
         self._functions = functions
         self._usage = usage.Usage()
@@ -176,7 +180,9 @@ class OnlineService:
         self, features: Any, entities: Any, request: Any, max_age: timedelta | None = None
     ) -> OnlineResponse:
         """Return feature values as of now without holding up the event loop."""
-        plan = await asyncio.to_thread(self._plan, features, True)
+        plan = self._known_plan(features)
+        if plan is None:
+            plan = await asyncio.to_thread(self._plan, features, True)
         keys = entity_keys(plan, entities)
         given = request_rows(plan, request, keys)
         found = await self.reader.read_async(lookups(plan, keys), max_age=_age(max_age))

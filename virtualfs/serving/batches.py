@@ -1,0 +1,59 @@
+"""Cache reads of one event loop: those that are wanted while one is under way go out as one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+__all__ = ["Batches"]
+
+Values = list[bytes | None] | None
+_THREADS = 4
+_threads = ThreadPoolExecutor(_THREADS, "virtualfs-cache")
+"""Where event loops have the cache read. Each read is bounded by the cache's own time-outs."""
+
+
+class Batches:
+    """Reads values for the tasks of one event loop, at most one call of the cache at a time.
+
+    Parameters
+    ----------
+    fetch
+        Returns the values of keys, in order; None while the cache is out of reach. Blocking.
+    """
+
+    def __init__(self, fetch: Callable[[Sequence[bytes]], Values]) -> None:
+        self._fetch = fetch
+        self._wanted: list[tuple[list[bytes], asyncio.Future[Values]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def fetch(self, keys: list[bytes]) -> Values:
+        """Return the values of `keys`, in order; None while the cache is out of reach."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Values] = loop.create_future()
+        self._wanted.append((keys, future))
+        if self._task is None or self._task.done():
+            self._task = loop.create_task(self._run())
+        return await future
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._wanted:
+            batch, self._wanted = self._wanted, []
+            keys = [key for some, _ in batch for key in some]
+            try:
+                values = await loop.run_in_executor(_threads, self._fetch, keys)
+            except BaseException as error:
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                if not isinstance(error, Exception):
+                    raise
+                continue
+            start = 0
+            for some, future in batch:
+                if not future.done():  # its task may have been cancelled
+                    end = start + len(some)
+                    future.set_result(None if values is None else values[start:end])
+                start += len(some)
