@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from virtualfs.compiler.plan import ResolvedFeature, ResolvedView
 from virtualfs.provider import OnlineStore, load_provider
 from virtualfs.serving.cache import MemoryStore
-from virtualfs.serving.codec import Row, decode_row, encode_row, merged
+from virtualfs.serving.codec import Row, RowCodec, merged
 
 moments = st.integers(0, 3)
 pushed = st.builds(
@@ -28,10 +29,17 @@ warehouse = st.builds(
 )  # fmt: skip
 
 
-def values(data: bytes) -> Any:
-    import msgspec
+def codec(name: str = "weather") -> RowCodec:
+    """What writes and reads rows of a view with one number."""
+    feature = ResolvedFeature(name="temp", dtype="int64", sql="temp")
+    view = ResolvedView(
+        name=name, fingerprint="0" * 64, warehouse="default", entities=("place",),
+        join_keys={"place": "string"}, rows_sql="", columns={}, features=(feature,),
+    )  # fmt: skip
+    return RowCodec("virtualfs", "test", view)
 
-    return msgspec.msgpack.decode(data, type=tuple)
+
+CODEC = codec()
 
 
 @pytest.fixture(params=["memory", "valkey"])
@@ -48,9 +56,9 @@ def store(request: pytest.FixtureRequest) -> Iterator[OnlineStore]:
 def kept(store: OnlineStore, rows: list[Row]) -> Row | None:
     place = uuid4().bytes
     for row in rows:
-        store.merge_many([(place, encode_row(place, row), None)])
+        store.merge_many([(place, CODEC.encode(row), None)])
     (data,) = store.get_many([place])
-    return decode_row(place, data, values) if data is not None else None
+    return CODEC.decode(data) if data is not None else None
 
 
 def best(rows: list[Row]) -> tuple[Any, ...]:
@@ -111,7 +119,7 @@ def same_everywhere(store: OnlineStore, rows: list[Row]) -> None:
         expected = merged(expected, row)
     found = kept(store, rows)
     assert found is not None
-    assert encode_row(b"", found) == encode_row(b"", expected)
+    assert CODEC.encode(found) == CODEC.encode(expected)
 
 
 def test_valkey_keeps_what_the_rule_says(valkey: str) -> None:
@@ -129,7 +137,7 @@ def test_what_stays_is_told(store: OnlineStore) -> None:
     place = uuid4().bytes
 
     def put(row: Row) -> bool:
-        return store.merge_many([(place, encode_row(place, row), None)])[0]
+        return store.merge_many([(place, CODEC.encode(row), None)])[0]
 
     assert put(Row(5, 1, True, (1,)))
     assert not put(Row(4, 2, True, (2,)))  # a slow writer
@@ -137,7 +145,7 @@ def test_what_stays_is_told(store: OnlineStore) -> None:
     assert not put(Row(None, 2, True, (4,), None, 7))
     assert not put(Row(8, 2, True, (5,)))
     (data,) = store.get_many([place])
-    found = decode_row(place, data or b"", values)
+    found = CODEC.decode(data or b"")
     assert found is not None
     assert (found.values, found.chosen_at) == ((3,), 8)  # the push, known to be newer at 8
     assert put(Row(9, 3, True, (6,)))
@@ -147,8 +155,8 @@ def test_time_to_live_follows_the_value_that_stays(store: OnlineStore) -> None:
     import time
 
     place = uuid4().bytes
-    forever = encode_row(place, Row(None, 3, True, (3,), None, 6))
-    brief = encode_row(place, Row(8, 2, True, (5,)))
+    forever = CODEC.encode(Row(None, 3, True, (3,), None, 6))
+    brief = CODEC.encode(Row(8, 2, True, (5,)))
     store.merge_many([(place, forever, None), (place, brief, 0.01)])
     time.sleep(0.05)
     assert store.get_many([place]) != [None]  # the older one's time is not the newer one's
@@ -156,17 +164,16 @@ def test_time_to_live_follows_the_value_that_stays(store: OnlineStore) -> None:
 
 @given(st.data(), pushed | warehouse)
 def test_any_flipped_bit_is_a_miss(data: st.DataObject, row: Row) -> None:
-    place = b"somewhere"
-    whole = bytearray(encode_row(place, row))
-    assert decode_row(place, bytes(whole), values) is not None
+    whole = bytearray(CODEC.encode(row))
+    assert CODEC.decode(bytes(whole)) is not None
     bit = data.draw(st.integers(0, 8 * len(whole) - 1))
     whole[bit // 8] ^= 1 << bit % 8
-    assert decode_row(place, bytes(whole), values) is None
+    assert CODEC.decode(bytes(whole)) is None
 
 
 @given(pushed | warehouse, st.integers(0, 40))
-def test_what_is_cut_short_or_elsewhere_is_a_miss(row: Row, length: int) -> None:
-    whole = encode_row(b"here", row)
-    assert decode_row(b"there", whole, values) is None
+def test_what_is_cut_short_or_of_another_view_is_a_miss(row: Row, length: int) -> None:
+    whole = CODEC.encode(row)
+    assert codec("other").decode(whole) is None
     if length < len(whole):
-        assert decode_row(b"here", whole[:length], values) is None
+        assert CODEC.decode(whole[:length]) is None

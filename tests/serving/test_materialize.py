@@ -168,15 +168,15 @@ def test_a_run_that_was_killed_is_taken_up(
     for number in range(50):
         add(connection, f"P{number:02}", ago(hours=1), number)
     monkeypatch.setattr(materialize, "_PIECE", 10)
-    real, pieces = materialize._Writer.write, []
+    real, pieces = materialize._write, []
 
-    def write(self: Any, items: Any) -> int:
+    def write(reader: Any, items: Any) -> int:
         pieces.append(len(items))
         if len(pieces) == 3:
             raise KilledError
-        return real(self, items)
+        return real(reader, items)
 
-    monkeypatch.setattr(materialize._Writer, "write", write)
+    monkeypatch.setattr(materialize, "_write", write)
     with pytest.raises(KilledError):
         store.materialize()
     clock.move(minutes=5)
@@ -223,7 +223,7 @@ def test_a_killed_process_is_taken_up(valkey: str, tmp_path: Path) -> None:
         run = [Path(sys.executable).with_name("virtualfs"), "-c", tmp_path, "materialize"]
         child = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         cache = store.online_store()
-        prefix = store.online.reader.prefix(store.resolver.view("weather", store.state()))
+        prefix = store.online.reader.codec(store.resolver.view("weather", store.state())).prefix
         deadline = time.monotonic() + 60
         while not any(cache.scan(prefix)) and time.monotonic() < deadline:
             time.sleep(0.01)

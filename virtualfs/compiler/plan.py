@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, Literal
 
 from virtualfs.compiler.operations import Node
@@ -281,6 +282,13 @@ class Part:
         """The features that are read, each once."""
         return list(dict.fromkeys(feature for feature, _ in self.outputs))
 
+    @cached_property
+    def places(self) -> tuple[int, ...] | None:
+        """Where the outputs stand among the view's features; None if they are all, in order."""
+        names = self.view.feature_names
+        found = tuple([names.index(feature) for feature, _ in self.outputs])
+        return None if found == tuple(range(len(names))) else found
+
     @property
     def judges_arrival(self) -> bool:
         """Whether rows must have been written by an instant to count at it (rule 7)."""
@@ -336,7 +344,7 @@ class FeaturePlan:
     request: Mapping[str, str] = field(default_factory=dict)
     """Request inputs that are needed, with their data types."""
 
-    @property
+    @cached_property
     def key_columns(self) -> dict[str, str]:
         """Spine columns that hold join keys, mapped to the type that they are declared with."""
         return {
@@ -345,7 +353,7 @@ class FeaturePlan:
             for column, dtype in zip(part.key_columns, part.view.join_keys.values(), strict=True)
         }
 
-    @property
+    @cached_property
     def request_columns(self) -> dict[str, str]:
         """Request inputs that are no join keys, with their data types."""
         keys = self.key_columns
@@ -361,6 +369,18 @@ class FeaturePlan:
         """All parts, on-demand ones last."""
         return (*self.parts, *self.on_demand)
 
+    @cached_property
+    def places(self) -> tuple[int, ...] | None:
+        """Where the output columns stand among those of all parts; None where they are in order."""
+        given = [output for part in self.parts for _, output in part.outputs]
+        found = tuple([given.index(name) for name in self.columns])
+        return None if found == tuple(range(len(given))) else found
+
+    @cached_property
+    def shown_dtypes(self) -> dict[str, str]:
+        """Keys and output columns with their data types."""
+        return {**self.key_columns, **self.dtypes()}
+
     def dtypes(self) -> dict[str, str]:
         """Return the output columns with their data types, in the order asked for."""
         found = self.all_dtypes()
@@ -368,11 +388,11 @@ class FeaturePlan:
 
     def all_dtypes(self) -> dict[str, str]:
         """Return the data types of the output columns and of those that only inputs need."""
-        return {
-            output: next(f.dtype for f in part.view.features if f.name == feature)
-            for part in self.uses
-            for feature, output in part.outputs
-        }
+        found: dict[str, str] = {}
+        for part in self.uses:
+            dtypes = {feature.name: feature.dtype for feature in part.view.features}
+            found |= {output: dtypes[feature] for feature, output in part.outputs}
+        return found
 
 
 def plan_features(

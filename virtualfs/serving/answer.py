@@ -48,7 +48,7 @@ def answer(
     request
         Request inputs of each entity (see :func:`virtualfs.serving.request.request_rows`).
     """
-    dtypes = {**plan.key_columns, **plan.dtypes()}
+    dtypes = plan.shown_dtypes
     if plan.request or plan.on_demand:
         columns = _with_on_demand(plan, len(keys), reading, request, functions)
         rows = list(zip(*(columns[name] for name in plan.columns), strict=True))
@@ -64,9 +64,8 @@ def answer(
         for part, rows in zip(plan.parts, reading.rows, strict=True)
     ]
     whole = values[0] if len(values) == 1 else _beside(values)
-    given = tuple([output for part in plan.parts for _, output in part.outputs])
-    if given != plan.columns:
-        whole = list(map(_picker([given.index(name) for name in plan.columns]), whole))
+    if plan.places is not None:
+        whole = list(map(_picker(plan.places), whole))
     return OnlineResponse(
         plan.columns, tuple(keys), tuple(whole), dtypes, partial(_judged, plan, reading)
     )
@@ -79,19 +78,15 @@ def _beside(values: Sequence[Sequence[tuple[Any, ...]]]) -> list[tuple[Any, ...]
 
 def _values(part: Part, rows: Sequence[Row], instant: int) -> list[tuple[Any, ...]]:
     """Return the values of a part's outputs; what is over its TTL is not shown."""
-    names = part.view.feature_names
-    wanted = tuple(feature for feature, _ in part.outputs)
     found = [row.values for row in rows]
     if part.view.ttl is not None:
         oldest = instant - microseconds(part.view.ttl)
-        nothing = (None,) * len(names)
+        nothing = (None,) * len(part.view.features)
         found = [
             nothing if row.found and row.event is not None and row.event < oldest else row.values
             for row in rows
         ]
-    if wanted == names:
-        return found
-    return list(map(_picker([names.index(feature) for feature in wanted]), found))
+    return found if part.places is None else list(map(_picker(part.places), found))
 
 
 def _picker(places: Sequence[int]) -> Any:

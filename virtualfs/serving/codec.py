@@ -5,8 +5,8 @@ tail of MessagePack. All numbers are big-endian; an instant is microseconds sinc
 2^63, so that later is greater; 0 is none::
 
     chosen    8 bytes    when the warehouse was asked; 0 if never, of a pushed row
-    check     4          CRC-32 of the cache key and `chosen`
-    check     4          CRC-32 of the cache key and all that follows
+    check     4          CRC-32 of the keys' prefix and `chosen`
+    check     4          CRC-32 of the keys' prefix and all that follows
     format    1
     flags     1          1: there was a row; 2: the row was pushed
     event     8          the row's event timestamp
@@ -19,7 +19,7 @@ tail of MessagePack. All numbers are big-endian; an instant is microseconds sinc
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -31,19 +31,7 @@ import msgspec
 
 from virtualfs.compiler.plan import ResolvedView
 
-__all__ = [
-    "Row",
-    "decode_row",
-    "encode_key",
-    "encode_row",
-    "features_decoder",
-    "from_micros",
-    "key_decoder",
-    "key_prefix",
-    "merged",
-    "merged_bytes",
-    "to_micros",
-]
+__all__ = ["Row", "RowCodec", "from_micros", "merged", "merged_bytes", "to_micros"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FORMAT = 1
@@ -94,63 +82,110 @@ def _unbiased(number: int) -> int | None:
     return None if number == 0 else number - _BIAS
 
 
-def key_prefix(prefix: str, project: str, view: ResolvedView) -> bytes:
-    """Return what the cache keys of one version of a view begin with.
+class RowCodec:
+    """Writes and reads the rows of one version of a view.
 
-    The view's fingerprint is part of it, so that a new version never reads the old one's bytes.
+    Parameters
+    ----------
+    prefix
+        What the keys of all views in the cache begin with.
     """
-    return f"{prefix}:{project}:{view.name}:{view.fingerprint[:16]}:".encode()
+
+    def __init__(self, prefix: str, project: str, view: ResolvedView) -> None:
+        self.prefix = f"{prefix}:{project}:{view.name}:{view.fingerprint[:16]}:".encode()
+        """What the cache keys of this version begin with: a new one never reads the old bytes."""
+        self._seed = crc32(self.prefix)
+        self._values = _decoder(tuple(feature.dtype for feature in view.features))
+        self._keys = _decoder(tuple(view.join_keys.values()))
+
+    def place(self, key: Sequence[Any]) -> bytes:
+        """Return the cache key of one entity.
+
+        Join keys are a MessagePack array, so composite ones cannot run into each other.
+        """
+        return self.prefix + _pack(key)
+
+    def places(self, keys: Iterable[Sequence[Any]]) -> list[bytes]:
+        """Return the cache keys of entities."""
+        prefix = self.prefix
+        return [prefix + _pack(key) for key in keys]
+
+    def key(self, encoded: bytes) -> tuple[Any, ...]:
+        """Return the join keys that stand behind the prefix."""
+        return self._keys(encoded)
+
+    def encode(self, row: Row) -> bytes:
+        """Return a row as bytes."""
+        return _encode(self._seed, row)
+
+    def encode_chosen(self, rows: Iterable[Row]) -> list[bytes]:
+        """Return rows that the warehouse gave at one instant, as bytes."""
+        seed, pack, body_of, checks_of = self._seed, _pack, _BODY.pack, _CHECKS.pack
+        found: list[bytes] = []
+        chosen, check = b"", 0
+        for row in rows:
+            if not chosen:
+                chosen = _WORD.pack(_biased(row.chosen_at))
+                check = crc32(chosen, seed)
+            flags = _FOUND if row.found else 0
+            body = body_of(_FORMAT, flags, _biased(row.event), _biased(row.created)) + pack(
+                row.values
+            )
+            found.append(chosen + checks_of(check, crc32(body, seed)) + body)
+        return found
+
+    def decode(self, data: bytes) -> Row | None:
+        """Return the row that `data` holds; None when it cannot be relied on: a cache miss."""
+        return self.decode_many([data])[0]
+
+    def decode_many(self, values: Iterable[bytes | None]) -> list[Row | None]:
+        """Return the rows that values hold; None for those that are missing or not to be relied on.
+
+        Beside what was damaged on its way, that is any value of another view, version or format.
+        """
+        seed, decode, unpack = self._seed, self._values, _HEAD.unpack_from
+        found: list[Row | None] = []
+        for data in values:
+            if data is None:
+                found.append(None)
+                continue
+            try:
+                chosen, check, whole, form, flags, event, created = unpack(data)
+                if (
+                    crc32(data[16:], seed) != whole
+                    or crc32(data[:8], seed) != check
+                    or form != _FORMAT
+                ):
+                    found.append(None)
+                    continue
+                pushed_at, start = None, 34
+                if flags & _PUSHED:
+                    pushed_at, start = _unbiased(_WORD.unpack_from(data, 34)[0]), 42
+                tail = data[start:]
+                found.append(
+                    Row(
+                        chosen - _BIAS if chosen else None,
+                        event - _BIAS if event else None,
+                        flags & _FOUND == _FOUND,
+                        () if tail == _NOTHING else decode(tail),
+                        created - _BIAS if created else None,
+                        pushed_at,
+                        True,
+                    )
+                )
+            except (msgspec.DecodeError, ValueError, struct.error):
+                found.append(None)
+        return found
 
 
-def encode_key(prefix: bytes, key: Sequence[Any]) -> bytes:
-    """Return the cache key of one entity.
-
-    Join keys are a MessagePack array, so composite ones cannot run into each other.
-    """
-    return prefix + _pack(key)
-
-
-def encode_row(place: bytes, row: Row) -> bytes:
-    """Return a row as bytes, to be kept at `place`."""
+def _encode(seed: int, row: Row) -> bytes:
     flags = (_FOUND if row.found else 0) | (_PUSHED if row.pushed_at is not None else 0)
     tail = _pack(row.values)
     if row.pushed_at is not None:
         tail = _WORD.pack(_biased(row.pushed_at)) + tail
-    seed = crc32(place)
     chosen = _WORD.pack(_biased(row.chosen_at))
     body = _BODY.pack(_FORMAT, flags, _biased(row.event), _biased(row.created)) + tail
     return chosen + _CHECKS.pack(crc32(chosen, seed), crc32(body, seed)) + body
-
-
-def decode_row(place: bytes, data: bytes, values: Callable[[bytes], Any]) -> Row | None:
-    """Return the row that `data` holds; None when it cannot be relied on, which is a cache miss.
-
-    Parameters
-    ----------
-    place
-        The cache key that it was kept at.
-    values
-        What reads its features (see :func:`features_decoder`).
-    """
-    try:
-        chosen, check, whole, form, flags, event, created = _HEAD.unpack_from(data)
-        seed = crc32(place)
-        if crc32(data[16:], seed) != whole or crc32(data[:8], seed) != check or form != _FORMAT:
-            return None
-        pushed_at, start = None, _HEAD.size
-        if flags & _PUSHED:
-            pushed_at, start = _unbiased(_WORD.unpack_from(data, start)[0]), start + _WORD.size
-        return Row(
-            chosen - _BIAS if chosen else None,
-            event - _BIAS if event else None,
-            flags & _FOUND == _FOUND,
-            () if data[start:] == _NOTHING else values(data[start:]),
-            created - _BIAS if created else None,
-            pushed_at,
-            True,
-        )
-    except (msgspec.DecodeError, ValueError, struct.error):
-        return None
 
 
 def merged(held: Row, given: Row) -> Row:
@@ -163,9 +198,7 @@ def merged(held: Row, given: Row) -> Row:
     """
     if held.pushed_at is None and given.pushed_at is None:
         return given if _biased(given.chosen_at) >= _biased(held.chosen_at) else held
-    place = b""
-    mine, theirs = encode_row(place, given), encode_row(place, held)
-    given_stays = merged_bytes(theirs, mine)[1]
+    given_stays = merged_bytes(_encode(0, held), _encode(0, given))[1]
     won, lost = (given, held) if given_stays else (held, given)
     if won.pushed_at is not None and _biased(lost.chosen_at) > _biased(won.chosen_at):
         won = msgspec.structs.replace(won, chosen_at=lost.chosen_at)
@@ -187,16 +220,6 @@ def merged_bytes(held: bytes, given: bytes) -> tuple[bytes | None, bool]:
     if won[_FLAGS] & _PUSHED and lost[:8] > won[:8]:
         return lost[_CHOSEN] + won[12:], stays
     return (won if stays else None), stays
-
-
-def features_decoder(view: ResolvedView) -> Callable[[bytes], tuple[Any, ...]]:
-    """Return what reads a view's features from the tail of a value, in their own types."""
-    return _decoder(tuple(feature.dtype for feature in view.features))
-
-
-def key_decoder(view: ResolvedView) -> Callable[[bytes], tuple[Any, ...]]:
-    """Return what reads the join keys that :func:`encode_key` put behind the prefix."""
-    return _decoder(tuple(view.join_keys.values()))
 
 
 @lru_cache(maxsize=4096)

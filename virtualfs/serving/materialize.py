@@ -19,9 +19,10 @@ from virtualfs.compiler.every_key import Wanted, compile_every_key, key_column
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.provider import OnlineStore, Warehouse
-from virtualfs.serving.codec import Row, encode_key, encode_row, from_micros, key_decoder, to_micros
+from virtualfs.serving.codec import Row, from_micros, to_micros
 from virtualfs.serving.fetch import plain_values, rows_of
-from virtualfs.serving.online import OnlineReader
+from virtualfs.serving.flights import Key
+from virtualfs.serving.online import Item, OnlineReader
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -141,29 +142,30 @@ def materialize_view(
     """
     started = time.monotonic()
     store = reader.cache.store
-    place = reader.prefix(view)[:-1] + b"!runs"
+    place = reader.codec(view).prefix[:-1] + b"!runs"
     notes = _read_notes(store, place)
     at = to_micros(now)
     wanted, how, what = _wanted(view, which, notes)
     run, before = _Run(at, what), notes.running
     if before is not None and before.what == what and 0 <= at - before.at < _RESUMED_WITHIN:
         run = before
-        after = None if run.after is None else key_decoder(view)(run.after)
+        after = None if run.after is None else reader.codec(view).key(run.after)
         wanted = replace(wanted, after=after)
         how += f", resumed after {run.keys:,}"
     earlier, keys, written = run.keys, run.keys, 0
-    writer = _Writer(reader, view)
     with ThreadPoolExecutor(1, "virtualfs-materialize") as thread:
         pending: Future[int] | None = None
-        for pairs in _pieces(warehouse, view, at, wanted):
-            items = writer.encoded(pairs)
+        for rows in _pieces(warehouse, view, at, wanted):
+            items = reader.items(view, rows)
             if pending is not None:
                 written += pending.result()
                 _save(store, place, msgspec.structs.replace(notes, running=run))
-            keys += len(pairs)
-            run = msgspec.structs.replace(run, after=encode_key(b"", pairs[-1][0]), keys=keys)
+            keys += len(items)
+            run = msgspec.structs.replace(
+                run, after=items[-1][0][len(reader.codec(view).prefix) :], keys=keys
+            )
             # While the server takes a piece, the next is read and encoded.
-            pending = thread.submit(writer.write, items)
+            pending = thread.submit(_write, reader, items)
             progress(view.label, keys)
         if pending is not None:
             written += pending.result()
@@ -175,29 +177,12 @@ def materialize_view(
     return ViewResult(view.label, read, written, read - written, seconds, how)
 
 
-class _Writer:
-    """Writes rows of one view to the cache."""
-
-    def __init__(self, reader: OnlineReader, view: ResolvedView) -> None:
-        self._reader = reader
-        self._view = view
-        self._prefix = reader.prefix(view)
-
-    def encoded(self, pairs: Sequence[tuple[tuple[Any, ...], Row]]) -> list[Any]:
-        """Return keys and rows as the online store takes them."""
-        items = []
-        for key, row in pairs:
-            place = encode_key(self._prefix, key)
-            items.append((place, encode_row(place, row), self._reader.kept_for(row, self._view)))
-        return items
-
-    def write(self, items: Sequence[tuple[bytes, bytes, float | None]]) -> int:
-        """Write a piece; return how many rows the cache took."""
-        cache = self._reader.cache
-        cache.require_room()
-        stays = cache.store.merge_many(items)
-        cache.forget_near(place for place, _, _ in items)
-        return sum(stays)
+def _write(reader: OnlineReader, items: Sequence[Item]) -> int:
+    """Write a piece; return how many rows the cache took."""
+    reader.cache.require_room()
+    stays = reader.cache.store.merge_many(items)
+    reader.cache.forget_near(place for place, _, _ in items)
+    return sum(stays)
 
 
 def _wanted(view: ResolvedView, which: Range, notes: _Notes) -> tuple[Wanted, str, tuple[Any, ...]]:
@@ -225,8 +210,8 @@ def _wanted(view: ResolvedView, which: Range, notes: _Notes) -> tuple[Wanted, st
 
 def _pieces(
     warehouse: Warehouse, view: ResolvedView, at: int, wanted: Wanted
-) -> Iterator[list[tuple[tuple[Any, ...], Row]]]:
-    """Yield keys with their rows, in the order of the keys."""
+) -> Iterator[dict[Key, Row]]:
+    """Yield rows by key, in the order of the keys."""
     capabilities = warehouse.capabilities
     instant = from_micros(at).replace(tzinfo=None)
     select, schema = compile_every_key(view, instant, wanted, capabilities)
@@ -235,7 +220,8 @@ def _pieces(
         for table in session.stream(select, schema, _PIECE):
             for start in range(0, table.num_rows, _PIECE):
                 piece = table.slice(start, _PIECE)
-                yield list(zip(_keys(view, names, piece), rows_of(view, piece, at), strict=True))
+                keys = _keys(view, names, piece)
+                yield dict(zip(keys, rows_of(view, piece, at), strict=True))
 
 
 def _keys(view: ResolvedView, names: Sequence[str], table: pa.Table) -> list[tuple[Any, ...]]:

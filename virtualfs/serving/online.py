@@ -27,22 +27,13 @@ from virtualfs.definitions.duration import microseconds
 from virtualfs.errors import WarehouseError, WarehouseUnavailableError
 from virtualfs.provider import Warehouse
 from virtualfs.serving.batches import Batches
-from virtualfs.serving.codec import (
-    Row,
-    decode_row,
-    encode_key,
-    encode_row,
-    features_decoder,
-    key_prefix,
-    merged,
-    to_micros,
-)
+from virtualfs.serving.codec import Row, RowCodec, merged, to_micros
 from virtualfs.serving.fetch import fetch_rows, no_row
 from virtualfs.serving.flights import Flight, Flights, Key, Rows
 from virtualfs.serving.row_cache import RowCache
 from virtualfs.serving.usage import Usage
 
-__all__ = ["Lookup", "OnlineReader", "ReadSettings", "Reading", "held_by", "lookups"]
+__all__ = ["Item", "Lookup", "OnlineReader", "ReadSettings", "Reading", "held_by", "lookups"]
 
 _log = logging.getLogger("virtualfs.online")
 _BRIEFLY = 60_000_000
@@ -94,6 +85,10 @@ class Reading:
     rows: list[list[Row]]
 
 
+Item = tuple[bytes, bytes, float | None]
+"""A row for the online store: cache key, value, and the seconds for which it is kept."""
+
+
 @dataclass(frozen=True)
 class _Fetch:
     keys: list[bytes]
@@ -112,14 +107,14 @@ class _Part:
     """One lookup while it is being read."""
 
     def __init__(
-        self, view: ResolvedView, prefix: bytes, keys: Sequence[Key], max_age: int | None
+        self, view: ResolvedView, codec: RowCodec, keys: Sequence[Key], max_age: int | None
     ) -> None:
         self.view = view
-        self.prefix = prefix
+        self.codec = codec
+        self.prefix = codec.prefix
         self.keys = keys
-        self.places = [encode_key(prefix, key) for key in keys]
+        self.places = codec.places(keys)
         self.rows: list[Row | None] = [None] * len(keys)
-        self.values = features_decoder(view)
         held = None if view.freshness is None else microseconds(view.freshness)
         self.held = held if max_age is None or (held is not None and held < max_age) else max_age
         self.held_unknown = _BRIEFLY if self.held is None else min(self.held, _BRIEFLY)
@@ -203,19 +198,20 @@ class OnlineReader:
         self._max_stale = microseconds(settings.max_stale)
         self._now = now
         self._usage = usage
-        self._prefixes: dict[tuple[str, str], bytes] = {}
+        self._codecs: dict[tuple[str, str], RowCodec] = {}
         self._ahead: dict[bytes, tuple[float, dict[Key, None]]] = {}
         self._batches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batches] = (
             weakref.WeakKeyDictionary()
         )
         self.flights = Flights(self._fetch, self._land, settings.limit, settings.patience)
 
-    def prefix(self, view: ResolvedView) -> bytes:
-        """Return what the cache keys of a view begin with."""
+    def codec(self, view: ResolvedView) -> RowCodec:
+        """Return what writes and reads the rows of a view."""
         known = (view.name, view.fingerprint)
-        if known not in self._prefixes:
-            self._prefixes[known] = key_prefix(self.cache.prefix, self._project, view)
-        return self._prefixes[known]
+        found = self._codecs.get(known)
+        if found is None:
+            found = self._codecs[known] = RowCodec(self.cache.prefix, self._project, view)
+        return found
 
     def read(
         self,
@@ -296,7 +292,7 @@ class OnlineReader:
         max_age: timedelta | None,
     ) -> _Steps:
         most = None if max_age is None else microseconds(max_age)
-        parts = [_Part(look.view, self.prefix(look.view), look.keys, most) for look in lookups]
+        parts = [_Part(look.view, self.codec(look.view), look.keys, most) for look in lookups]
         if cached:
             yield from self._read_cache(parts)
         instant = at or self._now()
@@ -332,31 +328,35 @@ class OnlineReader:
         if not asked:
             return
         notes = [self.cache.since_key(part.prefix) for part in asked]
-        wanted = [
-            place
-            for part in asked
-            for place, row in zip(part.places, part.rows, strict=True)
-            if row is None
-        ]
-        data = yield _Fetch([*notes, *wanted])
+        wanted = list(notes)
+        for part in asked:
+            wanted += [
+                place for place, row in zip(part.places, part.rows, strict=True) if row is None
+            ]
+        data = yield _Fetch(wanted)
         if data is None:  # out of reach: what is near may be older, and still answer
             for part in asked:
                 part.rows = self.cache.near_rows(part.places, any_age=True)
             return
         for note, part in zip(data, asked, strict=False):
             self.cache.note_since(part.prefix, note)
-        values = iter(data[len(notes) :])
+        start = len(notes)
         for part in asked:
-            fresh = []
-            for number, row in enumerate(part.rows):
-                if row is None:
-                    value = next(values)
-                    if value is not None:
-                        place = part.places[number]
-                        row = part.rows[number] = decode_row(place, value, part.values)
-                        if row is not None:
-                            fresh.append((place, row))
-            self.cache.keep_near(fresh)
+            lacking = [number for number, row in enumerate(part.rows) if row is None]
+            end = start + len(lacking)
+            found = part.codec.decode_many(data[start:end])
+            start = end
+            if len(lacking) == len(part.rows):
+                part.rows = found
+            else:
+                for number, row in zip(lacking, found, strict=True):
+                    part.rows[number] = row
+            if self.cache.keeps_near:
+                self.cache.keep_near(
+                    (part.places[number], row)
+                    for number, row in zip(lacking, found, strict=True)
+                    if row is not None
+                )
 
     def _judged(
         self, parts: Sequence[_Part], instant: datetime
@@ -402,9 +402,7 @@ class OnlineReader:
                 got[key] if row is None else row for key, row in zip(part.keys, rows, strict=True)
             ]
             if kept and part.held != 0 and stale == 0:
-                self.cache.keep_near(
-                    (encode_key(part.prefix, key), row) for key, row in got.items()
-                )
+                self.cache.keep_near((part.codec.place(key), row) for key, row in got.items())
         return rows, stale  # type: ignore[return-value]  # none is None any more
 
     def _landed_row(self, part: _Part, key: Key) -> tuple[Row | None, BaseException | None]:
@@ -429,7 +427,7 @@ class OnlineReader:
         """Return what is cached, marked as stale, or raise why there is nothing better."""
         if row is not None and isinstance(error, WarehouseError):
             known = max(row.chosen_at or 0, row.pushed_at or 0)
-            if at - known <= self._max_stale + (held_by(row, part.view) or 0):
+            if at - known <= self._max_stale + (held_by(row.found, part.view) or 0):
                 return msgspec.structs.replace(row, stale=True)
         assert error is not None
         raise error
@@ -453,28 +451,29 @@ class OnlineReader:
         return fetch_rows(warehouse, flight.view, list(flight.keys), flight.instant, seconds)
 
     def _land(self, flight: Flight, rows: Rows) -> None:
-        items = [(encode_key(flight.place, key), row) for key, row in rows.items()]
-        self.write(flight.view, items)
+        if flight.view.freshness != timedelta(0):
+            self.cache.write(self.items(flight.view, rows))
 
-    def write(self, view: ResolvedView, items: Iterable[tuple[bytes, Row]]) -> None:
-        """Put rows that the warehouse gave into the cache; a failure only costs later reads."""
-        self.cache.write(
-            [
-                (place, encode_row(place, row), self.kept_for(row, view))
-                for place, row in items
-                if held_by(row, view) != 0
-            ]
-        )
+    def items(self, view: ResolvedView, rows: Mapping[Key, Row]) -> list[Item]:
+        """Return rows that the warehouse gave at one instant, as the online store takes them.
 
-    def kept_for(self, row: Row, view: ResolvedView) -> float | None:
-        """Return the seconds for which the cache keeps a row, which differ from row to row.
-
-        So rows that were written together do not all go at once.
+        For how long they are kept differs, so that those written together do not all go at once.
         """
-        held = held_by(row, view)
-        if held is None:
-            return None
-        return (held + self._max_stale) / 1e6 * random.uniform(1.0, 1.1)  # noqa: S311
+        codec = self.codec(view)
+        seconds = [
+            None if held is None else (held + self._max_stale) / 1e6
+            for held in (held_by(found, view) for found in (False, True))
+        ]
+        spread = random.random
+        return [
+            (place, data, None if kept is None else kept * (1.0 + 0.1 * spread()))
+            for place, data, kept in zip(
+                codec.places(rows),
+                codec.encode_chosen(rows.values()),
+                [seconds[row.found] for row in rows.values()],
+                strict=True,
+            )
+        ]
 
     def _refresh_ahead(
         self,
@@ -517,10 +516,13 @@ def _moment() -> float:
     return random.uniform(_AHEAD_FROM, _AHEAD_TO)  # noqa: S311
 
 
-def held_by(row: Row, view: ResolvedView) -> int | None:
-    """Return the microseconds for which a row answers; None is until it is replaced."""
+def held_by(found: bool, view: ResolvedView) -> int | None:
+    """Return the microseconds for which a row answers, or that there is none.
+
+    None is until it is replaced.
+    """
     held = None if view.freshness is None else microseconds(view.freshness)
-    if row.found:
+    if found:
         return held
     return _BRIEFLY if held is None else min(held, _BRIEFLY)
 
@@ -548,9 +550,13 @@ async def _landed(flights: Iterable[Flight], seconds: float) -> None:
 
 def lookups(plan: FeaturePlan, keys: Sequence[Mapping[str, Any]]) -> list[Lookup]:
     """Return what to read for a plan, one lookup per part."""
-    return [
-        Lookup(
-            part.view, tuple([tuple([item[name] for name in part.key_columns]) for item in keys])
-        )
-        for part in plan.parts
-    ]
+    found = []
+    for part in plan.parts:
+        wanted: tuple[Key, ...]
+        if len(part.key_columns) == 1:
+            (name,) = part.key_columns
+            wanted = tuple([(item[name],) for item in keys])
+        else:
+            wanted = tuple([tuple([item[name] for name in part.key_columns]) for item in keys])
+        found.append(Lookup(part.view, wanted))
+    return found

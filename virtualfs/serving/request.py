@@ -74,6 +74,8 @@ def request_rows(
     SpineError
         A request input is missing or mistyped, or their number is not that of the entities.
     """
+    if not plan.request:
+        return []
     needed = plan.request_columns
     own = [name for name in plan.request if name not in needed]
     given = [] if request is None else request
@@ -120,38 +122,57 @@ def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
         A join key is missing or mistyped; the message says at which entity.
     """
     given = row_dicts(entities, "entities")
-    checks = [
-        (name, dtype, _quick(dtype), f", join key {name!r}")
-        for name, dtype in plan.key_columns.items()
-    ]
-    checked = []
-    for number, entity in enumerate(given):
-        keys = {}
+    columns = plan.key_columns
+    checked: dict[str, list[Any]] = {}
+    for name, dtype in columns.items():
         try:
-            for name, dtype, quick, where in checks:
-                value = entity[name]
-                # Most keys are of their type to begin with.
-                keys[name] = (
-                    value
-                    if type(value) is quick
-                    else checked_value(value, dtype, f"entity {number}{where}")
-                )
-        except (KeyError, TypeError):
+            values = [entity[name] for entity in given]
+        except (KeyError, TypeError, IndexError):
+            raise _lacking(given, name) from None
+        # Most are keys of their type to begin with.
+        quick = _QUICK.get(dtype)
+        if quick is None or not set(map(type, values)) <= {quick} or not _in_range(values, dtype):
+            values = [
+                checked_value(value, dtype, f"entity {number}, join key {name!r}")
+                for number, value in enumerate(values)
+            ]
+        checked[name] = values
+    if len(columns) == 1:
+        ((name, values),) = checked.items()
+        return [{name: value} for value in values]
+    if not columns:
+        for number, entity in enumerate(given):
             if not isinstance(entity, Mapping):
-                raise SpineError(
-                    f"entity {number} is {type(entity).__name__}, expected a dict of keys"
-                ) from None
-            raise SpineError(
-                f"entity {number} lacks the join key {name!r}; "
-                f"it has {', '.join(map(str, entity)) or 'none'}"
-            ) from None
-        checked.append(keys)
-    return checked
+                raise _not_keys(number, entity)
+        return [{} for _ in given]
+    names = list(checked)
+    return [dict(zip(names, row, strict=True)) for row in zip(*checked.values(), strict=True)]
 
 
-def _quick(dtype: str) -> type | None:
-    """Return the Python type all of whose values are keys of a data type, if there is one."""
-    return str if dtype == "string" else None
+_QUICK: dict[str, type] = {"string": str, "int64": int}
+
+
+def _in_range(values: Sequence[Any], dtype: str) -> bool:
+    return dtype != "int64" or not values or -(2**63) <= min(values) <= max(values) < 2**63
+
+
+def _lacking(given: Sequence[Any], name: str) -> SpineError:
+    """Return the error of the first entity that lacks a join key."""
+    number, entity = next(
+        (number, entity)
+        for number, entity in enumerate(given)
+        if not isinstance(entity, Mapping) or name not in entity
+    )
+    if not isinstance(entity, Mapping):
+        return _not_keys(number, entity)
+    return SpineError(
+        f"entity {number} lacks the join key {name!r}; it has "
+        f"{', '.join(map(str, entity)) or 'none'}"
+    )
+
+
+def _not_keys(number: int, entity: Any) -> SpineError:
+    return SpineError(f"entity {number} is {type(entity).__name__}, expected a dict of keys")
 
 
 def row_dicts(given: Any, what: str) -> Sequence[Any]:
@@ -216,8 +237,6 @@ def checked_value(value: Any, dtype: str, where: str) -> Any:
     SpineError
         It does not fit; the message says `where`.
     """
-    if dtype == "int64" and type(value) is int and -(2**63) <= value < 2**63:
-        return value
     if hasattr(value, "item") and type(value).__module__ == "numpy":
         value = value.item()
     if value is None or type(value).__name__ in ("NAType", "NaTType"):

@@ -84,6 +84,11 @@ class RowCache:
         """Whether the online store has been needed yet."""
         return self._store is not None
 
+    @property
+    def keeps_near(self) -> bool:
+        """Whether rows are kept near."""
+        return self._near is not None
+
     # -- what never fails
 
     def near_rows(self, places: Sequence[bytes], *, any_age: bool = False) -> list[Row | None]:

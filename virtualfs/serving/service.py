@@ -24,7 +24,7 @@ from virtualfs.provider import OnlineStore, Warehouse, load_provider
 from virtualfs.serving import push, usage
 from virtualfs.serving.answer import answer
 from virtualfs.serving.cache import MemoryStore
-from virtualfs.serving.codec import Row, encode_key, encode_row, key_decoder, to_micros
+from virtualfs.serving.codec import Row, to_micros
 from virtualfs.serving.materialize import (
     MaterializeResult,
     Range,
@@ -204,7 +204,7 @@ class OnlineService:
         """Put rows into the cache where newer wins."""
         push.refuse_push(view)
         now = self._now()
-        prefix = self.reader.prefix(view)
+        codec = self.reader.codec(view)
         items = []
         dropped = 0
         for key, row in push.pushed_rows(view, rows, now):
@@ -212,15 +212,15 @@ class OnlineService:
             if seconds == 0:
                 dropped += 1
                 continue
-            place = encode_key(prefix, key)
-            items.append((place, encode_row(place, row), seconds))
+            items.append((codec.place(key), codec.encode(row), seconds))
         stays = self.reader.cache.store.merge_many(items) if items else []
         self.reader.cache.forget_near(place for place, _, _ in items)
         return push.count(view, stays, dropped)
 
     def invalidate(self, view: ResolvedView, keys: Any = None) -> int:
         """Forget what the cache holds of a view, or of some of its keys; return how many rows."""
-        cache, prefix = self.reader.cache, self.reader.prefix(view)
+        cache, codec = self.reader.cache, self.reader.codec(view)
+        prefix = codec.prefix
         at = to_micros(self._now())
         if keys is None:
             cache.invalidate(prefix, at)
@@ -228,12 +228,12 @@ class OnlineService:
             count = sum(cache.store.delete_many(page) for page in cache.store.scan(prefix))
             cache.forget_near(None)
             return count
-        places = [encode_key(prefix, key) for key in _keys_of(view, keys)]
+        places = codec.places(_keys_of(view, keys))
         self.reader.flights.forget(prefix)
         count = cache.store.delete_many(places)
         # A query that began before must not put back what it found.
-        gone = Row(at, None, found=False, values=(), pushed_at=None)
-        cache.store.merge_many([(place, encode_row(place, gone), 60.0) for place in places])
+        gone = codec.encode(Row(at, None, found=False, values=()))
+        cache.store.merge_many([(place, gone, 60.0) for place in places])
         cache.forget_near(places)
         return count
 
@@ -283,17 +283,13 @@ class OnlineService:
         show: Callable[[str, int], None],
     ) -> ViewResult:
         started = time.monotonic()
-        cache, prefix = self.reader.cache, self.reader.prefix(view)
+        cache = self.reader.cache
         wanted = [key for key in dict.fromkeys(keys) if None not in key]
         written = 0
         for start in range(0, len(wanted), _KEYS):
             piece = wanted[start : start + _KEYS]
             cache.require_room()
-            rows = self.reader.ask(view, piece)
-            items = []
-            for key, row in rows.items():
-                place = encode_key(prefix, key)
-                items.append((place, encode_row(place, row), self.reader.kept_for(row, view)))
+            items = self.reader.items(view, self.reader.ask(view, piece))
             written += sum(cache.store.merge_many(items))
             cache.forget_near(place for place, _, _ in items)
             show(view.label, start + len(piece))
@@ -308,13 +304,13 @@ class OnlineService:
         store = self.reader.cache.store
         views = []
         for view in self._views(self._plan(features, True)):
-            prefix = self.reader.prefix(view)
+            codec = self.reader.codec(view)
+            prefix = codec.prefix
             totals = usage.totals(store, prefix)
             reads = sum(totals.values())
             keys, memory = _measured(store, prefix)
-            decode = key_decoder(view)
             hottest = [
-                (dict(zip(view.join_keys, decode(key), strict=True)), count)
+                (dict(zip(view.join_keys, codec.key(key), strict=True)), count)
                 for key, count in usage.hottest(store, prefix, limit)
             ]
             ratio = (totals[usage.HITS] + totals[usage.STALE]) / reads if reads else None
@@ -322,9 +318,9 @@ class OnlineService:
         return HotReport(tuple(views), store.used_memory())
 
     def _hottest(self, view: ResolvedView, limit: int) -> list[tuple[Any, ...]]:
-        decode = key_decoder(view)
-        found = usage.hottest(self.reader.cache.store, self.reader.prefix(view), limit)
-        return [decode(key) for key, _ in found]
+        codec = self.reader.codec(view)
+        found = usage.hottest(self.reader.cache.store, codec.prefix, limit)
+        return [codec.key(key) for key, _ in found]
 
     def _gather(self) -> None:
         self._usage.gather(self.reader.cache.store)
@@ -341,7 +337,9 @@ class OnlineService:
 
     def _views(self, plan: FeaturePlan) -> list[ResolvedView]:
         """Return the views of a plan, each once."""
-        return list({self.reader.prefix(part.view): part.view for part in plan.parts}.values())
+        return list(
+            {self.reader.codec(part.view).prefix: part.view for part in plan.parts}.values()
+        )
 
     # -- what it stands on
 
