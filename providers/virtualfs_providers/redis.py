@@ -6,6 +6,7 @@ for the reader to say. Only keys that were asked for are touched.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,8 @@ _PAGE = 500
 """Items in one call of the script, which holds the server up for a millisecond or two."""
 
 # The rule of virtualfs.serving.codec.merged_bytes. ARGV holds a value and its milliseconds (0: for
-# ever) for each key. Bytes are compared one by one, as Lua compares strings by the server's locale.
+# ever) for each key; the answer is a letter for each. Bytes are compared one by one, as Lua would
+# compare strings by the server's locale. Calls are few, as each costs as much as all the rest.
 _MERGE = """
 local function compare(a, b)
   for place = 1, math.min(#a, #b) do
@@ -30,41 +32,53 @@ local function compare(a, b)
   end
   return #a == #b and 0 or (#a < #b and -1 or 1)
 end
-local stays = {}
+local function later(given, held)
+  local a, b = struct.unpack('>I4I4', given)
+  local x, y = struct.unpack('>I4I4', held)
+  if a ~= x then return a < x and -1 or 1 end
+  return b == y and 0 or (b < y and -1 or 1)
+end
+local stays, plain, all = {}, {}, redis.call('MGET', unpack(KEYS))
 for n, key in ipairs(KEYS) do
-  local given, milliseconds = ARGV[2 * n - 1], ARGV[2 * n]
-  local held = redis.call('GETRANGE', key, 0, 33)
+  local given, milliseconds, held = ARGV[2 * n - 1], ARGV[2 * n], all[n]
   local order = 1
-  if #held == 34 then
+  if held and #held >= 34 then
     local pushed = bit.band(string.byte(given, 18), 2)
     local was_pushed = bit.band(string.byte(held, 18), 2)
-    local later = compare(string.sub(given, 1, 8), string.sub(held, 1, 8))
     if pushed + was_pushed == 0 then
-      order = later
+      order = later(given, held)
     else
       order = compare(string.sub(given, 19, 34), string.sub(held, 19, 34))
       if order == 0 then order = was_pushed - pushed end
-      if order == 0 then
-        order = compare(string.sub(given, 35), redis.call('GETRANGE', key, 34, -1))
-      end
-      if order >= 0 and pushed ~= 0 and later < 0 then
+      if order == 0 then order = compare(string.sub(given, 35), string.sub(held, 35)) end
+      local asked = later(given, held)
+      if order >= 0 and pushed ~= 0 and asked < 0 then
         given = string.sub(held, 1, 12) .. string.sub(given, 13)
-      elseif order < 0 and was_pushed ~= 0 and later > 0 then
+      elseif order < 0 and was_pushed ~= 0 and asked > 0 then
         redis.call('SETRANGE', key, 0, string.sub(given, 1, 12))
       end
     end
   end
   if order >= 0 then
     if milliseconds == '0' then
-      redis.call('SET', key, given)
+      plain[#plain + 1] = key
+      plain[#plain + 1] = given
     else
       redis.call('SET', key, given, 'PX', milliseconds)
     end
   end
-  stays[n] = order >= 0 and 1 or 0
+  stays[n] = order >= 0 and '1' or '0'
 end
-return stays
+if #plain > 0 then redis.call('MSET', unpack(plain)) end
+return table.concat(stays)
 """
+
+
+_EVALSHA = (
+    b"*%%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%%d\r\n%%d\r\n"
+    % hashlib.sha1(_MERGE.encode(), usedforsecurity=False).hexdigest().encode()
+)
+_Item = tuple[bytes, bytes, float | None]
 
 
 class RedisStore:
@@ -75,7 +89,8 @@ class RedisStore:
     def __init__(self, client: Any, *, clustered: bool) -> None:
         self._client = client
         self._clustered = clustered
-        self._merge = None if clustered else client.register_script(_MERGE)
+        self._idle: list[Any] = []
+        self._open = True
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the values of `keys` in order, None for those not held."""
@@ -83,9 +98,44 @@ class RedisStore:
             if self._clustered:
                 found: list[bytes | None] = self._client.mget_nonatomic(keys)
                 return found
-            return list(self._client.mget(keys))
+            command = b"".join(
+                [b"*%d\r\n$4\r\nMGET\r\n" % (len(keys) + 1)]
+                + [b"$%d\r\n%b\r\n" % (len(key), key) for key in keys]
+            )
+            values: list[bytes | None] = self._ask(command)
+            return values
 
-    def merge_many(self, items: Sequence[tuple[bytes, bytes, float | None]]) -> list[bool]:
+    def _ask(self, command: bytes) -> Any:
+        """Send a command and return the reply, on a connection that no other thread has meanwhile.
+
+        What the client does around each command takes longer than a look-up of one key.
+        """
+        import redis
+
+        while True:
+            fresh = not self._idle
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                fresh, connection = True, self._client.connection_pool.make_connection()
+            try:
+                if fresh:
+                    connection.connect()
+                connection.send_packed_command([command], check_health=False)
+                reply = connection.read_response()
+            except BaseException as error:
+                # Whatever is still to come on it would be taken for the next reply.
+                connection.disconnect()
+                if not fresh and isinstance(error, redis.ConnectionError):
+                    continue  # an earlier restart of the server has closed it
+                raise
+            if self._open and len(self._idle) < _MOST_IDLE:
+                self._idle.append(connection)
+            else:
+                connection.disconnect()
+            return reply
+
+    def merge_many(self, items: Sequence[_Item]) -> list[bool]:
         """Keep each value unless what is held is newer, atomically; return which of them stay."""
         with _readable():
             if self._clustered:
@@ -93,16 +143,28 @@ class RedisStore:
                 for key, value, seconds in items:
                     # EVALSHA is not to be had in a pipeline of a cluster.
                     pipeline.eval(_MERGE, 1, key, value, _milliseconds(seconds))
-                return [stays == 1 for (stays,) in pipeline.execute()]
-            stays: list[bool] = []
-            for start in range(0, len(items), _PAGE):
-                page = items[start : start + _PAGE]
-                keys = [key for key, _, _ in page]
-                values = [
-                    part for _, value, seconds in page for part in (value, _milliseconds(seconds))
-                ]
-                stays += [one == 1 for one in self._merge(keys, values)]  # type: ignore[misc]
-            return stays
+                return [stays == b"1" for stays in pipeline.execute()]
+            return [letter == 49 for page in _pages(items) for letter in self._merge(page)]
+
+    def _merge(self, page: Sequence[_Item]) -> bytes:
+        import redis
+
+        numbers = [b"0" if seconds is None else b"%d" % _milliseconds(seconds)
+                   for _, _, seconds in page]  # fmt: skip
+        command = b"".join(
+            [_EVALSHA % (3 * len(page) + 3, len(str(len(page))), len(page))]
+            + [b"$%d\r\n%b\r\n" % (len(key), key) for key, _, _ in page]
+            + [
+                b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(value), value, len(number), number)
+                for (_, value, _), number in zip(page, numbers, strict=True)
+            ]
+        )
+        try:
+            stays: bytes = self._ask(command)
+        except redis.exceptions.NoScriptError:
+            self._client.script_load(_MERGE)
+            stays = self._ask(command)
+        return stays
 
     def put(self, key: bytes, value: bytes, seconds: float | None) -> None:
         """Keep a value, whatever is held."""
@@ -165,11 +227,26 @@ class RedisStore:
 
     def close(self) -> None:
         """Close connections."""
+        self._open = False
+        while self._idle:
+            self._idle.pop().disconnect()
         self._client.close()
 
 
+_MOST_IDLE = 32
+"""Connections for reads that are kept open."""
 _COUNTERS = 100_000
 """How many counters are kept under one name, the greatest of them."""
+
+
+def _pages(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    """Yield items in pages in which no key comes twice."""
+    for start in range(0, len(items), _PAGE):
+        page = items[start : start + _PAGE]
+        if len({key for key, _, _ in page}) == len(page):
+            yield page
+        else:
+            yield from ([item] for item in page)
 
 
 def _milliseconds(seconds: float | None) -> int:
@@ -217,6 +294,7 @@ class RedisProvider:
             "socket_timeout": _PATIENCE,
             "socket_connect_timeout": _PATIENCE,
             "client_name": "virtualfs",
+            "socket_read_size": 2**17,
         }
         try:
             if clustered:

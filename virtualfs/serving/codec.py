@@ -75,7 +75,7 @@ def from_micros(micros: int) -> datetime:
 
 
 def _biased(instant: int | None) -> int:
-    return 0 if instant is None else min(max(instant + _BIAS, 1), 2 * _BIAS - 1)
+    return 0 if instant is None else instant + _BIAS
 
 
 def _unbiased(number: int) -> int | None:
@@ -128,9 +128,12 @@ class RowCodec:
                 chosen = _WORD.pack(_biased(row.chosen_at))
                 check = crc32(chosen, seed)
             flags = _FOUND if row.found else 0
-            body = body_of(_FORMAT, flags, _biased(row.event), _biased(row.created)) + pack(
-                row.values
-            )
+            event, created = row.event, row.created
+            body = body_of(
+                _FORMAT, flags,
+                0 if event is None else event + _BIAS,
+                0 if created is None else created + _BIAS,
+            ) + pack(row.values)  # fmt: skip
             found.append(chosen + checks_of(check, crc32(body, seed)) + body)
         return found
 
