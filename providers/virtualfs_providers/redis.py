@@ -102,11 +102,11 @@ class RedisStore:
                 [b"*%d\r\n$4\r\nMGET\r\n" % (len(keys) + 1)]
                 + [b"$%d\r\n%b\r\n" % (len(key), key) for key in keys]
             )
-            values: list[bytes | None] = self._ask(command)
+            values: list[bytes | None] = self._ask([command])[0]
             return values
 
-    def _ask(self, command: bytes) -> Any:
-        """Send a command and return the reply, on a connection that no other thread has meanwhile.
+    def _ask(self, commands: Sequence[bytes]) -> list[Any]:
+        """Send commands and return the replies, on a connection that no other thread has meanwhile.
 
         What the client does around each command takes longer than a look-up of one key.
         """
@@ -121,8 +121,8 @@ class RedisStore:
             try:
                 if fresh:
                     connection.connect()
-                connection.send_packed_command([command], check_health=False)
-                reply = connection.read_response()
+                connection.send_packed_command(commands, check_health=False)
+                replies = [connection.read_response() for _ in commands]
             except BaseException as error:
                 # Whatever is still to come on it would be taken for the next reply.
                 connection.disconnect()
@@ -133,7 +133,7 @@ class RedisStore:
                 self._idle.append(connection)
             else:
                 connection.disconnect()
-            return reply
+            return replies
 
     def merge_many(self, items: Sequence[_Item]) -> list[bool]:
         """Keep each value unless what is held is newer, atomically; return which of them stay."""
@@ -144,27 +144,37 @@ class RedisStore:
                     # EVALSHA is not to be had in a pipeline of a cluster.
                     pipeline.eval(_MERGE, 1, key, value, _milliseconds(seconds))
                 return [stays == b"1" for stays in pipeline.execute()]
-            return [letter == 49 for page in _pages(items) for letter in self._merge(page)]
+            stays: list[bool] = []
+            for start in range(0, len(items), _AT_ONCE):
+                pages = list(_pages(items[start : start + _AT_ONCE]))
+                stays += [letter == _STAYS for some in self._merge(pages) for letter in some]
+            return stays
 
-    def _merge(self, page: Sequence[_Item]) -> bytes:
+    def _merge(self, pages: Sequence[Sequence[_Item]]) -> list[bytes]:
         import redis
 
-        numbers = [b"0" if seconds is None else b"%d" % _milliseconds(seconds)
-                   for _, _, seconds in page]  # fmt: skip
-        command = b"".join(
-            [_EVALSHA % (3 * len(page) + 3, len(str(len(page))), len(page))]
-            + [b"$%d\r\n%b\r\n" % (len(key), key) for key, _, _ in page]
-            + [
-                b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(value), value, len(number), number)
-                for (_, value, _), number in zip(page, numbers, strict=True)
-            ]
-        )
-        try:
-            stays: bytes = self._ask(command)
-        except redis.exceptions.NoScriptError:
-            self._client.script_load(_MERGE)
-            stays = self._ask(command)
-        return stays
+        stays: dict[int, bytes] = {}
+        # Where nothing is held yet, a command of the server's own does it in half the time.
+        lasting = [
+            number
+            for number, page in enumerate(pages)
+            if all(seconds is None for _, _, seconds in page)
+        ]
+        if lasting:
+            replies = self._ask([_msetnx(pages[number]) for number in lasting])
+            for number, reply in zip(lasting, replies, strict=True):
+                if reply:
+                    stays[number] = b"1" * len(pages[number])
+        rest = [number for number in range(len(pages)) if number not in stays]
+        if rest:
+            commands = [_evalsha(pages[number]) for number in rest]
+            try:
+                replies = self._ask(commands)
+            except redis.exceptions.NoScriptError:
+                self._client.script_load(_MERGE)
+                replies = self._ask(commands)
+            stays |= dict(zip(rest, replies, strict=True))
+        return [stays[number] for number in range(len(pages))]
 
     def put(self, key: bytes, value: bytes, seconds: float | None) -> None:
         """Keep a value, whatever is held."""
@@ -233,10 +243,32 @@ class RedisStore:
         self._client.close()
 
 
+_AT_ONCE = 10_000
+"""Items that are sent before the replies are read."""
+_STAYS = ord("1")
 _MOST_IDLE = 32
 """Connections for reads that are kept open."""
 _COUNTERS = 100_000
 """How many counters are kept under one name, the greatest of them."""
+
+
+def _msetnx(page: Sequence[_Item]) -> bytes:
+    pairs = [
+        b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value) for key, value, _ in page
+    ]
+    return b"*%d\r\n$6\r\nMSETNX\r\n" % (2 * len(page) + 1) + b"".join(pairs)
+
+
+def _evalsha(page: Sequence[_Item]) -> bytes:
+    numbers = [b"%d" % _milliseconds(seconds) for _, _, seconds in page]
+    return b"".join(
+        [_EVALSHA % (3 * len(page) + 3, len(str(len(page))), len(page))]
+        + [b"$%d\r\n%b\r\n" % (len(key), key) for key, _, _ in page]
+        + [
+            b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(value), value, len(number), number)
+            for (_, value, _), number in zip(page, numbers, strict=True)
+        ]
+    )
 
 
 def _pages(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:

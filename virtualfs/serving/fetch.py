@@ -61,9 +61,7 @@ def rows_of(view: ResolvedView, table: pa.Table, instant: int) -> list[Row]:
     """Return rows that a warehouse gave: ``__event``, perhaps ``__created``, and all features."""
     events = _micros(table, EVENT)
     created = _micros(table, CREATED) if CREATED in table.column_names else [None] * len(events)
-    columns = [
-        plain_values(table.column(item.name).to_pylist(), item.dtype) for item in view.features
-    ]
+    columns = [plain_values(table.column(item.name), item.dtype) for item in view.features]
     values = list(zip(*columns, strict=True)) if columns else [()] * len(events)
     if view.is_aggregate:
         return [
@@ -79,8 +77,7 @@ def rows_of(view: ResolvedView, table: pa.Table, instant: int) -> list[Row]:
 def _micros(table: pa.Table, column: str) -> list[int | None]:
     import pyarrow as pa
 
-    found: list[int | None] = table.column(column).cast(pa.int64()).to_pylist()
-    return found
+    return plain_values(table.column(column).cast(pa.int64()), "int64")
 
 
 def keys_at(view: ResolvedView, keys: Sequence[Key], instant: int, instant_type: str) -> pa.Table:
@@ -118,8 +115,12 @@ def no_row(view: ResolvedView, instant: int) -> Row:
     return Row(instant, None, False, tuple(values))
 
 
-def plain_values(values: list[Any], dtype: str) -> list[Any]:
-    """Return values as the codec returns them: zoned times in UTC, UUIDs as such."""
+def plain_values(column: pa.ChunkedArray, dtype: str) -> list[Any]:
+    """Return a column's values as the codec reads them: zoned times in UTC, UUIDs as such."""
+    if dtype in ("int64", "float64") and column.null_count == 0:
+        numbers: list[Any] = column.to_numpy().tolist()  # in a fifth of the time
+        return numbers
+    values: list[Any] = column.to_pylist()
     if dtype.startswith("timestamp("):
         return [
             value.astimezone(UTC) if value is not None and value.tzinfo else value

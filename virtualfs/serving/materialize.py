@@ -228,7 +228,7 @@ def _keys(view: ResolvedView, names: Sequence[str], table: pa.Table) -> list[tup
     if not names:
         return [()] * table.num_rows
     columns = [
-        plain_values(table.column(name).to_pylist(), dtype)
+        plain_values(table.column(name), dtype)
         for name, dtype in zip(names, view.join_keys.values(), strict=True)
     ]
     return list(zip(*columns, strict=True))

@@ -464,12 +464,15 @@ class OnlineReader:
             None if held is None else (held + self._max_stale) / 1e6
             for held in (held_by(found, view) for found in (False, True))
         ]
+        places, values = codec.places(rows), codec.encode_chosen(rows.values())
+        if seconds[True] is None and all(row.found for row in rows.values()):
+            return [(place, data, None) for place, data in zip(places, values, strict=True)]
         spread = random.random
         return [
             (place, data, None if kept is None else kept * (1.0 + 0.1 * spread()))
             for place, data, kept in zip(
-                codec.places(rows),
-                codec.encode_chosen(rows.values()),
+                places,
+                values,
                 [seconds[row.found] for row in rows.values()],
                 strict=True,
             )
