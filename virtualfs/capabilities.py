@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from virtualfs.definitions.aggregate import FUNCTIONS
@@ -180,8 +181,9 @@ class Capabilities:
     max_identifier: int | None = None
     folds_case: bool = True
 
+    @cached_property
     def for_lookups(self) -> Capabilities:
-        """Return what to compile look-ups of a few keys for: their keys bound, where that can be.
+        """Return what to compile look-ups of a few keys for: with these bound, where that can be.
 
         A temporary table would cost more than the look-up.
         """

@@ -27,6 +27,7 @@ from virtualfs.errors import (
     WarehouseUnavailableError,
     did_you_mean,
 )
+from virtualfs.lookups import Columns, KeySpine, columns_of
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -124,11 +125,11 @@ class Warehouse(Protocol):
         """
 
     def lookup(
-        self, select: str, spine: pa.Table, schema: Mapping[str, str], seconds: float
-    ) -> pa.Table:
+        self, select: str, spine: KeySpine, schema: Mapping[str, str], seconds: float
+    ) -> Columns:
         """Run the SELECT of a look-up on the keys in `spine`, in `seconds` at most.
 
-        `select` was compiled for ``capabilities.for_lookups()``. Called from many threads at once,
+        `select` was compiled for ``capabilities.for_lookups``. Called from many threads at once,
         as many as ``max_connections`` of the warehouse's settings allow.
 
         Raises
@@ -193,13 +194,14 @@ class SessionLookups:
         """Open a session."""
 
     def lookup(
-        self, select: str, spine: pa.Table, schema: Mapping[str, str], seconds: float
-    ) -> pa.Table:
+        self, select: str, spine: KeySpine, schema: Mapping[str, str], seconds: float
+    ) -> Columns:
         """Run the SELECT of a look-up; one that can be interrupted is, when it takes too long."""
         name = temporary_name()
         with self.session() as session, _interrupted(session, seconds):
-            session.load(name, spine)
-            return session.query(on_spine(select, name, self.capabilities.dialect), schema)
+            session.load(name, spine.table(self.capabilities.instant_type))
+            text = on_spine(select, name, self.capabilities.dialect)
+            return columns_of(session.query(text, schema), schema)
 
 
 @contextmanager

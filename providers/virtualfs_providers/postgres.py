@@ -32,6 +32,7 @@ from virtualfs.errors import (
     did_you_mean,
     without_secrets,
 )
+from virtualfs.lookups import Columns, KeySpine, columns_of
 from virtualfs.provider import TemporaryTables, named_once
 from virtualfs_providers.postgres_arrow import (
     copy_in,
@@ -39,6 +40,7 @@ from virtualfs_providers.postgres_arrow import (
     is_plain,
     read_as_text,
     rows_to_arrow,
+    rows_to_columns,
     sql_type,
     types_in,
 )
@@ -290,20 +292,20 @@ class PostgresWarehouse:
             session.drop_all()
 
     def lookup(
-        self, select: str, spine: pa.Table, schema: Mapping[str, str], seconds: float
-    ) -> pa.Table:
+        self, select: str, spine: KeySpine, schema: Mapping[str, str], seconds: float
+    ) -> Columns:
         """Run the SELECT of a look-up, its keys bound as arrays."""
         if self._lookups is None:
             with self.session() as session:
-                session.bind(spine)
-                return session.query(select, schema)
-        arrays = [column.to_pylist() for column in spine.columns]
+                session.bind(spine.table(self.capabilities.instant_type))
+                return columns_of(session.query(select, schema), schema)
         with _readable(seconds):
-            rows, columns = self._lookups.run(select, arrays, seconds)
+            rows, columns = self._lookups.run(select, spine.lists(), seconds)
         if any((oid, mod) not in self._types for _, oid, mod in columns):
             with self._reading() as cursor:
                 self._learn_types(cursor, {(oid, mod) for _, oid, mod in columns})
-        return rows_to_arrow(rows, [(name, self._types[oid, mod]) for name, oid, mod in columns])
+        types = [(name, self._types[oid, mod]) for name, oid, mod in columns]
+        return rows_to_columns(rows, types, schema)
 
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT, which is parsed and neither planned nor run."""
@@ -562,7 +564,7 @@ class PostgresProvider:
             pool=opened,
             url=url,
             settings="; ".join(statements),
-            lookups=PostgresLookups(name, url, options, for_lookups),
+            lookups=PostgresLookups(name, lambda: psycopg.connect(url, autocommit=True, **options)),
         )
 
     def adopt(self, name: str, connection: Any) -> PostgresWarehouse:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from virtualfs.compiler.rows import CREATED, EVENT
 from virtualfs.errors import WarehouseError
+from virtualfs.lookups import columns_of
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -18,9 +22,13 @@ __all__ = [
     "is_plain",
     "read_as_text",
     "rows_to_arrow",
+    "rows_to_columns",
     "sql_type",
     "types_in",
 ]
+
+
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1), timedelta(microseconds=1)
 
 
 def sql_type(dtype: dt.DataType) -> str:
@@ -187,6 +195,38 @@ def rows_to_arrow(rows: list[tuple[Any, ...]], types: list[tuple[str, dt.DataTyp
                 "cast it, for example to numeric(38, 9)"
             ) from None
     return pa.table(arrays)
+
+
+def rows_to_columns(
+    rows: list[tuple[Any, ...]], types: list[tuple[str, dt.DataType]], schema: Mapping[str, str]
+) -> dict[str, list[Any]]:
+    """Return rows as :func:`virtualfs.lookups.columns_of` does, without Arrow where that can be."""
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(types)
+    found: dict[str, list[Any]] = {}
+    for (name, dtype), values in zip(types, columns, strict=True):
+        if name in (EVENT, CREATED):
+            found[name] = [
+                None if value is None else (value - _EPOCH) // _MICROSECOND for value in values
+            ]
+        elif _is_native(dtype):
+            found[name] = list(values)
+        else:
+            table = rows_to_arrow([(value,) for value in values], [(name, dtype)])
+            found |= columns_of(table, {name: schema[name]})
+    return found
+
+
+def _is_native(dtype: dt.DataType) -> bool:
+    """Tell whether psycopg's value is the one that Arrow would give."""
+    return bool(
+        dtype.is_integer()
+        or dtype.is_floating()
+        or dtype.is_boolean()
+        or dtype.is_string()
+        or dtype.is_date()
+        or dtype.is_binary()
+        or (dtype.is_timestamp() and dtype.timezone is None)
+    )
 
 
 @cache

@@ -1,122 +1,193 @@
 """Look-ups of a few keys in PostgreSQL: one statement bound to arrays, in one round trip.
 
-An event loop in a thread of its own drives an asynchronous pool, so that a look-up that takes too
-long is cancelled at the server and gives its connection back, whoever waits for it.
+Each thread that looks something up has a connection to itself meanwhile. The server ends what takes
+too long; a server that does not even do that is noticed by a thread that watches the time, and its
+connection is cut.
 """
 
 from __future__ import annotations
 
-import asyncio
+import os
+import socket
 import threading
-from collections.abc import Sequence
-from concurrent.futures import Future
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from virtualfs_providers.postgres_arrow import read_as_text
 
 __all__ = ["PostgresLookups"]
 
+# In a pipeline all up to the next synchronisation is one transaction, so these end with it.
 _SETTINGS = (
     "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true), "
-    "set_config('statement_timeout', $1, true)"
+    "set_config('transaction_read_only', 'on', true), set_config('statement_timeout', $1, true)"
 )
-_GRACE = 0.25
-"""Seconds for the server to say that its own time-out has passed."""
+_GRACE = 0.5
+"""Seconds that the server has to say that its own time-out has passed."""
+_TICK = 0.1
+
+Columns = list[tuple[str, int, int]]
+"""Name, type and modifier of each column."""
 
 
 class PostgresLookups:
-    """Runs SELECTs for threads that wait for them.
+    """Runs SELECTs on connections of its own.
 
     Parameters
     ----------
-    options
-        Keywords of `psycopg.connect`.
-    size
-        Connections at most.
+    connect
+        Opens a connection, in autocommit mode.
     """
 
-    def __init__(self, name: str, url: str, options: dict[str, Any], size: int) -> None:
-        self._name = name
-        self._url = url
-        self._options = options
-        self._size = size
-        self._pool: Any = None
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name=f"virtualfs {name} look-ups", daemon=True
-        )
-        self._thread.start()
+    def __init__(self, name: str, connect: Callable[[], Any]) -> None:
+        self._connect = connect
+        self._idle: list[Any] = []
+        self._watch = _Watch(name)
+        self._prepares = True
+        self._closed = False
 
     def run(
         self, statement: str, arrays: Sequence[Sequence[Any]], seconds: float
-    ) -> tuple[list[tuple[Any, ...]], list[tuple[str, int, int]]]:
-        """Return the rows of a SELECT, and the name, type and modifier of its columns.
+    ) -> tuple[list[tuple[Any, ...]], Columns]:
+        """Return the rows of a SELECT, and its columns.
 
         Raises
         ------
         TimeoutError
-            There is no connection, or no answer, in `seconds`.
+            There is no answer in `seconds`.
         psycopg.Error
-            The server refuses.
+            The server refuses, or cannot be reached.
         """
-        work = self._run(statement, arrays, seconds)
-        future: Future[Any] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            # The loop's own time-out comes first, unless it waits for a server that is gone.
-            found: tuple[Any, Any] = future.result(seconds + 2 * _GRACE)
-        except BaseException:
-            future.cancel()
-            raise
-        return found
-
-    async def _run(self, statement: str, arrays: Sequence[Any], seconds: float) -> tuple[Any, Any]:
         import psycopg
 
-        if self._pool is None:
-            await self._open()
-        milliseconds = str(max(1, int(seconds * 1000)))
-        async with (
-            asyncio.timeout(seconds + _GRACE),
-            self._pool.connection(timeout=seconds) as connection,
-        ):
-            async with connection.pipeline():
-                settings = psycopg.AsyncRawCursor(connection)
-                await settings.execute(_SETTINGS, [milliseconds])
-                cursor = psycopg.AsyncRawCursor(connection)
-                read_as_text(cursor)
-                await cursor.execute(statement, arrays)
-                await connection.commit()
-            rows = await cursor.fetchall()
-            result = cursor.pgresult
-            assert result is not None
-            encoding = connection.info.encoding
-            columns = [
-                ((result.fname(n) or b"").decode(encoding), result.ftype(n), result.fmod(n))
-                for n in range(result.nfields)
-            ]
-            return rows, columns
+        while True:
+            fresh = not self._idle
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                fresh, connection = True, self._connect()
+            try:
+                with self._watch.over(connection, seconds + _GRACE):
+                    found = self._ask(connection, statement, arrays, seconds)
+            except (
+                psycopg.errors.InvalidSqlStatementName,
+                psycopg.errors.DuplicatePreparedStatement,
+            ):
+                # A pooler that hands statements to one server process or another.
+                connection.close()
+                if not self._prepares:
+                    raise
+                self._prepares = False
+                continue
+            except psycopg.Error as error:
+                if connection.closed or connection.broken:
+                    connection.close()
+                    if not fresh and not isinstance(error, psycopg.errors.QueryCanceled):
+                        continue  # an earlier restart of the server has closed it
+                else:
+                    self._give_back(connection)
+                raise
+            except BaseException:
+                connection.close()
+                raise
+            self._give_back(connection)
+            return found
 
-    async def _open(self) -> None:
-        import psycopg_pool
+    def _ask(
+        self, connection: Any, statement: str, arrays: Sequence[Any], seconds: float
+    ) -> tuple[list[tuple[Any, ...]], Columns]:
+        import psycopg
 
-        async def configure(connection: Any) -> None:
-            connection.prepare_threshold = None  # a pooler may answer from another server process
-            await connection.set_read_only(True)
+        with connection.pipeline():
+            settings = psycopg.RawCursor(connection)
+            settings.execute(_SETTINGS, [str(max(1, int(seconds * 1000)))], prepare=self._prepares)
+            cursor = psycopg.RawCursor(connection)
+            read_as_text(cursor)
+            cursor.execute(statement, arrays, prepare=self._prepares)
+        rows = cursor.fetchall()
+        result = cursor.pgresult
+        assert result is not None
+        encoding = connection.info.encoding
+        return rows, [
+            ((result.fname(n) or b"").decode(encoding), result.ftype(n), result.fmod(n))
+            for n in range(result.nfields)
+        ]
 
-        self._pool = psycopg_pool.AsyncConnectionPool(
-            self._url, kwargs=self._options, min_size=0, max_size=self._size, open=False,
-            configure=configure, reconnect_timeout=1.0, name=f"virtualfs {self._name} look-ups",
-        )  # fmt: skip
-        await self._pool.open()
+    def _give_back(self, connection: Any) -> None:
+        if self._closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
 
     def close(self) -> None:
-        """Close the pool and end the thread."""
+        """Close what is not in use; what is closes itself afterwards."""
+        self._closed = True
+        self._watch.close()
+        while self._idle:
+            self._idle.pop().close()
 
-        async def end() -> None:
-            if self._pool is not None:
-                await self._pool.close(timeout=1.0)
 
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(5.0)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5.0)
-        self._loop.close()
+class _Watch:
+    """Cuts connections whose time is over. Its thread runs while there is something to watch."""
+
+    def __init__(self, name: str) -> None:
+        self._name = f"virtualfs {name} time-outs"
+        self._lock = threading.Condition()
+        self._ends: dict[Any, float] = {}
+        self._cut: set[Any] = set()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @contextmanager
+    def over(self, connection: Any, seconds: float) -> Iterator[None]:
+        """Let a connection be used for so many seconds.
+
+        Raises
+        ------
+        TimeoutError
+            They were over.
+        """
+        self._ends[connection] = time.monotonic() + seconds
+        if self._thread is None:
+            self._start()
+        try:
+            yield
+        except Exception:
+            if connection in self._cut:
+                raise TimeoutError("the server is silent") from None
+            raise
+        finally:
+            self._ends.pop(connection, None)
+            self._cut.discard(connection)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closed:
+            with self._lock:
+                self._lock.wait(_TICK if self._ends else 10 * _TICK)
+            now = time.monotonic()
+            for connection, end in list(self._ends.items()):
+                if now > end and connection not in self._cut:
+                    self._cut.add(connection)
+                    with suppress(Exception):  # it may be gone by now
+                        _shut(connection.fileno())
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed = True
+        with self._lock:
+            self._lock.notify_all()
+
+
+def _shut(number: int) -> None:
+    """End what waits for a socket, which stays its owner's."""
+    copy = socket.socket(fileno=os.dup(number))
+    with copy:
+        copy.shutdown(socket.SHUT_RDWR)

@@ -11,21 +11,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from virtualfs.compiler.every_key import Wanted, compile_every_key, key_column
 from virtualfs.compiler.plan import ResolvedView
+from virtualfs.compiler.rows import EVENT
 from virtualfs.display import Block, Grid, Note, Shown
+from virtualfs.lookups import columns_of
 from virtualfs.provider import OnlineStore, Warehouse
 from virtualfs.serving.codec import Row, from_micros, to_micros
-from virtualfs.serving.fetch import plain_values, rows_of
+from virtualfs.serving.fetch import row_schema, rows_of
 from virtualfs.serving.flights import Key
 from virtualfs.serving.online import Item, OnlineReader
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 __all__ = ["MaterializeResult", "Range", "ViewResult", "materialize_view"]
 
@@ -216,22 +215,16 @@ def _pieces(
     instant = from_micros(at).replace(tzinfo=None)
     select, schema = compile_every_key(view, instant, wanted, capabilities)
     names = [key_column(number) for number in range(len(view.join_keys))]
+    types = dict(zip(names, view.join_keys.values(), strict=True))
+    types |= row_schema(view, capabilities.instant_type)
     with warehouse.session() as session:
         for table in session.stream(select, schema, _PIECE):
             for start in range(0, table.num_rows, _PIECE):
                 piece = table.slice(start, _PIECE)
-                keys = _keys(view, names, piece)
-                yield dict(zip(keys, rows_of(view, piece, at), strict=True))
-
-
-def _keys(view: ResolvedView, names: Sequence[str], table: pa.Table) -> list[tuple[Any, ...]]:
-    if not names:
-        return [()] * table.num_rows
-    columns = [
-        plain_values(table.column(name), dtype)
-        for name, dtype in zip(names, view.join_keys.values(), strict=True)
-    ]
-    return list(zip(*columns, strict=True))
+                columns = columns_of(piece, types)
+                rows = len(columns[EVENT])
+                keys = list(zip(*(columns[name] for name in names), strict=True)) or [()] * rows
+                yield dict(zip(keys, rows_of(view, columns, at), strict=True))
 
 
 def _read_notes(store: OnlineStore, place: bytes) -> _Notes:

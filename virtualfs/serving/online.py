@@ -385,51 +385,53 @@ class OnlineReader:
         kept: bool,
     ) -> tuple[list[Row], int]:
         """Return the rows with those that were missed, kept near, and how many are stale."""
+        if not missing:
+            return rows, 0  # type: ignore[return-value]  # none is None
         stale = 0
-        if missing:
-            got: dict[Key, Row] = {}
-            for key, held in missing.items():
-                row, error = self._landed_row(part, key)
-                if row is not None:
-                    got[key] = merged(held, row) if held is not None and held.pushed_at else row
-                else:
-                    got[key] = self._stale(part, held, at, error)
-                    stale += 1
-            if stale:
-                _log.warning("%s: %d stale rows answer, as the warehouse does not",
-                             part.view.label, stale)  # fmt: skip
-            rows = [
-                got[key] if row is None else row for key, row in zip(part.keys, rows, strict=True)
-            ]
-            if kept and part.held != 0 and stale == 0:
-                self.cache.keep_near((part.codec.place(key), row) for key, row in got.items())
-        return rows, stale  # type: ignore[return-value]  # none is None any more
+        got: dict[Key, Row] = {}
+        flights = {part.flights.get(key) for key in missing}
+        outcomes = {flight: self._outcome(part, flight) for flight in flights}
+        for key, held in missing.items():
+            brought, error = outcomes[part.flights.get(key)]
+            if error is not None:
+                got[key] = self._stale(part, held, at, error)
+                stale += 1
+            elif held is not None and held.pushed_at is not None:
+                got[key] = merged(held, brought[key])
+            else:
+                got[key] = brought[key]
+        if stale:
+            _log.warning("%s: %d stale rows answer, as the warehouse does not",
+                         part.view.label, stale)  # fmt: skip
+        elif kept and part.held != 0 and self.cache.keeps_near:
+            self.cache.keep_near((part.codec.place(key), row) for key, row in got.items())
+        whole = [got[key] if row is None else row for key, row in zip(part.keys, rows, strict=True)]
+        return whole, stale
 
-    def _landed_row(self, part: _Part, key: Key) -> tuple[Row | None, BaseException | None]:
-        flight = part.flights.get(key)
+    def _outcome(self, part: _Part, flight: Flight | None) -> tuple[Rows, BaseException | None]:
+        """Return what a flight brought, or why there is nothing."""
         if flight is None:
-            return None, WarehouseError(
+            return {}, WarehouseError(
                 f"{part.view.label}: the cache lacks a key, or holds it for longer than its "
                 f"freshness, and warehouse {part.view.warehouse!r} is not asked by online reads "
                 "(read_through = false, as it may be billed by the byte); materialize the view, or "
                 "set read_through = true in the warehouse's section"
             )
         if not flight.rows.done():
-            return None, WarehouseUnavailableError(
+            return {}, WarehouseUnavailableError(
                 f"warehouse {part.view.warehouse!r} gave no answer within "
                 f"{self._settings.patience(part.view.warehouse):g} s (lookup_timeout in its "
                 "section)"
             )
         error = flight.rows.exception()
-        return (flight.rows.result()[key], None) if error is None else (None, error)
+        return (flight.rows.result(), None) if error is None else ({}, error)
 
-    def _stale(self, part: _Part, row: Row | None, at: int, error: BaseException | None) -> Row:
+    def _stale(self, part: _Part, row: Row | None, at: int, error: BaseException) -> Row:
         """Return what is cached, marked as stale, or raise why there is nothing better."""
         if row is not None and isinstance(error, WarehouseError):
             known = max(row.chosen_at or 0, row.pushed_at or 0)
             if at - known <= self._max_stale + (held_by(row.found, part.view) or 0):
                 return msgspec.structs.replace(row, stale=True)
-        assert error is not None
         raise error
 
     def ask(self, view: ResolvedView, keys: Sequence[Key]) -> Rows:

@@ -13,9 +13,9 @@ from virtualfs.compiler.program import compile_candidates, on_spine
 from virtualfs.compiler.rows import EVENT
 from virtualfs.definitions.duration import format_duration
 from virtualfs.display import Block, Grid, Note, Shown, cell, shown_text
+from virtualfs.lookups import KeySpine
 from virtualfs.provider import Warehouse, temporary_name
 from virtualfs.serving.codec import to_micros
-from virtualfs.serving.fetch import keys_at
 
 __all__ = ["Explanation", "explain_value"]
 
@@ -87,12 +87,12 @@ def explain_value(
     """
     capabilities = warehouse.capabilities
     select = compile_candidates(view, capabilities, late_data, _ROWS)
-    spine = keys_at(view, [tuple(keys.values())], to_micros(at), capabilities.instant_type)
+    spine = KeySpine(view.join_keys, [tuple(keys.values())], to_micros(at))
     schema = {**view.columns, EVENT: capabilities.instant_type, VISIBLE: "boolean"}
     schema |= {HAPPENED: "boolean", YOUNG: "boolean"}
     name = temporary_name()
     with warehouse.session() as session:
-        session.load(name, spine)
+        session.load(name, spine.table(capabilities.instant_type))
         found = session.query(on_spine(select, name, capabilities.dialect), schema).to_pylist()
     rows = [{column: row[column] for column in view.columns} for row in found]
     label = f"{view.label.partition(' ')[0]}:{feature}"
