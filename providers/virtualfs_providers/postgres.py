@@ -531,7 +531,6 @@ class PostgresProvider:
         psycopg, pool = _drivers()
         options = {
             "application_name": "virtualfs",
-            "connect_timeout": 10,
             # A server that has vanished is noticed.
             "tcp_user_timeout": 15_000,
             "keepalives_idle": 15,
@@ -543,7 +542,7 @@ class PostgresProvider:
         statements = [_SETTINGS]
         if settings.statement_timeout is not None:
             statements.append(f"SET LOCAL statement_timeout = '{settings.statement_timeout}'")
-        with _readable(), psycopg.connect(url, **options) as connection:
+        with _readable(), psycopg.connect(url, **options, connect_timeout=10) as connection:
             may_write = _may_make_tables(connection)
 
         def configure(connection: Any) -> None:
@@ -551,10 +550,14 @@ class PostgresProvider:
             connection.prepare_threshold = None  # a pooler may answer from another server process
             connection.read_only = None if may_write else True
 
+        def connect() -> Any:
+            # A connection that takes long to make is of no use to a look-up.
+            return psycopg.connect(url, autocommit=True, **options, connect_timeout=2)
+
         for_lookups = settings.max_connections // 2
         opened = pool.ConnectionPool(
-            url, kwargs=options, min_size=0, max_size=settings.max_connections - for_lookups,
-            timeout=30,
+            url, kwargs={**options, "connect_timeout": 10}, min_size=0,
+            max_size=settings.max_connections - for_lookups, timeout=30,
             configure=configure, check=pool.ConnectionPool.check_connection, open=True,
             name=f"virtualfs {name}",
         )  # fmt: skip
@@ -564,7 +567,9 @@ class PostgresProvider:
             pool=opened,
             url=url,
             settings="; ".join(statements),
-            lookups=PostgresLookups(name, lambda: psycopg.connect(url, autocommit=True, **options)),
+            lookups=PostgresLookups(
+                name, lambda: psycopg.connect(url, autocommit=True, **options, connect_timeout=2)
+            ),
         )
 
     def adopt(self, name: str, connection: Any) -> PostgresWarehouse:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,10 +74,8 @@ return table.concat(stays)
 """
 
 
-_EVALSHA = (
-    b"*%%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%%d\r\n%%d\r\n"
-    % hashlib.sha1(_MERGE.encode(), usedforsecurity=False).hexdigest().encode()
-)
+_SHA = hashlib.sha1(_MERGE.encode(), usedforsecurity=False).hexdigest()
+_EVALSHA = b"*%%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%%d\r\n%%d\r\n" % _SHA.encode()
 _Item = tuple[bytes, bytes, float | None]
 
 
@@ -139,20 +137,34 @@ class RedisStore:
         """Keep each value unless what is held is newer, atomically; return which of them stay."""
         with _readable():
             if self._clustered:
-                pipeline = self._client.pipeline()
-                for key, value, seconds in items:
-                    # EVALSHA is not to be had in a pipeline of a cluster.
-                    pipeline.eval(_MERGE, 1, key, value, _milliseconds(seconds))
-                return [stays == b"1" for stays in pipeline.execute()]
+                return [
+                    letter == b"1" for letter in self._with_script(self._merge_one_by_one, items)
+                ]
             stays: list[bool] = []
             for start in range(0, len(items), _AT_ONCE):
                 pages = list(_pages(items[start : start + _AT_ONCE]))
                 stays += [letter == _STAYS for some in self._merge(pages) for letter in some]
             return stays
 
-    def _merge(self, pages: Sequence[Sequence[_Item]]) -> list[bytes]:
+    def _merge_one_by_one(self, items: Sequence[_Item]) -> list[Any]:
+        """Merge items that lie on several nodes, each of which gets its own in one go."""
+        pipeline = self._client.pipeline()
+        for key, value, seconds in items:
+            pipeline.execute_command("EVALSHA", _SHA, 1, key, value, _milliseconds(seconds))
+        replies: list[Any] = pipeline.execute()
+        return replies
+
+    def _with_script(self, run: Callable[[Any], list[Any]], what: Any) -> list[Any]:
+        """Run what needs the script, which a server that was restarted has forgotten."""
         import redis
 
+        try:
+            return run(what)
+        except redis.exceptions.NoScriptError:
+            self._client.script_load(_MERGE)
+            return run(what)
+
+    def _merge(self, pages: Sequence[Sequence[_Item]]) -> list[bytes]:
         stays: dict[int, bytes] = {}
         # Where nothing is held yet, a command of the server's own does it in half the time.
         lasting = [
@@ -168,11 +180,7 @@ class RedisStore:
         rest = [number for number in range(len(pages)) if number not in stays]
         if rest:
             commands = [_evalsha(pages[number]) for number in rest]
-            try:
-                replies = self._ask(commands)
-            except redis.exceptions.NoScriptError:
-                self._client.script_load(_MERGE)
-                replies = self._ask(commands)
+            replies = self._with_script(self._ask, commands)
             stays |= dict(zip(rest, replies, strict=True))
         return [stays[number] for number in range(len(pages))]
 
@@ -210,8 +218,10 @@ class RedisStore:
     def used_memory(self) -> int:
         """Return the bytes that the server uses, or the nodes of a cluster together."""
         with _readable():
-            found = self._client.info("memory")
-        nodes = found.values() if self._clustered else [found]
+            if self._clustered:
+                nodes = self._client.info("memory", target_nodes=self._client.PRIMARIES).values()
+            else:
+                nodes = [self._client.info("memory")]
         return sum(int(node["used_memory"]) for node in nodes)
 
     def add_counts(self, name: bytes, amounts: Mapping[bytes, int], seconds: float) -> None:
@@ -291,7 +301,7 @@ def _readable() -> Iterator[None]:
 
     try:
         yield
-    except (redis.RedisError, OSError) as error:
+    except (redis.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
         text = without_secrets(str(error)) or type(error).__name__
         raise OnlineStoreError(f"the cache does not answer as it should: {text}") from None
 
@@ -328,17 +338,16 @@ class RedisProvider:
             "client_name": "virtualfs",
             "socket_read_size": 2**17,
         }
+        # One more try, for a connection that an earlier restart of the server has closed.
+        options["retry"] = Retry(NoBackoff(), 1, (redis.ConnectionError,))
         try:
             if clustered:
                 with _readable():
                     client: Any = redis.RedisCluster.from_url(
-                        f"{scheme.removesuffix('+cluster')}://{rest}",
-                        cluster_error_retry_attempts=1, **options,
-                    )  # fmt: skip
+                        f"{scheme.removesuffix('+cluster')}://{rest}", **options
+                    )
             else:
-                # One more try, for a connection that an earlier restart of the server has closed.
-                again = Retry(NoBackoff(), 1, (redis.ConnectionError,))
-                client = redis.Redis.from_url(url, retry=again, **options)
+                client = redis.Redis.from_url(url, **options)
         except ValueError as error:
             raise ConfigError(f"cache.url {without_secrets(url)!r}: {error}") from None
         return RedisStore(client, clustered=clustered)

@@ -48,6 +48,8 @@ class Flight:
     """When nobody waits for it any more, on the monotonic clock."""
     keys: dict[Key, None] = field(default_factory=dict)
     rows: Future[Rows] = field(default_factory=Future)
+    late: bool = False
+    """Whether somebody has waited for it in vain."""
     landed: float = float("inf")
     """When its rows had come into the cache, on the monotonic clock."""
 
@@ -142,6 +144,13 @@ class Flights:
                 flying[key] = open_flight
         return found
 
+    def give_up(self, flight: Flight, error: WarehouseUnavailableError) -> None:
+        """Count a flight for which somebody waited in vain against its warehouse."""
+        with self.lock:
+            is_first, flight.late = not flight.late, True
+        if is_first:
+            self._lane(flight.view.warehouse).breaker.failed(error)
+
     def forget(self, place: bytes) -> None:
         """Share none of a view's flights any more; those who wait still get their rows."""
         with self.lock:
@@ -208,7 +217,8 @@ class Flights:
             rows = self._fetch(flight)
         except BaseException as error:  # noqa: BLE001 - whoever waits is to be told whatever it is
             if isinstance(error, WarehouseUnavailableError):
-                lane.breaker.failed(error)
+                if not flight.late:
+                    lane.breaker.failed(error)
             elif isinstance(error, WarehouseError):
                 breaker.failed(error)
             with self.lock:

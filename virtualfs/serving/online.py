@@ -418,11 +418,13 @@ class OnlineReader:
                 "set read_through = true in the warehouse's section"
             )
         if not flight.rows.done():
-            return {}, WarehouseUnavailableError(
+            late = WarehouseUnavailableError(
                 f"warehouse {part.view.warehouse!r} gave no answer within "
                 f"{self._settings.patience(part.view.warehouse):g} s (lookup_timeout in its "
                 "section)"
             )
+            self.flights.give_up(flight, late)
+            return {}, late
         error = flight.rows.exception()
         return (flight.rows.result(), None) if error is None else ({}, error)
 
