@@ -32,6 +32,9 @@ class Warehouse(_Section):
     """How long an online read waits for this warehouse."""
     max_connections: int = Field(default=8, ge=2)
     """Connections that one process opens, of which half at most are for online reads."""
+    application_name: str = Field(default="virtualfs", pattern=r"^[\w.\- ]{1,60}$")
+    """What the warehouse's own lists of queries call us: PostgreSQL's application_name, Snowflake's
+    QUERY_TAG."""
     read_through: bool | None = None
     """Whether online reads ask the warehouse for what the cache lacks; None leaves it to the
     provider: no where queries are billed by the byte."""

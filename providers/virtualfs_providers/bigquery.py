@@ -44,4 +44,6 @@ CAPABILITIES = Capabilities(
     replace_table=True,
     max_identifier=300,
 )
-PROVIDER = CloudProvider("bigquery", "bigquery", CAPABILITIES, kind="TEMP TABLE")
+PROVIDER = CloudProvider(
+    "bigquery", "bigquery", CAPABILITIES, kind="TEMP TABLE", read_through=False
+)

@@ -134,12 +134,21 @@ class CloudProvider:
     kind
         What a spine is kept in: ``TEMPORARY TABLE``, or ``TABLE`` where there are none; such a
         table lies in the connection's own schema until the session ends.
+    read_through
+        Whether online reads ask the warehouse for what the cache lacks, unless its section says so;
+        not where that is billed query by query.
+    prepare
+        Returns the statements that make a new connection what the warehouse's section says.
     """
 
     def __init__(
         self, backend: str, extra: str, capabilities: Capabilities,
         kind: str = "TEMPORARY TABLE", connect: Callable[[str], Any] | None = None,
+        *, read_through: bool = True,
+        prepare: Callable[[config.Warehouse], Sequence[str]] = lambda _: (),
     ) -> None:  # fmt: skip
+        self.read_through = read_through
+        self._prepare = prepare
         self._backend = backend
         self._extra = extra
         self._capabilities = capabilities
@@ -169,6 +178,8 @@ class CloudProvider:
             ) from None
         with _readable():
             connection = (self._connect or ibis.connect)(url)
+            for statement in self._prepare(settings):
+                connection.raw_sql(statement)
         return CloudWarehouse(name, connection, self._capabilities, self._kind, owned=True)
 
     def adopt(self, name: str, connection: Any) -> CloudWarehouse:

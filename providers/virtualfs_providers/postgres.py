@@ -530,7 +530,7 @@ class PostgresProvider:
         """
         psycopg, pool = _drivers()
         options = {
-            "application_name": "virtualfs",
+            "application_name": settings.application_name,
             # A server that has vanished is noticed.
             "tcp_user_timeout": 15_000,
             "keepalives_idle": 15,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from virtualfs import config
 from virtualfs.capabilities import Capabilities, literal_micros, shift_micros
 from virtualfs.compiler import sql
+from virtualfs.definitions.duration import parse_duration
 from virtualfs_providers.cloud import CloudProvider
 
 if TYPE_CHECKING:
@@ -50,4 +53,17 @@ CAPABILITIES = Capabilities(
     max_identifier=255,
     folds_case=False,
 )
-PROVIDER = CloudProvider("snowflake", "snowflake", CAPABILITIES)
+
+
+def session_settings(settings: config.Warehouse) -> list[str]:
+    """Return the statements that name our queries, and bound them."""
+    found = [f"ALTER SESSION SET QUERY_TAG = '{settings.application_name}'"]
+    if settings.statement_timeout is not None:
+        seconds = parse_duration(settings.statement_timeout.replace("min", "m")).total_seconds()
+        found.append(f"ALTER SESSION SET STATEMENT_TIMEOUT_IN_SECONDS = {math.ceil(seconds)}")
+    return found
+
+
+PROVIDER = CloudProvider(
+    "snowflake", "snowflake", CAPABILITIES, read_through=False, prepare=session_settings
+)

@@ -1,0 +1,133 @@
+"""What keeps warehouses safe from online reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import duckdb
+import psycopg
+import pytest
+
+import virtualfs as vfs
+from tests.serving.conftest import NOW, Clock, temp, weather
+from virtualfs.provider import load_provider
+
+
+@pytest.fixture
+def unasked(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> vfs.FeatureStore:
+    """A store whose warehouse online reads do not ask."""
+    with duckdb.connect(str(tmp_path / "w.duckdb")) as con:
+        con.execute(
+            "CREATE TABLE weather AS SELECT 'A' AS place, TIMESTAMP '2020-01-01' AS seen, "
+            "TIMESTAMP '2020-01-01' AS written, 5 AS temp"
+        )
+    warehouse = {"url": f"duckdb://{tmp_path / 'w.duckdb'}", "read_through": False}
+    store = vfs.FeatureStore(
+        vfs.Config(project="p", folder=tmp_path, warehouses={"default": warehouse})
+    )
+    for holder in (store, store.online, store.online.reader):
+        name = "now" if holder is store else "_now"
+        monkeypatch.setattr(holder, name, lambda: clock.now)
+    return store
+
+
+def test_without_read_through_only_the_cache_is_asked(
+    unasked: vfs.FeatureStore, clock: Clock, asked: list[int]
+) -> None:
+    with unasked as store:
+        store.apply([weather(freshness="1m")])
+        with pytest.raises(vfs.WarehouseError, match=r"read_through = false.*materialize the view"):
+            temp(store, "A")
+        store.materialize()
+        assert temp(store, "A") == [(5, "PRESENT")]
+        clock.move(seconds=59)
+        assert temp(store, "A") == [(5, "PRESENT")]  # and no refresh ahead
+        clock.move(seconds=2)
+        assert temp(store, "A") == [(5, "STALE")]
+        with pytest.raises(vfs.WarehouseError, match="read_through"):
+            temp(store, "A", "B")
+        clock.move(hours=2)
+        with pytest.raises(vfs.WarehouseError, match="read_through"):
+            temp(store, "A")
+        store.push("weather", [{"place": "B", "seen": NOW, "written": NOW, "temp": 7}])
+        assert temp(store, "B") == [(7, "STALE")]  # nobody has asked whether there is a newer one
+        assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("scheme", "reads"),
+    [("bigquery", False), ("snowflake", False), ("duckdb", True), ("postgres", True)],
+)
+def test_warehouses_that_are_billed_by_the_query_are_not_read_through(
+    scheme: str, reads: bool, tmp_path: Path
+) -> None:
+    for given, expected in ((None, reads), (True, True), (False, False)):
+        warehouse = {"url": f"{scheme}://somewhere", "read_through": given}
+        config = vfs.Config(project="p", folder=tmp_path, warehouses={"default": warehouse})
+        with vfs.FeatureStore(config) as store:
+            assert store.online._may_read_through("default") is expected
+
+
+def test_queries_carry_a_name(postgres: str, tmp_path: Path) -> None:
+    table = f"weather_{uuid4().hex}"
+    warehouse = {"url": postgres, "application_name": "checkout model"}
+    config = vfs.Config(project="p", folder=tmp_path, warehouses={"default": warehouse})
+    with psycopg.connect(postgres, autocommit=True) as admin, vfs.FeatureStore(config) as store:
+        admin.execute(
+            f"CREATE TABLE {table} AS SELECT 'A' AS place, timestamp '2020-01-01' AS seen, "
+            "timestamp '2020-01-01' AS written, 5 AS temp"
+        )
+        view = weather().model_copy(
+            update={"source": vfs.Source("weather", table=table, event_timestamp="seen")}
+        )
+        store.apply([view])
+        assert temp(store, "A") == [(5, "PRESENT")]
+        found = admin.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'checkout model'"
+        ).fetchall()
+        assert found
+        admin.execute(f"DROP TABLE {table}")
+
+
+def test_a_look_up_writes_nothing_whatever_a_view_calls(postgres: str, tmp_path: Path) -> None:
+    name = f"sneaky_{uuid4().hex}"
+    config = vfs.Config(project="p", folder=tmp_path, warehouses={"default": {"url": postgres}})
+    with psycopg.connect(postgres, autocommit=True) as admin, vfs.FeatureStore(config) as store:
+        admin.execute(
+            f"CREATE TABLE {name}_log (n int); "
+            f"CREATE FUNCTION {name}() RETURNS int LANGUAGE plpgsql AS "
+            f"$$ BEGIN INSERT INTO {name}_log VALUES (1); RETURN 1; END $$; "
+            f"CREATE VIEW {name}_view AS SELECT 'A' AS place, timestamp '2020-01-01' AS seen, "
+            f"{name}() AS temp"
+        )
+        source = vfs.Source("weather", table=f"{name}_view", event_timestamp="seen")
+        store.apply([weather().model_copy(update={"source": source})])
+        with pytest.raises(vfs.WarehouseError, match="read-only transaction"):
+            temp(store, "A")
+        admin.execute(f"DROP VIEW {name}_view; DROP FUNCTION {name}; DROP TABLE {name}_log")
+
+
+def test_one_connection_is_too_few() -> None:
+    with pytest.raises(ValueError, match="greater than or equal to 2"):
+        vfs.Config(project="p", warehouses={"default": {"url": "duckdb://", "max_connections": 1}})
+
+
+def test_snowflake_sessions_are_named_and_bounded() -> None:
+    """As Snowflake's documentation writes it; the emulator of the suite does not know ALTER."""
+    import sqlglot
+
+    from virtualfs.config import Warehouse
+
+    provider: Any = load_provider("snowflake", "url")
+    settings = Warehouse(
+        url="snowflake://x", application_name="scoring", statement_timeout="1500ms"
+    )
+    statements = provider._prepare(settings)
+    assert statements == [
+        "ALTER SESSION SET QUERY_TAG = 'scoring'",
+        "ALTER SESSION SET STATEMENT_TIMEOUT_IN_SECONDS = 2",
+    ]
+    for statement in statements:
+        assert sqlglot.parse_one(statement, dialect="snowflake").key == "alter"
