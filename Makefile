@@ -22,6 +22,7 @@ test: install lint
 
 soak: install
 	$(BIN)/python -m pytest -q -n 2 tests/soak.py --timeout 0
+	VIRTUALFS_SOAK_SECONDS=300 $(BIN)/python -m pytest -q -s tests/serving/test_soak.py --timeout 0
 
 lint: install
 	$(BIN)/ruff check .
@@ -39,6 +40,7 @@ bench: install
 	$(BIN)/python benchmarks/polars_join.py
 	$(BIN)/python benchmarks/postgres.py
 	$(BIN)/python benchmarks/compile.py
+	$(BIN)/python benchmarks/online.py
 
 bench-peers: install
 	$(BIN)/python benchmarks/peers.py
