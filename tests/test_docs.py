@@ -228,6 +228,25 @@ def test_the_spark_example(demo: Path) -> None:
     assert float(out.split("temp ")[-1]) == pytest.approx(native["temp"].sum(), rel=1e-12)
 
 
+def test_the_online_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _make_project(tmp_path / "virtualfs-demo")
+    with FeatureStore(tmp_path / "virtualfs-demo") as store:
+        store.apply()
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    names: dict[str, object] = {}
+    exec(block((ROOT / "docs" / "online.md").read_text(), "online"), names)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1] == "3"
+    assert "written=1" in shown[2]
+    assert "'temp': 99.0" in shown[3]
+    assert shown[4] == "1"
+    assert 0 < float(shown[5]) <= 1
+    names["store"].close()  # type: ignore[attr-defined]
+
+
 def test_the_configuration_example(tmp_path: Path) -> None:
     text = block(CONFIGURATION, "config")
     (tmp_path / "virtualfs.toml").write_text(text)
