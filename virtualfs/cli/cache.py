@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from virtualfs.cli.features import entity_columns, feature_names
 from virtualfs.cli.output import echo_json, echo_shown, json_option, open_store
+
+if TYPE_CHECKING:
+    from virtualfs.store import FeatureStore
 
 _INSTANT = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%z")
 
@@ -38,7 +41,7 @@ def materialize_command(
     materialize airport_weather origin=JFK,LGA`. Without any, all views that are offered online.
     A run that was killed goes on where it was.
     """
-    store = open_store(ctx)
+    store = _open(ctx)
     asked, keys = _asked(store, features)
     result = store.materialize(
         asked, keys, hottest=hottest, incremental=incremental, start=start, end=end
@@ -56,7 +59,7 @@ def materialize_command(
 @click.pass_context
 def invalidate_command(ctx: click.Context, view: str, keys: tuple[str, ...], as_json: bool) -> None:
     """Forget what the cache holds of a view, or of some keys: `invalidate weather origin=JFK`."""
-    store = open_store(ctx)
+    store = _open(ctx)
     wrong = next((item for item in keys if "=" not in item), None)
     if wrong is not None:
         raise click.UsageError(f"{wrong}: keys are written name=value")
@@ -78,17 +81,24 @@ def hot_command(ctx: click.Context, features: tuple[str, ...], limit: int, as_js
 
     Counts are of the last 24 hours, and of all processes that read through this cache.
     """
-    store = open_store(ctx)
+    store = _open(ctx)
     report = store.hot(feature_names(features) if features else None, limit)
     if as_json:
         echo_json(report.to_dict())
     else:
-        if store.config.cache.url.get_secret_value().startswith("memory:"):
-            click.echo(
-                "The cache is memory://, in the memory of each process by itself; this is a new "
-                "one.", err=True,
-            )  # fmt: skip
         echo_shown(report)
+
+
+def _open(ctx: click.Context) -> FeatureStore:
+    """Open the store, and say so where its cache ends with this command."""
+    store = open_store(ctx)
+    if store.config.cache.url.get_secret_value().startswith("memory:"):
+        note = click.style("NOTE", fg="yellow")
+        click.echo(
+            f"{note}: the cache is memory://, which each process has to itself and this command "
+            "takes with it; [cache] url = \"redis://...\" is one that all share", err=True,
+        )  # fmt: skip
+    return store
 
 
 def _asked(store: Any, given: tuple[str, ...]) -> tuple[Any, Any]:
