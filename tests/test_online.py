@@ -213,7 +213,7 @@ def test_a_warehouse_that_cannot_answer_leaves_stale_values_or_an_error(
 ) -> None:
     table = f"weather_{uuid4().hex}"
     url = "memory://" if cache == "memory" else request.getfixturevalue("valkey")
-    warehouse = {"url": postgres, "statement_timeout": "200ms"}
+    warehouse = {"url": postgres, "statement_timeout": "500ms"}
 
     def opened(**settings: Any) -> vfs.FeatureStore:
         return vfs.FeatureStore(vfs.Config(

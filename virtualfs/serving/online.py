@@ -43,6 +43,8 @@ _AHEAD_FROM, _AHEAD_TO = 0.8, 0.95
 processes one is the first."""
 _MOST_AHEAD = 10_000
 """Keys that one refresh ahead takes."""
+_COMPILING = 2.0
+"""Seconds more that the first look-up of a view may take, which connects and compiles."""
 _LONG = 600.0
 """Seconds that filling the cache with some keys may take."""
 
@@ -198,6 +200,7 @@ class OnlineReader:
         self._max_stale = microseconds(settings.max_stale)
         self._now = now
         self._usage = usage
+        self._looked_up: set[bytes] = set()
         self._codecs: dict[tuple[str, str], RowCodec] = {}
         self._ahead: dict[bytes, tuple[float, dict[Key, None]]] = {}
         self._batches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batches] = (
@@ -307,8 +310,7 @@ class OnlineReader:
             flights = {flight for part in parts for flight in part.flights.values()}
             waited.update(flight for flight in flights if not flight.rows.done())
             if waited:
-                names = {flight.view.warehouse for flight in waited}
-                yield _Wait(waited, max(map(self._settings.patience, names)))
+                yield _Wait(waited, max(self._patience(flight.view) for flight in waited))
         found = []
         for part, (rows, missing) in zip(parts, judged, strict=True):
             whole, stale = self._whole(part, rows, missing, to_micros(instant), kept=cached)
@@ -447,12 +449,19 @@ class OnlineReader:
         warehouse = self._warehouse(view.warehouse)
         return fetch_rows(warehouse, view, keys, to_micros(self._now()), _LONG)
 
+    def _patience(self, view: ResolvedView) -> float:
+        """Return for how many seconds a read waits for rows of a view."""
+        compiles = 0.0 if self.codec(view).prefix in self._looked_up else _COMPILING
+        return self._settings.patience(view.warehouse) + compiles
+
     # -- what flights do
 
     def _fetch(self, flight: Flight) -> Rows:
         warehouse = self._warehouse(flight.view.warehouse)
         seconds = self._settings.patience(flight.view.warehouse)
-        return fetch_rows(warehouse, flight.view, list(flight.keys), flight.instant, seconds)
+        rows = fetch_rows(warehouse, flight.view, list(flight.keys), flight.instant, seconds)
+        self._looked_up.add(flight.place)
+        return rows
 
     def _land(self, flight: Flight, rows: Rows) -> None:
         if flight.view.freshness != timedelta(0):
