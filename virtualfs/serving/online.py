@@ -33,7 +33,16 @@ from virtualfs.serving.flights import Flight, Flights, Key, Rows
 from virtualfs.serving.row_cache import RowCache
 from virtualfs.serving.usage import Usage
 
-__all__ = ["Item", "Lookup", "OnlineReader", "ReadSettings", "Reading", "held_by", "lookups"]
+__all__ = [
+    "MARK_SECONDS",
+    "Item",
+    "Lookup",
+    "OnlineReader",
+    "ReadSettings",
+    "Reading",
+    "held_by",
+    "lookups",
+]
 
 _log = logging.getLogger("virtualfs.online")
 _BRIEFLY = 60_000_000
@@ -45,6 +54,8 @@ _MOST_AHEAD = 10_000
 """Keys that one refresh ahead takes."""
 _COMPILING = 2.0
 """Seconds more that the first look-up of a view may take, which connects and compiles."""
+MARK_SECONDS = 60.0
+"""How long a key that was invalidated is marked: longer than any query runs."""
 _LONG = 600.0
 """Seconds that filling the cache with some keys may take."""
 
@@ -338,7 +349,7 @@ class OnlineReader:
         data = yield _Fetch(wanted)
         if data is None:  # out of reach: what is near may be older, and still answer
             for part in asked:
-                part.rows = self.cache.near_rows(part.places, any_age=True)
+                part.rows = self.cache.near_rows(part.places, float("inf"))
             return
         for note, part in zip(data, asked, strict=False):
             self.cache.note_since(part.prefix, note)
@@ -348,17 +359,30 @@ class OnlineReader:
             end = start + len(lacking)
             found = part.codec.decode_many(data[start:end])
             start = end
-            if len(lacking) == len(part.rows):
-                part.rows = found
-            else:
-                for number, row in zip(lacking, found, strict=True):
-                    part.rows[number] = row
             if self.cache.keeps_near:
                 self.cache.keep_near(
                     (part.places[number], row)
                     for number, row in zip(lacking, found, strict=True)
                     if row is not None
                 )
+                if part.held is not None and None in found:
+                    self._recall(part, lacking, found)
+            if len(lacking) == len(part.rows):
+                part.rows = found
+            else:
+                for number, row in zip(lacking, found, strict=True):
+                    part.rows[number] = row
+
+    def _recall(self, part: _Part, lacking: Sequence[int], found: list[Row | None]) -> None:
+        """Fill in rows that the cache has forgotten, as after a restart, and that are still near.
+
+        They are judged by their freshness like all others. A key that was invalidated has left a
+        mark for as long as is looked back here.
+        """
+        empty = [place for place, row in enumerate(found) if row is None]
+        near = self.cache.near_rows([part.places[lacking[place]] for place in empty], MARK_SECONDS)
+        for place, row in zip(empty, near, strict=True):
+            found[place] = row
 
     def _judged(
         self, parts: Sequence[_Part], instant: datetime

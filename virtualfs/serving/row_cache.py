@@ -91,11 +91,11 @@ class RowCache:
 
     # -- what never fails
 
-    def near_rows(self, places: Sequence[bytes], *, any_age: bool = False) -> list[Row | None]:
-        """Return the rows that are kept near, None for others."""
+    def near_rows(self, places: Sequence[bytes], seconds: float | None = None) -> list[Row | None]:
+        """Return the rows kept near, since a moment ago or some seconds; None for others."""
         if self._near is None:
             return [None] * len(places)
-        return self._near.get_many(places, any_age=any_age)
+        return self._near.get_many(places, seconds)
 
     def keep_near(self, rows: Iterable[tuple[bytes, Row]]) -> None:
         """Keep rows near for a moment."""

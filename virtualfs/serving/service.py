@@ -32,7 +32,14 @@ from virtualfs.serving.materialize import (
     materialize_view,
 )
 from virtualfs.serving.near import NearCache
-from virtualfs.serving.online import Lookup, OnlineReader, Reading, ReadSettings, lookups
+from virtualfs.serving.online import (
+    MARK_SECONDS,
+    Lookup,
+    OnlineReader,
+    Reading,
+    ReadSettings,
+    lookups,
+)
 from virtualfs.serving.request import entity_keys, request_rows
 from virtualfs.serving.response import OnlineResponse
 from virtualfs.serving.row_cache import RowCache
@@ -195,7 +202,7 @@ class OnlineService:
         self, plan: FeaturePlan, keys: list[dict[str, Any]], found: Reading, given: Any
     ) -> OnlineResponse:
         if self._usage.is_due():
-            self._in_background(self._gather)
+            self._in_background(lambda: self._gather(usage.MOST))
         return answer(plan, keys, found, given, self._functions)
 
     # -- what changes the cache
@@ -233,7 +240,7 @@ class OnlineService:
         count = cache.store.delete_many(places)
         # A query that began before must not put back what it found.
         gone = codec.encode(Row(at, None, found=False, values=()))
-        cache.store.merge_many([(place, gone, 60.0) for place in places])
+        cache.store.merge_many([(place, gone, MARK_SECONDS) for place in places])
         cache.forget_near(places)
         return count
 
@@ -322,8 +329,8 @@ class OnlineService:
         found = usage.hottest(self.reader.cache.store, codec.prefix, limit)
         return [codec.key(key) for key, _ in found]
 
-    def _gather(self) -> None:
-        self._usage.gather(self.reader.cache.store)
+    def _gather(self, most: int | None = None) -> None:
+        self._usage.gather(self.reader.cache.store, most)
 
     def _in_background(self, work: Callable[[], None]) -> None:
         def quietly() -> None:

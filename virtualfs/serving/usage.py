@@ -17,8 +17,9 @@ HOURS = 24
 """For how many hours keys count as read lately."""
 _SECONDS = 10.0
 """How often counts are gathered in the cache."""
-_MOST = 5_000
-"""Keys of one view that are gathered at a time: those that were read most."""
+MOST = 1_000
+"""Keys of one view that are gathered beside reads, those that were read most: more would hold them
+up."""
 _BOUND = 200_000
 """Keys that are counted between two gatherings, about."""
 HITS, MISSES, STALE = b"hits", b"misses", b"stale"
@@ -64,8 +65,13 @@ class Usage:
             self._gathered = now
             return True
 
-    def gather(self, store: OnlineStore) -> None:
+    def gather(self, store: OnlineStore, most: int | None = None) -> None:
         """Add what was counted to the counters in the cache, and begin anew.
+
+        Parameters
+        ----------
+        most
+            How many keys of each view; all when None.
 
         Raises
         ------
@@ -77,9 +83,9 @@ class Usage:
             self._reset()
         hour = int(time.time() // 3600)
         for prefix, counts in reads.items():
-            most = {place[len(prefix) :]: n for place, n in counts.most_common(_MOST)}
-            if most:
-                store.add_counts(_name(prefix, b"hot", hour), most, (HOURS + 1) * 3600.0)
+            keys = {place[len(prefix) :]: n for place, n in counts.most_common(most)}
+            if keys:
+                store.add_counts(_name(prefix, b"hot", hour), keys, (HOURS + 1) * 3600.0)
         for prefix, counts in totals.items():
             if counts:
                 store.add_counts(_name(prefix, b"reads", hour), counts, (HOURS + 1) * 3600.0)
