@@ -44,6 +44,7 @@ bench: install
 
 bench-peers: install
 	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/peers_online.py
 
 notebooks: install
 	$(BIN)/python -W ignore examples/notebooks/run.py
