@@ -216,8 +216,9 @@ class DuckDBSession(TemporaryTables):
                 yield batches.schema.empty_table()
 
     def interrupt(self) -> None:
-        """Stop the statement that runs."""
-        self._cursor.interrupt()
+        """Stop the statement that runs, if it is surely this session's."""
+        if self._alone:
+            self._cursor.interrupt()
 
     def explain(self, statement: str) -> str:
         """Return DuckDB's plan of a SELECT, without running it."""

@@ -356,14 +356,19 @@ class PostgresWarehouse:
     def _reading(self) -> Iterator[Any]:
         """Give a cursor for a short look at the catalog."""
         with self.session() as session, session._turn() as cursor:
+            if self._pool is not None:
+                cursor.execute(f"SET LOCAL statement_timeout = '{_MOMENT}'")
             yield cursor
 
     def statistics(self, view: ResolvedView) -> Statistics:
         """Return what planner and catalog know: rows, distinct keys, indexes, constraints."""
         kept = self._known.get(view.fingerprint)
-        if kept is not None and time.monotonic() - kept[0] < _REMEMBERED:
-            return kept[1]
-        found = UNKNOWN
+        if kept is not None:
+            if time.monotonic() - kept[0] < _REMEMBERED:
+                return kept[1]
+            # Others go by what was known while one asks anew, and all do if there is no answer.
+            self._known[view.fingerprint] = (time.monotonic(), kept[1])
+        found = UNKNOWN if kept is None else kept[1]
         with suppress(WarehouseError):
             found = self._look_up(view)
         self._known[view.fingerprint] = (time.monotonic(), found)
@@ -567,9 +572,7 @@ class PostgresProvider:
             pool=opened,
             url=url,
             settings="; ".join(statements),
-            lookups=PostgresLookups(
-                name, lambda: psycopg.connect(url, autocommit=True, **options, connect_timeout=2)
-            ),
+            lookups=PostgresLookups(name, connect),
         )
 
     def adopt(self, name: str, connection: Any) -> PostgresWarehouse:

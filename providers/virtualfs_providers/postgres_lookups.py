@@ -68,18 +68,25 @@ class PostgresLookups:
                 connection = self._idle.pop()
             except IndexError:
                 fresh, connection = True, self._connect()
+            prepares = self._prepares
             try:
                 with self._watch.over(connection, seconds + _GRACE):
-                    found = self._ask(connection, statement, arrays, seconds)
+                    found = self._ask(connection, statement, arrays, seconds, prepare=prepares)
             except (
                 psycopg.errors.InvalidSqlStatementName,
                 psycopg.errors.DuplicatePreparedStatement,
             ):
                 # A pooler that hands statements to one server process or another.
                 connection.close()
-                if not self._prepares:
+                if not prepares:
                     raise
                 self._prepares = False
+                continue
+            except psycopg.errors.FeatureNotSupported:
+                # A statement prepared before a column's type was changed is of no use any more.
+                connection.close()
+                if fresh:
+                    raise
                 continue
             except psycopg.Error as error:
                 if connection.closed or connection.broken:
@@ -96,16 +103,22 @@ class PostgresLookups:
             return found
 
     def _ask(
-        self, connection: Any, statement: str, arrays: Sequence[Any], seconds: float
+        self,
+        connection: Any,
+        statement: str,
+        arrays: Sequence[Any],
+        seconds: float,
+        *,
+        prepare: bool,
     ) -> tuple[list[tuple[Any, ...]], Columns]:
         import psycopg
 
         with connection.pipeline():
             settings = psycopg.RawCursor(connection)
-            settings.execute(_SETTINGS, [str(max(1, int(seconds * 1000)))], prepare=self._prepares)
+            settings.execute(_SETTINGS, [str(max(1, int(seconds * 1000)))], prepare=prepare)
             cursor = psycopg.RawCursor(connection)
             read_as_text(cursor)
-            cursor.execute(statement, arrays, prepare=self._prepares)
+            cursor.execute(statement, arrays, prepare=prepare)
         rows = cursor.fetchall()
         result = cursor.pgresult
         assert result is not None
@@ -135,6 +148,7 @@ class _Watch:
     def __init__(self, name: str) -> None:
         self._name = f"virtualfs {name} time-outs"
         self._lock = threading.Condition()
+        self._cutting = threading.Lock()
         self._ends: dict[Any, float] = {}
         self._cut: set[Any] = set()
         self._thread: threading.Thread | None = None
@@ -159,8 +173,9 @@ class _Watch:
                 raise TimeoutError("the server is silent") from None
             raise
         finally:
-            self._ends.pop(connection, None)
-            self._cut.discard(connection)
+            with self._cutting:
+                self._ends.pop(connection, None)
+                self._cut.discard(connection)
 
     def _start(self) -> None:
         with self._lock:
@@ -174,7 +189,11 @@ class _Watch:
                 self._lock.wait(_TICK if self._ends else 10 * _TICK)
             now = time.monotonic()
             for connection, end in list(self._ends.items()):
-                if now > end and connection not in self._cut:
+                if now <= end or connection in self._cut:
+                    continue
+                with self._cutting:
+                    if self._ends.get(connection) != end:
+                        continue  # it came to its end meanwhile
                     self._cut.add(connection)
                     with suppress(Exception):  # it may be gone by now
                         _shut(connection.fileno())

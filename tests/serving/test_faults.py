@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -411,3 +412,59 @@ def test_a_cache_that_has_lost_all_is_helped_out_by_what_is_near(
     assert temp(store, "P6", "P7") == [(6, "PRESENT"), (99, "PRESENT")]
     other.invalidate("weather")
     assert temp(store, "P6", "P7") == [(99, "PRESENT"), (99, "PRESENT")]
+
+
+def test_an_answer_of_another_instant_never_comes_into_the_cache(
+    store: vfs.FeatureStore, connection: Any, clock: Clock
+) -> None:
+    store.apply([weather(freshness=None)])
+    add(connection, "A", NOW - timedelta(days=2), 1)
+    add(connection, "A", NOW - timedelta(hours=1), 2)
+    for as_of in (NOW - timedelta(days=1), NOW + timedelta(minutes=5)):
+        store.get_features(["weather:temp"], [{"place": "A"}], as_of=as_of)
+        assert temp(store, "A") == [(2, "PRESENT")]
+        store.invalidate("weather")
+        clock.move(seconds=1)
+
+
+def test_an_old_push_after_an_invalidation_hides_nothing(
+    store: vfs.FeatureStore, connection: Any, clock: Clock
+) -> None:
+    store.apply([weather(freshness=None)])
+    add(connection, "A", NOW - timedelta(hours=1), 2)
+    temp(store, "A")
+    store.invalidate("weather", [{"place": "A"}])
+    old = NOW - timedelta(hours=2)
+    store.push("weather", [{"place": "A", "seen": old, "written": old, "temp": 1}])
+    assert temp(store, "A") == [(2, "PRESENT")]
+
+
+def test_an_invalidated_push_does_not_live_on_near(
+    open_store: Callable[..., vfs.FeatureStore], connection: Any, clock: Clock
+) -> None:
+    store, other = open_store(near="50ms"), open_store(near="0s")
+    store.apply([weather(freshness="1h")])
+    add(connection, "A", NOW - timedelta(hours=2), 2)
+    recent = NOW - timedelta(hours=1)
+    for forget in ([{"place": "A"}], None):
+        store.push("weather", [{"place": "A", "seen": recent, "written": recent, "temp": 1}])
+        assert temp(store, "A") == [(1, "PRESENT")]
+        clock.move(seconds=1)
+        other.invalidate("weather", forget)
+        time.sleep(0.1)
+        for _ in range(10):
+            assert temp(store, "A") == [(2, "PRESENT")]
+            time.sleep(0.02)
+
+
+def test_a_run_from_before_an_invalidation_is_not_taken_up(
+    store: vfs.FeatureStore, connection: Any, clock: Clock
+) -> None:
+    store.apply([weather(freshness=None)])
+    add(connection, "A", NOW - timedelta(hours=1), 1)
+    store.materialize()
+    clock.move(seconds=1)
+    store.invalidate("weather")
+    clock.move(seconds=1)
+    (done,) = store.materialize(incremental=True).views
+    assert (done.keys, done.how) == (1, "all keys (there was no run before)")

@@ -86,14 +86,14 @@ def test_a_thousand_tasks_make_one_query_and_do_not_hold_up_hits(
     add(connection, "A", NOW - HOUR, 5)
     add(connection, "B", NOW - HOUR, 6)
     temp(store, "B")
-    queries = slowly(0.5)
+    queries = slowly(2.0)
 
     async def read(place: str) -> Any:
         found = await store.get_online_features_async(["weather:temp"], [{"place": place}])
         return found.to_dict()["temp"], time.monotonic()
 
     async def all_of_them() -> Any:
-        await asyncio.sleep(0.6)  # until the flight of B is no more
+        await asyncio.sleep(1.1)  # until the flight of B is no more
         missing = [asyncio.create_task(read("A")) for _ in range(1000)]
         await asyncio.sleep(0)
         hit = await read("B")

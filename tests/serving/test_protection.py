@@ -131,3 +131,59 @@ def test_snowflake_sessions_are_named_and_bounded() -> None:
     ]
     for statement in statements:
         assert sqlglot.parse_one(statement, dialect="snowflake").key == "alter"
+
+
+@pytest.fixture
+def shop(postgres: str, tmp_path: Path) -> Any:
+    """A store on a table of its own in PostgreSQL, and a connection that may do anything."""
+    table = f"weather_{uuid4().hex}"
+    config = vfs.Config(project="p", folder=tmp_path, warehouses={"default": {"url": postgres}})
+    with psycopg.connect(postgres, autocommit=True) as admin, vfs.FeatureStore(config) as store:
+        admin.execute(
+            f"CREATE TABLE {table} AS SELECT 'A' AS place, timestamp '2020-01-01' AS seen, "
+            "timestamp '2020-01-01' AS written, 5 AS temp"
+        )
+        source = vfs.Source("weather", table=table, event_timestamp="seen")
+        store.apply([weather(freshness="0s").model_copy(update={"source": source})])
+        yield store, admin, table
+        admin.execute(f"DROP TABLE {table}")
+
+
+def test_a_pooler_that_loses_prepared_statements_costs_no_answer(shop: Any) -> None:
+    store, _, _ = shop
+    assert temp(store, "A") == [(5, "PRESENT")]
+    (connection,) = store.warehouse()._lookups._idle
+    connection.pgconn.exec_(b"DEALLOCATE ALL")  # as if another server process answered
+    for _ in range(3):
+        assert temp(store, "A") == [(5, "PRESENT")]
+    assert store.warehouse()._lookups._prepares is False
+
+
+def test_a_column_whose_type_changes_needs_no_restart(shop: Any) -> None:
+    store, admin, table = shop
+    assert temp(store, "A") == [(5, "PRESENT")]
+    admin.execute(f"ALTER TABLE {table} ALTER COLUMN temp TYPE bigint")
+    for _ in range(3):
+        assert temp(store, "A") == [(5, "PRESENT")]
+
+
+def test_keys_that_are_equal_have_one_place_in_the_cache(
+    store: vfs.FeatureStore, connection: Any, asked: list[int]
+) -> None:
+    from decimal import Decimal
+
+    connection.raw_sql(
+        "CREATE TABLE prices AS SELECT 1.50::DECIMAL(6, 2) AS price, 7 AS temp, "
+        "TIMESTAMP '2020-01-01' AS seen"
+    )
+    entity = vfs.Entity("price", {"price": "decimal(6, 2)"})
+    source = vfs.Source("prices", table="prices", event_timestamp="seen")
+    store.apply([vfs.FeatureView("prices", source=source, entities=[entity], features=["temp"])])
+    store.materialize(["prices"])
+    for key in (Decimal("1.5"), Decimal("1.50"), Decimal("1.500")):
+        found = store.get_online_features(["prices:temp"], [{"price": key}])
+        assert found.to_dict()["temp"] == [7]
+    assert asked == []
+    for wrong in (Decimal("1.505"), Decimal("Infinity"), 1.5):
+        with pytest.raises(vfs.SpineError, match="expected decimal"):
+            store.get_online_features(["prices:temp"], [{"price": wrong}])

@@ -63,7 +63,7 @@ def answer(
         _values(part, rows, to_micros(reading.at))
         for part, rows in zip(plan.parts, reading.rows, strict=True)
     ]
-    whole = values[0] if len(values) == 1 else _beside(values)
+    whole = values[0] if len(values) == 1 else _beside(values) or [()] * len(keys)
     if plan.places is not None:
         whole = list(map(_picker(plan.places), whole))
     return OnlineResponse(

@@ -33,11 +33,17 @@ class Batches:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Values] = loop.create_future()
         self._wanted.append((keys, future))
-        if self._task is None or self._task.done():
+        if self._task is None:
             self._task = loop.create_task(self._run())
         return await future
 
     async def _run(self) -> None:
+        try:
+            await self._read_all()
+        finally:
+            self._task = None  # which would keep its loop alive
+
+    async def _read_all(self) -> None:
         loop = asyncio.get_running_loop()
         while self._wanted:
             batch, self._wanted = self._wanted, []

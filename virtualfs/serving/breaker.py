@@ -35,6 +35,10 @@ class Breaker:
         self.error: Exception | None = None
         """The newest failure; None while all is well."""
 
+    def is_open(self) -> bool:
+        """Tell whether it would refuse, without trying."""
+        return self._failures >= self._patience and time.monotonic() < self._until
+
     def allows(self) -> bool:
         """Tell whether the caller may try; it then says how that went."""
         if self._failures < self._patience:

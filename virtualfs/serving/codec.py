@@ -197,13 +197,17 @@ def merged(held: Row, given: Row) -> Row:
     Of two that the warehouse gave, the one that was asked for later; a slow writer changes
     nothing. Where one was pushed, the greater (event, created); of equal ones the warehouse's, and
     of two pushed ones the greater by its bytes. A pushed row keeps the later instant at which the
-    warehouse was asked.
+    warehouse was asked; that a key was invalidated is no such instant.
     """
     if held.pushed_at is None and given.pushed_at is None:
         return given if _biased(given.chosen_at) >= _biased(held.chosen_at) else held
     given_stays = merged_bytes(_encode(0, held), _encode(0, given))[1]
     won, lost = (given, held) if given_stays else (held, given)
-    if won.pushed_at is not None and _biased(lost.chosen_at) > _biased(won.chosen_at):
+    if (
+        won.pushed_at is not None
+        and lost.values
+        and _biased(lost.chosen_at) > _biased(won.chosen_at)
+    ):
         won = msgspec.structs.replace(won, chosen_at=lost.chosen_at)
     return won
 
@@ -220,7 +224,7 @@ def merged_bytes(held: bytes, given: bytes) -> tuple[bytes | None, bool]:
     mine: tuple[Any, ...] = (given[_AGE], not given[_FLAGS] & _PUSHED, given[34:])
     stays = mine >= (held[_AGE], not held[_FLAGS] & _PUSHED, held[34:])
     won, lost = (given, held) if stays else (held, given)
-    if won[_FLAGS] & _PUSHED and lost[:8] > won[:8]:
+    if won[_FLAGS] & _PUSHED and lost[:8] > won[:8] and lost[34:] != _NOTHING:
         return lost[_CHOSEN] + won[12:], stays
     return (won if stays else None), stays
 

@@ -46,6 +46,8 @@ class Flight:
     instant: int
     deadline: float
     """When nobody waits for it any more, on the monotonic clock."""
+    shared: bool = True
+    """Whether others may join it, and its rows go into the cache."""
     keys: dict[Key, None] = field(default_factory=dict)
     rows: Future[Rows] = field(default_factory=Future)
     late: bool = False
@@ -98,10 +100,12 @@ class Flights:
         self._flying: dict[bytes, dict[Key, Flight]] = {}
         self._breakers: dict[bytes, Breaker] = {}
         self._landed: deque[Flight] = deque()
+        self._closed = False
 
     def ask(
-        self, place: bytes, view: ResolvedView, keys: Sequence[Key], instant: int, oldest: int
-    ) -> dict[Key, Flight]:
+        self, place: bytes, view: ResolvedView, keys: Sequence[Key], instant: int, oldest: int,
+        *, shared: bool = True,
+    ) -> dict[Key, Flight]:  # fmt: skip
         """Return the flight that brings each key. The caller holds the lock.
 
         Parameters
@@ -109,7 +113,9 @@ class Flights:
         place
             What tells versions of views apart.
         oldest
-            The earliest instant whose rows would do; after `instant` if nothing is to be shared.
+            The earliest instant whose rows would do; after `instant` if none of others' would.
+        shared
+            False for what is not about now: nobody joins it, and the cache does not see it.
         """
         self._let_go()
         lane = self._lane(view.warehouse)
@@ -123,24 +129,26 @@ class Flights:
             else:
                 rest.append(key)
         open_flight = None
-        if rest and oldest <= instant:
+        if rest and shared and oldest <= instant:
             open_flight = next(
                 (
                     flight
                     for flight in lane.waiting
-                    if flight.place == place and oldest <= flight.instant <= instant
+                    if flight.shared
+                    and flight.place == place
+                    and oldest <= flight.instant <= instant
                 ),
                 None,
             )
         for key in rest:
             if open_flight is None or len(open_flight.keys) >= _MOST_KEYS:
                 until = time.monotonic() + self.patience(view.warehouse)
-                open_flight = Flight(place, view, instant, until)
+                open_flight = Flight(place, view, instant, until, shared)
                 open_flight.rows.set_running_or_notify_cancel()  # nobody cancels it for all
                 self._start(lane, open_flight)
             open_flight.keys[key] = None
             found[key] = open_flight
-            if oldest <= instant and not open_flight.rows.done():
+            if shared and oldest <= instant and not open_flight.rows.done():
                 flying[key] = open_flight
         return found
 
@@ -159,6 +167,7 @@ class Flights:
     def close(self) -> None:
         """Let no flight start any more."""
         with self.lock:
+            self._closed = True
             for lane in self._lanes.values():
                 while lane.waiting:
                     flight, _ = lane.waiting.popitem()
@@ -174,14 +183,21 @@ class Flights:
 
     def _start(self, lane: _Lane, flight: Flight) -> None:
         breaker = self._breakers.setdefault(flight.place, Breaker())
-        for each in (lane.breaker, breaker):
-            if not each.allows():
-                flight.rows.set_exception(
-                    type(each.error)(f"{each.error} (it is asked again in a moment)")
-                    if isinstance(each.error, WarehouseError)
-                    else WarehouseUnavailableError("the warehouse is left alone for a moment")
-                )
-                return
+        if self._closed:
+            flight.rows.set_exception(WarehouseUnavailableError("the store is closed"))
+            return
+        both = (lane.breaker, breaker)
+        # One that lets a caller through to try must not be left waiting for the other's sake.
+        refuses = next((each for each in both if each.is_open()), None) or next(
+            (each for each in both if not each.allows()), None
+        )
+        if refuses is not None:
+            flight.rows.set_exception(
+                type(refuses.error)(f"{refuses.error} (it is asked again in a moment)")
+                if isinstance(refuses.error, WarehouseError)
+                else WarehouseUnavailableError("the warehouse is left alone for a moment")
+            )
+            return
         if len(lane.waiting) >= _MOST_WAITING:
             flight.rows.set_exception(
                 WarehouseUnavailableError(
@@ -220,6 +236,7 @@ class Flights:
                 if not flight.late:
                     lane.breaker.failed(error)
             elif isinstance(error, WarehouseError):
+                lane.breaker.succeeded()  # which did answer
                 breaker.failed(error)
             with self.lock:
                 self._gone(flight)
@@ -228,6 +245,8 @@ class Flights:
         lane.breaker.succeeded()
         breaker.succeeded()
         flight.rows.set_result(rows)
+        if not flight.shared:
+            return
         try:
             self._land(flight, rows)
         except Exception:  # noqa: BLE001 - those who waited have their answer

@@ -19,6 +19,7 @@ from virtualfs.compiler.every_key import Wanted, compile_every_key, key_column
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.compiler.rows import EVENT
 from virtualfs.display import Block, Grid, Note, Shown
+from virtualfs.errors import OnlineStoreError
 from virtualfs.lookups import columns_of
 from virtualfs.provider import OnlineStore, Warehouse
 from virtualfs.serving.codec import Row, from_micros, to_micros
@@ -143,6 +144,11 @@ def materialize_view(
     store = reader.cache.store
     place = reader.codec(view).prefix[:-1] + b"!runs"
     notes = _read_notes(store, place)
+    since = reader.cache.ask_since(reader.codec(view).prefix)
+    if notes.finished is not None and notes.finished < since:
+        notes = _Notes()  # what these runs wrote counts no more
+    elif notes.running is not None and notes.running.at < since:
+        notes = msgspec.structs.replace(notes, running=None)
     at = to_micros(now)
     wanted, how, what = _wanted(view, which, notes)
     run, before = _Run(at, what), notes.running
@@ -168,6 +174,12 @@ def materialize_view(
             progress(view.label, keys)
         if pending is not None:
             written += pending.result()
+    if reader.cache.ask_since(reader.codec(view).prefix) > run.at:
+        _save(store, place, _Notes())
+        raise OnlineStoreError(
+            f"{view.label} was invalidated while it was materialized, so that what was written "
+            "counts no more; materialize it again"
+        )
     if which.start is None and which.end is None:
         notes = msgspec.structs.replace(notes, finished=run.at)
     _save(store, place, msgspec.structs.replace(notes, running=None))

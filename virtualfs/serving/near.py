@@ -50,8 +50,9 @@ class NearCache:
         now = time.monotonic()
         for key, row in rows:
             held = self._young.get(key) or self._old.get(key)
-            stays = row if held is None or held[0] is row else merged(held[0], row)
-            self._young[key] = (stays, now)
+            # What was kept longer ago may have been invalidated since.
+            is_recent = held is not None and now - held[1] <= self._seconds and row.values
+            self._young[key] = (merged(held[0], row) if held and is_recent else row, now)
         if len(self._young) > self._half:
             self._old, self._young = self._young, {}
 

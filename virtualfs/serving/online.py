@@ -128,6 +128,8 @@ class _Part:
         self.keys = keys
         self.places = codec.places(keys)
         self.rows: list[Row | None] = [None] * len(keys)
+        self.spare: list[Row | None] = self.rows
+        """What may answer as stale where there is no row."""
         held = None if view.freshness is None else microseconds(view.freshness)
         self.held = held if max_age is None or (held is not None and held < max_age) else max_age
         self.held_unknown = _BRIEFLY if self.held is None else min(self.held, _BRIEFLY)
@@ -151,8 +153,8 @@ class _Part:
         oldest_unknown = max(at - self.held_unknown, oldest)
         found: list[Row | None] = []
         missing: dict[Key, Row | None] = {}
-        for key, row in zip(self.keys, self.rows, strict=True):
-            if row is not None and row.values:
+        for key, row, spare in zip(self.keys, self.rows, self.spare, strict=True):
+            if row is not None and row.values and (row.pushed_at is None or row.pushed_at >= since):
                 chosen = row.chosen_at
                 if chosen is not None and (oldest if row.found else oldest_unknown) <= chosen <= at:
                     found.append(row)
@@ -164,8 +166,10 @@ class _Part:
             missing[key] = None
             if row is not None and not row.values:
                 self.gone[key] = row.chosen_at or since
-            elif row is not None and self._counts(row, at, since):
-                missing[key] = row
+            else:
+                cached = row or spare
+                if cached is not None and self._counts(cached, at, since):
+                    missing[key] = cached
         return found, missing
 
     def oldest(self, at: int, since: int) -> int:
@@ -349,7 +353,9 @@ class OnlineReader:
         data = yield _Fetch(wanted)
         if data is None:  # out of reach: what is near may be older, and still answer
             for part in asked:
-                part.rows = self.cache.near_rows(part.places, float("inf"))
+                # What was invalidated longer ago elsewhere nobody here has heard of.
+                part.rows = self.cache.near_rows(part.places, MARK_SECONDS)
+                part.spare = self.cache.near_rows(part.places, float("inf"))
             return
         for note, part in zip(data, asked, strict=False):
             self.cache.note_since(part.prefix, note)
@@ -399,7 +405,7 @@ class OnlineReader:
         for key in keys:
             by_oldest.setdefault(max(oldest, part.gone.get(key, oldest)), []).append(key)
         for least, some in by_oldest.items():
-            part.flights |= self.flights.ask(part.prefix, part.view, some, at, least)
+            part.flights |= self.flights.ask(part.prefix, part.view, some, at, least, shared=shared)
 
     def _whole(
         self,
@@ -458,7 +464,9 @@ class OnlineReader:
         """Return what is cached, marked as stale, or raise why there is nothing better."""
         if row is not None and isinstance(error, WarehouseError):
             known = max(row.chosen_at or 0, row.pushed_at or 0)
-            if at - known <= self._max_stale + (held_by(row.found, part.view) or 0):
+            # A pushed row stays as long as its TTL where nobody asks for a newer one.
+            unasked = row.pushed_at is not None and not part.flights
+            if unasked or at - known <= self._max_stale + (held_by(row.found, part.view) or 0):
                 return msgspec.structs.replace(row, stale=True)
         raise error
 

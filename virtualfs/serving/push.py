@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -20,7 +21,7 @@ __all__ = ["PushResult", "count", "kept_for", "pushed_rows", "refuse_push"]
 
 _SHOWN = 20
 """Bad rows that an error names."""
-_SCALARS = ("boolean", "int", "uint", "float", "string", "binary", "timestamp", "date", "uuid")
+_SCALAR = re.compile(r"(boolean|u?int\d+|float\d+|string|binary|timestamp|date|uuid)(\(|$)")
 
 
 @dataclass(frozen=True)
@@ -142,13 +143,9 @@ def _typed(
 
 def _checker(dtype: str) -> Callable[[Any, str], Any]:
     """Return what checks a value and gives it as the cache and the warehouse give it."""
-    if dtype.startswith(_SCALARS):
+    if _SCALAR.match(dtype):
 
         def scalar(value: Any, name: str) -> Any:
-            if hasattr(value, "to_pydatetime"):
-                if getattr(value, "nanosecond", 0):
-                    raise SpineError(f"{name}: {value} is finer than a microsecond")
-                value = value.to_pydatetime()
             if isinstance(value, float) and value != value and dtype.startswith("float"):
                 return value  # of features NaN is a number like any other
             return checked_value(value, dtype, name)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Any
 from uuid import UUID
 
@@ -241,6 +242,10 @@ def checked_value(value: Any, dtype: str, where: str) -> Any:
         value = value.item()
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return None
+    if hasattr(value, "to_pydatetime"):
+        if getattr(value, "nanosecond", 0):
+            raise SpineError(f"{where}: {value} is finer than a microsecond")
+        value = value.to_pydatetime()
     if value != value:  # NaN is how pandas writes NULL
         return None
     if dtype == "uuid" and isinstance(value, str):
@@ -255,9 +260,12 @@ def checked_value(value: Any, dtype: str, where: str) -> Any:
         fits = False
     if family in ("float32", "float64") and fits:
         try:
-            value = float(value)
+            value = float(value) + 0.0  # as -0.0 is equal to it
         except OverflowError:
             fits = False
+    if family == "decimal" and fits:
+        value = _scaled(Decimal(value), dtype)
+        fits = value is not None
     if family == "timestamp" and fits:
         value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         value = value if "'" in dtype else value.replace(tzinfo=None)
@@ -271,3 +279,21 @@ def checked_value(value: Any, dtype: str, where: str) -> Any:
     if not fits:
         raise SpineError(f"{where}: expected {dtype}, not {value!r} ({type(value).__name__})")
     return value
+
+
+def _scaled(value: Decimal, dtype: str) -> Decimal | None:
+    """Return a number with as many decimal places as its type has; None if they do not hold it.
+
+    Keys that are equal have one form in the cache.
+    """
+    match = re.fullmatch(r"decimal\(\d+, (\d+)\)", dtype)
+    if match is None or not value.is_finite():
+        return value if value.is_finite() else None
+    try:
+        scaled = value.quantize(Decimal(1).scaleb(-int(match[1])), context=_EXACT)
+    except (Inexact, InvalidOperation):
+        return None
+    return scaled
+
+
+_EXACT = Context(prec=76, traps=[Inexact, InvalidOperation])

@@ -24,8 +24,6 @@ _SINCE = struct.Struct(">q")
 _NEVER = -(2**63)
 _BUDGET_SECONDS = 1.0
 """How long a look at the memory in use is believed."""
-INVALID_SECONDS = 3600.0
-"""How long it is remembered that a view was invalidated: longer than any query runs."""
 
 
 class RowCache:
@@ -182,6 +180,17 @@ class RowCache:
         if value is not None and len(value) == _SINCE.size:
             self._since[prefix] = max(_SINCE.unpack(value)[0], self.since(prefix))
 
+    def ask_since(self, prefix: bytes) -> int:
+        """Return :meth:`since` as the store has it now.
+
+        Raises
+        ------
+        OnlineStoreError
+            The store does not answer.
+        """
+        self.note_since(prefix, self.store.get_many([self.since_key(prefix)])[0])
+        return self.since(prefix)
+
     def invalidate(self, prefix: bytes, instant: int) -> None:
         """Declare invalid what was known of a view before an instant, in every process.
 
@@ -191,7 +200,8 @@ class RowCache:
             The store cannot be told.
         """
         value = _SINCE.pack(instant)
-        self.store.put(self.since_key(prefix), value, INVALID_SECONDS)
+        # For ever, as rows that were written from queries of before may be kept as long.
+        self.store.put(self.since_key(prefix), value, None)
         self.note_since(prefix, value)
 
     def close(self) -> None:

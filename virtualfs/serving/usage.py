@@ -47,7 +47,9 @@ class Usage:
             reads = self._reads.setdefault(prefix, Counter())
         if len(reads) > _BOUND:
             with self._lock:
-                self._reads[prefix] = reads = Counter(dict(reads.most_common(_BOUND // 2)))
+                self._reads[prefix] = reads = Counter(
+                    dict(Counter(dict(reads)).most_common(_BOUND // 2))
+                )
         reads.update(places)
         totals = self._totals.setdefault(prefix, Counter())
         totals[HITS] += len(places) - max(misses, stale)
@@ -83,7 +85,7 @@ class Usage:
             self._reset()
         hour = int(time.time() // 3600)
         for prefix, counts in reads.items():
-            keys = {place[len(prefix) :]: n for place, n in counts.most_common(most)}
+            keys = {place[len(prefix) :]: n for place, n in Counter(dict(counts)).most_common(most)}
             if keys:
                 store.add_counts(_name(prefix, b"hot", hour), keys, (HOURS + 1) * 3600.0)
         for prefix, counts in totals.items():
