@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from virtualfs.errors import ConfigError, OnlineStoreError, without_secrets
@@ -135,6 +135,8 @@ class RedisStore:
                 connection.disconnect()
                 if not fresh and isinstance(error, redis.ConnectionError):
                     continue  # an earlier restart of the server has closed it
+                if isinstance(error, redis.TimeoutError):
+                    self._drop_idle()  # which may have been dropped on the way without a word
                 raise
             if self._open and len(self._idle) < _MOST_IDLE:
                 self._idle.append(connection)
@@ -255,9 +257,13 @@ class RedisStore:
     def close(self) -> None:
         """Close connections."""
         self._open = False
-        while self._idle:
-            self._idle.pop().disconnect()
+        self._drop_idle()
         self._client.close()
+
+    def _drop_idle(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().disconnect()
 
 
 _AT_ONCE = 10_000

