@@ -53,6 +53,22 @@ def make_store(tmp_path: Path, connection: Any) -> Iterator[Callable[..., Featur
         store.close()
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many keys each query to the warehouse is about; the queries are still made."""
+    from virtualfs.serving import online
+
+    counts: list[int] = []
+    real = online.fetch_rows
+
+    def counted(warehouse: Any, view: Any, keys: Any, *rest: Any) -> Any:
+        counts.append(len(keys))
+        return real(warehouse, view, keys, *rest)
+
+    monkeypatch.setattr(online, "fetch_rows", counted)
+    return counts
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a real PostgreSQL 18."""

@@ -15,12 +15,12 @@ from virtualfs.errors import SpineError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Columns", "KeySpine", "columns_of", "plain_values"]
+__all__ = ["Columns", "KeySpine", "columns_of", "micros_of"]
 
 Columns = Mapping[str, list[Any]]
 """An answer's columns as Python values; ``__event`` and ``__created`` are microseconds
 since 1970."""
-_EPOCH = datetime(1970, 1, 1)
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1), timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,11 @@ class KeySpine:
         return pa.table(columns)
 
 
+def micros_of(instant: datetime) -> int:
+    """Return a naive UTC datetime in microseconds since 1970."""
+    return (instant - _EPOCH) // _MICROSECOND
+
+
 def columns_of(table: pa.Table, schema: Mapping[str, str]) -> dict[str, list[Any]]:
     """Return an answer's columns as Python values.
 
@@ -85,14 +90,14 @@ def columns_of(table: pa.Table, schema: Mapping[str, str]) -> dict[str, list[Any
     import pyarrow as pa
 
     return {
-        name: plain_values(table.column(name).cast(pa.int64()), "int64")
+        name: _plain_values(table.column(name).cast(pa.int64()), "int64")
         if name in (EVENT, CREATED)
-        else plain_values(table.column(name), dtype)
+        else _plain_values(table.column(name), dtype)
         for name, dtype in schema.items()
     }
 
 
-def plain_values(column: pa.ChunkedArray, dtype: str) -> list[Any]:
+def _plain_values(column: pa.ChunkedArray, dtype: str) -> list[Any]:
     """Return a column's values as the cache gives them back: zoned times in UTC, UUIDs as such."""
     if dtype in ("int64", "float64") and column.null_count == 0:
         numbers: list[Any] = column.to_numpy().tolist()  # in a fifth of the time

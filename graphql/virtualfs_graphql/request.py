@@ -21,7 +21,7 @@ from virtualfs.registry.resolver import AnySelection
 from virtualfs.serving.answer import status_of
 from virtualfs.serving.codec import Row, from_micros, to_micros
 from virtualfs.serving.on_demand import FeatureStatus
-from virtualfs.serving.online import Lookup
+from virtualfs.serving.part import Lookup
 from virtualfs.serving.request import entity_keys
 from virtualfs_graphql.scalars import from_json
 

@@ -17,7 +17,8 @@ from virtualfs.definitions.project import VIEW_KINDS
 from virtualfs.errors import NotFoundError
 from virtualfs.registry.repository import StoredObject
 from virtualfs.serving.answer import answer
-from virtualfs.serving.online import Reading, lookups
+from virtualfs.serving.online import Reading
+from virtualfs.serving.part import lookups
 from virtualfs.serving.request import plan_online, request_rows
 from virtualfs_graphql.historical import historical_rows
 from virtualfs_graphql.paging import is_tagged, matches, page_of

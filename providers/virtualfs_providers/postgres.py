@@ -8,7 +8,6 @@ by COPY; a role that may only read, or a replica, gets it as arrays bound to eac
 from __future__ import annotations
 
 import json
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import sqlglot
-from sqlglot import exp
-
 from virtualfs import config
-from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics, round_up
+from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics
 from virtualfs.catalog import CatalogTable
 from virtualfs.compiler import sql
 from virtualfs.compiler.plan import ResolvedView
@@ -51,6 +47,7 @@ from virtualfs_providers.postgres_catalog import (
     sample_select,
 )
 from virtualfs_providers.postgres_lookups import PostgresLookups
+from virtualfs_providers.postgres_statistics import read_statistics, table_of
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -353,10 +350,10 @@ class PostgresWarehouse:
                 self._types[key] = ibis_type(text)
 
     @contextmanager
-    def _reading(self) -> Iterator[Any]:
-        """Give a cursor for a short look at the catalog."""
+    def _reading(self, *, briefly: bool = False) -> Iterator[Any]:
+        """Give a cursor for a look at the catalog, perhaps one that takes a moment at most."""
         with self.session() as session, session._turn() as cursor:
-            if self._pool is not None:
+            if briefly and self._pool is not None:
                 cursor.execute(f"SET LOCAL statement_timeout = '{_MOMENT}'")
             yield cursor
 
@@ -375,40 +372,13 @@ class PostgresWarehouse:
         return found
 
     def _look_up(self, view: ResolvedView) -> Statistics:
-        rows = self.estimate_rows(view.rows_sql)
-        place = _table_of(view)
-        if place is None:
-            return Statistics(rows=round_up(rows))
-        table, columns = place
-        keys = [columns.get(key) for key in view.join_keys]
-        event = columns.get(view.event_timestamp or "")
-        with self._reading() as cursor:
-            cursor.execute(_DISTINCT, [table])
-            distinct = dict(cursor.fetchall())
-            cursor.execute(_INDEXES, [table])
-            indexes = cursor.fetchall()
-        counts: list[float] = [distinct[key] for key in keys if key in distinct]
-        known = None
-        if rows is not None and counts and len(counts) == len(keys):
-            each = [count if count > 0 else -count * rows for count in counts]
-            known = min(math.prod(each), rows)
-        return Statistics(
-            rows=round_up(rows),
-            keys=round_up(known),
-            indexed=None not in (event, *keys)
-            and any(
-                set(names[: len(keys)]) == set(keys) and names[len(keys) : len(keys) + 1] == [event]
-                for names, _ in indexes
-            ),
-            unique=any(
-                unique and None not in names and set(names) <= {*keys, event}
-                for names, unique in indexes
-            ),
-        )
+        rows = self._planned_rows(view.rows_sql, briefly=True)
+        with self._reading(briefly=True) as cursor:
+            return read_statistics(cursor, view, rows)
 
     def advice(self, view: ResolvedView) -> list[str]:
         """Return the statement that makes the index which look-ups of this view would use."""
-        place = _table_of(view)
+        place = table_of(view)
         if place is None or view.event_timestamp is None or self.statistics(view).indexed:
             return []
         table, columns = place
@@ -420,7 +390,11 @@ class PostgresWarehouse:
 
     def estimate_rows(self, select: str) -> int | None:
         """Return how many rows PostgreSQL's planner expects of a SELECT."""
-        with suppress(WarehouseError, KeyError, IndexError), self._reading() as cursor:
+        return self._planned_rows(select)
+
+    def _planned_rows(self, select: str, *, briefly: bool = False) -> int | None:
+        reading = self._reading(briefly=briefly)
+        with suppress(WarehouseError, KeyError, IndexError), reading as cursor:
             cursor.execute(f"EXPLAIN (FORMAT JSON) {select}")
             found = cursor.fetchone()[0]
             plan = json.loads(found) if isinstance(found, str) else found
@@ -477,22 +451,6 @@ class PostgresWarehouse:
 _PRIMARY = ord("M")
 _MOMENT = "5s"
 """How long a sample may take."""
-_DISTINCT = """
-SELECT a.attname, s.n_distinct FROM pg_attribute a
-JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname
-WHERE c.oid = to_regclass($1)
-"""
-_INDEXES = """
-SELECT array_agg(a.attname::text ORDER BY k.place),
-       bool_and(i.indisunique AND NOT (c.relhassubclass AND c.relkind = 'r'))
-FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
-CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k(number, place)
-LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
-WHERE i.indrelid = to_regclass($1) AND i.indisvalid AND i.indpred IS NULL
-  AND k.place <= i.indnkeyatts
-GROUP BY i.indexrelid
-"""
 _TABLES = """
 SELECT CASE WHEN pg_table_is_visible(c.oid) THEN c.relname
             ELSE n.nspname || '.' || c.relname END
@@ -500,22 +458,6 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p')
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%'
 """
-
-
-def _table_of(view: ResolvedView) -> tuple[str, dict[str, str]] | None:
-    """Return the one table that a view's rows are picked from, and its columns by view column."""
-    tree: Any = sqlglot.parse_one(view.rows_sql, dialect="postgres")
-    source = tree.args.get("from_")
-    if source is None or not isinstance(source.this, exp.Table) or tree.args.get("joins"):
-        return None
-    columns = {
-        item.alias_or_name: item.unalias().name
-        for item in tree.selects
-        if isinstance(item.unalias(), exp.Column)
-    }
-    table = source.this.copy()
-    table.set("alias", None)
-    return table.sql("postgres"), columns
 
 
 class PostgresProvider:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from virtualfs.compiler.rows import CREATED, EVENT
 from virtualfs.errors import WarehouseError
-from virtualfs.lookups import columns_of
+from virtualfs.lookups import columns_of, micros_of
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -26,9 +25,6 @@ __all__ = [
     "sql_type",
     "types_in",
 ]
-
-
-_EPOCH, _MICROSECOND = datetime(1970, 1, 1), timedelta(microseconds=1)
 
 
 def sql_type(dtype: dt.DataType) -> str:
@@ -205,9 +201,7 @@ def rows_to_columns(
     found: dict[str, list[Any]] = {}
     for (name, dtype), values in zip(types, columns, strict=True):
         if name in (EVENT, CREATED):
-            found[name] = [
-                None if value is None else (value - _EPOCH) // _MICROSECOND for value in values
-            ]
+            found[name] = [None if value is None else micros_of(value) for value in values]
         elif _is_native(dtype):
             found[name] = list(values)
         else:
@@ -218,15 +212,8 @@ def rows_to_columns(
 
 def _is_native(dtype: dt.DataType) -> bool:
     """Tell whether psycopg's value is the one that Arrow would give."""
-    return bool(
-        dtype.is_integer()
-        or dtype.is_floating()
-        or dtype.is_boolean()
-        or dtype.is_string()
-        or dtype.is_date()
-        or dtype.is_binary()
-        or (dtype.is_timestamp() and dtype.timezone is None)
-    )
+    zoned = dtype.is_timestamp() and dtype.timezone is not None
+    return bool(dtype.is_binary() or (is_plain(dtype) and not zoned))
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from virtualfs import config
 from virtualfs.capabilities import Capabilities, literal_micros, shift_micros
 from virtualfs.compiler import sql
-from virtualfs.definitions.duration import parse_duration
+from virtualfs.definitions.duration import setting_seconds
 from virtualfs_providers.cloud import CloudProvider
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def session_settings(settings: config.Warehouse) -> list[str]:
     """Return the statements that name our queries, and bound them."""
     found = [f"ALTER SESSION SET QUERY_TAG = '{settings.application_name}'"]
     if settings.statement_timeout is not None:
-        seconds = parse_duration(settings.statement_timeout.replace("min", "m")).total_seconds()
-        found.append(f"ALTER SESSION SET STATEMENT_TIMEOUT_IN_SECONDS = {math.ceil(seconds)}")
+        seconds = math.ceil(setting_seconds(settings.statement_timeout))
+        found.append(f"ALTER SESSION SET STATEMENT_TIMEOUT_IN_SECONDS = {seconds}")
     return found
 
 

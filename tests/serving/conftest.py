@@ -10,7 +10,6 @@ from uuid import uuid4
 import pytest
 
 import virtualfs as vfs
-from virtualfs.serving import online
 
 NOW = datetime(2020, 1, 2, 12, tzinfo=UTC)
 PLACE = vfs.Entity("place", {"place": "string"})
@@ -73,20 +72,6 @@ def open_store(
 @pytest.fixture
 def store(open_store: Callable[..., vfs.FeatureStore]) -> vfs.FeatureStore:
     return open_store()
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many keys each query to the warehouse is about; the queries are still made."""
-    counts: list[int] = []
-    real = online.fetch_rows
-
-    def counted(warehouse: Any, view: Any, keys: Any, *rest: Any) -> Any:
-        counts.append(len(keys))
-        return real(warehouse, view, keys, *rest)
-
-    monkeypatch.setattr(online, "fetch_rows", counted)
-    return counts
 
 
 def add(connection: Any, place: str, seen: datetime, temp: int | None, written: Any = None) -> None:

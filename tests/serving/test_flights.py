@@ -15,6 +15,7 @@ import pytest
 import virtualfs as vfs
 from tests.serving.conftest import NOW, Clock, add, temp, weather
 from virtualfs.serving import online
+from virtualfs.serving.part import Lookup
 
 HOUR = timedelta(hours=1)
 
@@ -165,7 +166,7 @@ def test_hot_keys_cost_one_query_in_each_time_of_freshness(
         found = store.get_online_features(["weather:temp"], {"place": places})
         assert found.to_dict()["temp"] == [*range(10_000)]
         reader = store.online.reader
-        rows = reader.read([online.Lookup(reader_view(store), (("P7",),))]).rows
+        rows = reader.read([Lookup(reader_view(store), (("P7",),))]).rows
         ages.append((clock.now - NOW).total_seconds() - (rows[0][0].chosen_at - micros()) / 1e6)
         settle(store)
         clock.move(seconds=20)

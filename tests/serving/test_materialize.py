@@ -324,3 +324,48 @@ def test_a_memory_budget_is_kept(
     if cache_url == "memory://":
         assert cache.used_memory() <= 1024**2
     assert temp(store, "P3") == [(3, "PRESENT")]
+
+
+@pytest.mark.parametrize("engine", ["postgres", "sqlite"])
+def test_other_warehouses_fill_the_cache_alike(
+    engine: str, request: pytest.FixtureRequest, asked: list[int]
+) -> None:
+    import pyarrow as pa
+
+    house = request.getfixturevalue(f"{engine}_house")
+    rows = range(200)
+    seen = [datetime(2024, 1, 1) + timedelta(minutes=n % 50) for n in rows]
+    house.put("trips", pa.table({
+        "place": [None if n == 3 else f"p{n % 7}" for n in rows],
+        "number": pa.array([n % 3 for n in rows], pa.int64()),
+        "happened": pa.array(seen, pa.timestamp("us")),
+        "made": pa.array([when + timedelta(minutes=n % 11) for n, when in enumerate(seen)]),
+        "whole": pa.array([None if n % 5 == 0 else n for n in rows], pa.int64()),
+        "word": [f"w{n}" for n in rows],
+    }))  # fmt: skip
+    entity = vfs.Entity("trip", {"place": "string", "number": "int64"})
+    source = vfs.Source(
+        "trips", table="trips", event_timestamp="happened", created_timestamp="made"
+    )
+    latest = vfs.FeatureView(
+        "latest", source=source, entities=[entity], features=["whole", "word"], freshness=None
+    )
+    sums = vfs.FeatureView(
+        "sums", source=source, entities=[entity], freshness=None,
+        features=[vfs.Aggregate("whole", "sum", "1d"), vfs.Aggregate("*", "count", None)],
+    )  # fmt: skip
+    store = house.store
+    keys = [{"place": f"p{a}", "number": b} for a in range(8) for b in range(3)]
+    direct = store.get_online_features([latest, sums], keys, max_age=timedelta(0))
+    for view in (latest, sums):
+        store.invalidate(view)
+    (filled, added) = store.materialize([latest, sums]).views
+    assert (filled.keys, added.keys) == (21, 21)
+    asked.clear()
+    cached = store.get_online_features([latest, sums], keys[:21])
+    assert asked == []
+    assert cached.to_list() == direct.to_list()[:21]
+    assert cached.statuses == {name: some[:21] for name, some in direct.statuses.items()}
+    assert store.materialize([latest], incremental=True).views[0].keys == 0  # nothing has changed
+    ranged = store.materialize([latest], start=datetime(2024, 1, 1, 0, 49))
+    assert ranged.views[0].keys == 4

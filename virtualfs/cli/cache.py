@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from virtualfs.cli.features import entity_columns, feature_names
+from virtualfs.cli.features import entity_columns, feature_names, names_and_pairs
 from virtualfs.cli.output import echo_json, echo_shown, json_option, open_store
 
 if TYPE_CHECKING:
@@ -103,11 +103,8 @@ def _open(ctx: click.Context) -> FeatureStore:
 
 def _asked(store: Any, given: tuple[str, ...]) -> tuple[Any, Any]:
     """Return the features that were named, and the keys."""
-    names = tuple(item for item in given if "=" not in item)
-    pairs = [item for item in given if "=" in item]
+    names, pairs = names_and_pairs(given)
     if not names:
-        if pairs:
-            raise click.UsageError("name a service or features before the keys")
         return None, None
     asked = feature_names(names)
     return asked, entity_columns(pairs, store.input_types(asked)[0]) if pairs else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,15 @@ def historical_command(
     click.echo(f"{table.num_rows:,} rows, {min(rows, table.num_rows)} shown")
 
 
+def names_and_pairs(given: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the features among arguments, and what is written ``name=value``."""
+    names = tuple(item for item in given if "=" not in item)
+    pairs = [item for item in given if "=" in item]
+    if pairs and not names:
+        raise click.UsageError("name a service or features before the keys")
+    return names, pairs
+
+
 def feature_names(names: tuple[str, ...]) -> str | list[str]:
     """Return what was named on the command line: one service or view, or references."""
     return names[0] if len(names) == 1 and ":" not in names[0] else list(names)
@@ -114,11 +123,8 @@ def online_command(
     entities. What on-demand features take from a request is given like keys: `amount=9.5`.
     """
     store = open_store(ctx)
-    names = tuple(item for item in features if "=" not in item)
-    if not names:
-        raise click.UsageError("name a service or features before the keys")
+    names, pairs = names_and_pairs(features)
     asked = feature_names(names)
-    pairs = [item for item in features if "=" in item]
     keys, inputs = store.input_types(asked)
     named = entity_columns([item for item in pairs if item.partition("=")[0] not in keys], inputs)
     brought = _json(request, "--request") if request is not None else _request(named)

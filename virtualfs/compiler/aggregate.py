@@ -25,6 +25,7 @@ from virtualfs.compiler.rows import (
     EVENT,
     ROW,
     TIME,
+    key_names,
     newest_first,
     same_keys,
     spine_keys,
@@ -293,7 +294,7 @@ def ranked(
     if not any(aggregate.function in ("first", "last") for aggregate in asked.values()):
         return whole
     place = ibis.row_number().over(
-        group_by=[whole[f"__key_{number}"] for number in range(len(view.join_keys))] or None,
+        group_by=[whole[name] for name in key_names(view)] or None,
         order_by=newest_first(whole, view, capabilities),
     )
     return whole.mutate(**{PLACE: place})

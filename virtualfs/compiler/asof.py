@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 from virtualfs.capabilities import Capabilities
 from virtualfs.compiler.plan import Part
-from virtualfs.compiler.rows import AT, ROW, TIME, bound, same_keys, spine_keys, visible_at
+from virtualfs.compiler.rows import (
+    AT,
+    ROW,
+    TIME,
+    bound,
+    key_names,
+    same_keys,
+    spine_keys,
+    visible_at,
+)
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -38,7 +47,7 @@ def matched(
         right = right.semi_join(left, same_keys(right, left, part.view))
     equal = same_keys(left, right, part.view)
     joined = left.asof_join(right, left[_BOUND] >= right[AT], equal, rname="{name}__right")
-    keys = [f"__key_{number}" for number in range(len(part.view.join_keys))]
+    keys = key_names(part.view)
     found = joined.select(ROW, TIME, _BOUND, *keys, AT)
     # Some engines let a NULL instant match the newest row.
     at = found[_BOUND].notnull().ifelse(found[AT], ibis.null(found[AT].type()))

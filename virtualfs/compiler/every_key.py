@@ -9,38 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from virtualfs.capabilities import Capabilities
 from virtualfs.compiler import sql
-from virtualfs.compiler.instant import whole_view
+from virtualfs.compiler.instant import counting_at, whole_view, windows_at, winners_of
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.compiler.program import bind_rows, rows_relation
-from virtualfs.compiler.rows import (
-    AT,
-    CREATED,
-    EVENT,
-    ROW,
-    TIME,
-    UNTIL,
-    bound,
-    newest_first,
-    shown_created,
-    shown_event,
-    tie_order,
-    whole_rows,
-)
-from virtualfs.compiler.strategy import BY_JOIN, fragment
-from virtualfs.definitions.duration import microseconds
+from virtualfs.compiler.rows import CREATED, EVENT, key_names, shown_created, shown_event
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["Wanted", "compile_every_key", "key_column"]
-
-_RANK = "__rank"
-_NEWEST = "__newest"
-
-
-def key_column(number: int) -> str:
-    """Return the column that holds a join key, by its place."""
-    return f"__key_{number}"
+__all__ = ["Wanted", "compile_every_key"]
 
 
 @dataclass(frozen=True)
@@ -80,22 +57,19 @@ def compile_every_key(
     rows = rows_relation(view)
     part = whole_view(view)
     now = capabilities.literal_instant(at)
-    visible = whole_rows(rows, part, capabilities)
-    if view.event_timestamp:
-        visible = visible.filter(visible[AT] <= bound(now, part, capabilities))
-    if view.valid_to:
-        ends = capabilities.shift(now, -microseconds(view.availability_delay))
-        visible = visible.filter(ends < visible[UNTIL])
-    keys = [key_column(number) for number in range(len(view.join_keys))]
-    visible = _chosen(visible, keys, view, wanted, capabilities)
+    keys = key_names(view)
+    counting = counting_at(rows, part, now, capabilities)
+    wanted_rows = _chosen(counting, keys, view, wanted, capabilities)
     if view.is_aggregate:
-        found = _windows(visible, rows, view, now, capabilities)
+        found = windows_at(wanted_rows, rows, part, now, capabilities)
+        columns = dict(zip(keys, (found[key] for key in view.join_keys), strict=True))
+        columns |= {EVENT: now}
     else:
-        winners = _winners(visible, keys, view, capabilities)
-        times = {EVENT: shown_event(winners, view, capabilities)}
-        times |= shown_created(winners, view, capabilities)
-        features = {name: winners[name] for name in view.feature_names}
-        found = winners.select(*keys, **times, **features)
+        found = winners_of(wanted_rows, view, capabilities)
+        columns = {key: found[key] for key in keys}
+        columns |= {EVENT: shown_event(found, view, capabilities)}
+        columns |= shown_created(found, view, capabilities)
+    found = found.select(**columns, **{name: found[name] for name in view.feature_names})
     ordered = found.order_by(keys) if keys else found
     text = sql.text(sql.render(ordered, capabilities), capabilities.dialect)
     schema = {name: sql.type_text(ordered[name]) for name in ordered.columns}
@@ -143,39 +117,3 @@ def _greater(columns: Sequence[ir.Value], values: Sequence[Any]) -> ir.Value:
     if not others:
         return column > value
     return (column > value) | ((column == value) & _greater(others, values[1:]))
-
-
-def _winners(
-    visible: ir.Table, keys: Sequence[str], view: ResolvedView, capabilities: Capabilities
-) -> ir.Table:
-    """Return the winner of each key: the newest event is found by keys and times alone."""
-    import ibis
-
-    order = newest_first
-    if view.event_timestamp and keys:
-        newest = visible.group_by(list(keys)).aggregate(**{_NEWEST: visible[EVENT].max()})
-        on = [*((visible[key] == newest[key]) for key in keys), visible[EVENT] == newest[_NEWEST]]
-        visible = visible.semi_join(newest, on)
-        order = tie_order
-    rank = ibis.row_number().over(
-        group_by=[visible[key] for key in keys] or None,
-        order_by=order(visible, view, capabilities),
-    )
-    ranked = visible.mutate(**{_RANK: rank})
-    return ranked.filter(ranked[_RANK] == 0)
-
-
-def _windows(
-    visible: ir.Table, rows: ir.Table, view: ResolvedView, now: ir.Value, capabilities: Capabilities
-) -> ir.Table:
-    import ibis
-
-    known = visible.select(*view.join_keys, __one=ibis.literal(1)).distinct()
-    number = ibis.row_number().over(order_by=[*view.join_keys, "__one"])
-    spine = known.mutate(**{ROW: number, TIME: now})
-    answers = fragment(spine, rows, whole_view(view), capabilities, BY_JOIN)
-    found = spine.inner_join(answers, ROW, rname="{name}__right")
-    named = {key_column(place): found[key] for place, key in enumerate(view.join_keys)}
-    return found.select(
-        **named, **{EVENT: now}, **{name: found[name] for name in view.feature_names}
-    )

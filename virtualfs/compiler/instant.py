@@ -18,11 +18,13 @@ from virtualfs.compiler.rows import (
     TIME,
     UNTIL,
     bound,
+    key_names,
     newest_first,
     same_keys,
     shown_created,
     shown_event,
     spine_keys,
+    tie_order,
     valid_rows,
     whole_rows,
     young,
@@ -39,11 +41,14 @@ __all__ = [
     "YOUNG",
     "as_of",
     "candidates",
+    "counting_at",
     "in_utc",
     "known_keys",
     "lookup",
     "whole_view",
     "windows",
+    "windows_at",
+    "winners_of",
     "within_reach",
 ]
 
@@ -54,6 +59,7 @@ HAPPENED = "__happened"
 YOUNG = "__young"
 """Whether a row is within the TTL at the instant; NULL without one."""
 _RANK = "__rank"
+_NEWEST = "__newest"
 _ENDS = datetime(1, 1, 2), datetime(9999, 12, 30)
 
 
@@ -201,12 +207,7 @@ def known_keys(
     found = []
     for part, source in zip(parts, rows, strict=True):
         view = part.view
-        whole = whole_rows(source, part, capabilities)
-        if view.event_timestamp:
-            whole = whole.filter(whole[AT] <= bound(at, part, capabilities))
-        if view.valid_to:
-            ends = capabilities.shift(at, -microseconds(view.availability_delay))
-            whole = whole.filter(ends < whole[UNTIL])
+        whole = counting_at(source, part, at, capabilities)
         named = dict(zip(part.key_columns, view.join_keys, strict=True))
         found.append(whole.select(**{name: whole[key] for name, key in sorted(named.items())}))
     first, *others = found
@@ -240,26 +241,11 @@ def as_of(
 
     part = whole_view(view)
     at = capabilities.literal_instant(instant)
-    source = whole_rows(rows, part, capabilities)
-    if view.event_timestamp:
-        source = source.filter(source[AT] <= bound(at, part, capabilities))
+    source = counting_at(rows, part, at, capabilities)
     if view.is_aggregate:
-        known = source.select(*view.join_keys, __one=ibis.literal(1)).distinct()
-        number = ibis.row_number().over(order_by=[*view.join_keys, "__one"])
-        spine = known.mutate(**{ROW: number, TIME: at})
-        found = spine.inner_join(
-            fragment(spine, rows, part, capabilities, BY_JOIN), ROW, rname="{name}__right"
-        )
+        found = windows_at(source, rows, part, at, capabilities)
         return found.select(*view.join_keys, *view.feature_names)
-    if view.valid_to:
-        ends = capabilities.shift(at, -microseconds(view.availability_delay))
-        source = source.filter(ends < source[UNTIL])
-    rank = ibis.row_number().over(
-        group_by=[source[key] for key in view.join_keys] or None,
-        order_by=newest_first(source, view, capabilities),
-    )
-    ranked = source.mutate(**{_RANK: rank, TIME: at})
-    winners = ranked.filter(ranked[_RANK] == 0)
+    winners = winners_of(source, view, capabilities).mutate(**{TIME: at})
     counts = young(winners, part, capabilities)
     fixed = [*dict.fromkeys([*view.join_keys, *filter(None, [view.event_timestamp])])]
     values = {}
@@ -270,3 +256,58 @@ def as_of(
                 value if counts is None else counts.ifelse(value, ibis.null(value.type()))
             )
     return winners.select(*fixed, **values)
+
+
+def counting_at(rows: ir.Table, part: Part, at: ir.Value, capabilities: Capabilities) -> ir.Table:
+    """Return the rows that count at an instant, as :func:`whole_rows` gives them."""
+    view = part.view
+    whole = whole_rows(rows, part, capabilities)
+    if view.event_timestamp:
+        whole = whole.filter(whole[AT] <= bound(at, part, capabilities))
+    if view.valid_to:
+        ends = capabilities.shift(at, -microseconds(view.availability_delay))
+        whole = whole.filter(ends < whole[UNTIL])
+    return whole
+
+
+def winners_of(rows: ir.Table, view: ResolvedView, capabilities: Capabilities) -> ir.Table:
+    """Return the winner of each key among rows; the newest event is found by keys and times alone.
+
+    `rows` are as :func:`whole_rows` gives them.
+    """
+    import ibis
+
+    keys = key_names(view)
+    order = newest_first
+    if view.event_timestamp and keys:
+        newest = rows.group_by(keys).aggregate(**{_NEWEST: rows[EVENT].max()})
+        on = [*((rows[key] == newest[key]) for key in keys), rows[EVENT] == newest[_NEWEST]]
+        rows = rows.semi_join(newest, on)
+        order = tie_order
+    rank = ibis.row_number().over(
+        group_by=[rows[key] for key in keys] or None, order_by=order(rows, view, capabilities)
+    )
+    ranked = rows.mutate(**{_RANK: rank})
+    return ranked.filter(ranked[_RANK] == 0)
+
+
+def windows_at(
+    known: ir.Table, rows: ir.Table, part: Part, at: ir.Value, capabilities: Capabilities
+) -> ir.Table:
+    """Return the join keys in some rows, each once, with all aggregates at one instant.
+
+    Parameters
+    ----------
+    known
+        Rows whose keys are wanted.
+    rows
+        All rows of the view.
+    """
+    import ibis
+
+    keys = list(part.view.join_keys)
+    each = known.select(*keys, __one=ibis.literal(1)).distinct()
+    number = ibis.row_number().over(order_by=[*keys, "__one"])
+    spine = each.mutate(**{ROW: number, TIME: at})
+    answers = fragment(spine, rows, part, capabilities, BY_JOIN)
+    return spine.inner_join(answers, ROW, rname="{name}__right")

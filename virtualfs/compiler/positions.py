@@ -33,6 +33,7 @@ from virtualfs.compiler.rows import (
     ROW,
     TIME,
     common_key_types,
+    key_names,
     keys_of,
     whole_rows,
 )
@@ -150,7 +151,7 @@ class _Input:
         self._position = f"__position_{number}"
         self._value = f"__value_{number}"
         self._view = part.view
-        self._keys = [f"__key_{key}" for key in range(len(part.view.join_keys))]
+        self._keys = key_names(part.view)
 
     def extremes(self, asked: Mapping[str, ResolvedAggregate]) -> ir.Table:
         """Return the least and greatest values."""
@@ -331,7 +332,7 @@ def _counted(
     whole = ranked(
         whole_rows(rows, part, capabilities), aggregates_of(part), part.view, capabilities
     )
-    keys = [f"__key_{number}" for number in range(len(part.view.join_keys))]
+    keys = key_names(part.view)
     types = common_key_types(whole, spine, part)
     left = spine.select(ROW, TIME, **keys_of(spine, part.key_columns, types))
     left = left.filter([left[name].notnull() for name in (TIME, *keys)])

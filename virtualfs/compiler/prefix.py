@@ -37,6 +37,7 @@ from virtualfs.compiler.rows import (
     ROW,
     TIME,
     common_key_types,
+    key_names,
     keys_of,
     whole_rows,
 )
@@ -228,7 +229,7 @@ def _running(
 
     micros = capabilities.micros
     whole = whole_rows(rows, part, capabilities)
-    keys = [f"__key_{number}" for number in range(len(part.view.join_keys))]
+    keys = key_names(part.view)
     types = common_key_types(whole, spine, part)
     left = spine.select(ROW, TIME, **keys_of(spine, part.key_columns, types))
     left = left.filter([left[name].notnull() for name in (TIME, *keys)])

@@ -21,6 +21,7 @@ from virtualfs.compiler.rows import (
     bound,
     created_of,
     event_of,
+    key_names,
     same_keys,
     spine_keys,
     whole_rows,
@@ -105,7 +106,7 @@ def _broken_validity(
 ) -> dict[str, tuple[str, ir.Table]]:
     part = Part(view, tuple(view.join_keys), ())
     whole = whole_rows(rows_relation(view), part, capabilities)
-    keys = [whole[f"__key_{number}"] for number in range(len(view.join_keys))]
+    keys = [whole[name] for name in key_names(view)]
     ordered = whole.mutate(
         __next=whole[EVENT].lead().over(group_by=keys or None, order_by=whole[EVENT])
     )
@@ -161,7 +162,7 @@ def reasons(
     # Every row of the key counts here, known at the instant or not.
     anyway = replace(part, late_data="include")
     whole = whole_rows(rows, anyway, capabilities)
-    names = [f"__key_{number}" for number in range(len(view.join_keys))]
+    names = key_names(view)
     known = {"__first": whole[EVENT].min(), "__rows": whole.count()}
     firsts = whole.group_by(names).aggregate(**known) if names else whole.aggregate(**known)
     left = spine.select(ROW, TIME, **spine_keys(spine, part))

@@ -43,6 +43,7 @@ __all__ = [
     "created_of",
     "event_of",
     "hashed_columns",
+    "key_names",
     "keys_of",
     "newest_first",
     "outputs_of",
@@ -114,6 +115,11 @@ def created_of(rows: ir.Table, view: ResolvedView, capabilities: Capabilities) -
     return capabilities.instant(rows[view.created_timestamp], view.timezone, "up")
 
 
+def key_names(view: ResolvedView) -> list[str]:
+    """Return the columns that hold a view's join keys, under names that no other column has."""
+    return [f"__key_{number}" for number in range(len(view.join_keys))]
+
+
 def keys_of(
     table: ir.Table, columns: Sequence[str], types: Sequence[str] | None = None
 ) -> dict[str, ir.Value]:
@@ -147,7 +153,7 @@ def spine_keys(spine: ir.Table, part: Part) -> dict[str, ir.Value]:
 
 def same_keys(left: ir.Table, right: ir.Table, view: ResolvedView) -> list[ir.Value]:
     """Return the conditions that the keys are equal, column by column (rule 8)."""
-    names = [f"__key_{number}" for number in range(len(view.join_keys))]
+    names = key_names(view)
     return [left[name] == right[name] for name in names]
 
 
@@ -171,7 +177,7 @@ def whole_rows(rows: ir.Table, part: Part, capabilities: Capabilities) -> ir.Tab
         until = capabilities.instant(rows[view.valid_to], view.timezone, "up")
         made[UNTIL] = ibis.coalesce(until, capabilities.literal_instant(_FOREVER))
     named = rows.select(*view.columns, **made, **{FOUND: ibis.literal(True)})
-    never = [f"__key_{number}" for number in range(len(view.join_keys))]
+    never = key_names(view)
     if view.event_timestamp:
         never += [EVENT, *([CREATED] if part.judges_arrival else [])]
     return named.filter([named[name].notnull() for name in never]) if never else named
@@ -185,7 +191,7 @@ def visible_at(rows: ir.Table, part: Part, capabilities: Capabilities) -> ir.Tab
     appearance goes with the created timestamp.
     """
     whole = whole_rows(rows, part, capabilities)
-    keys = [f"__key_{number}" for number in range(len(part.view.join_keys))]
+    keys = key_names(part.view)
     if part.judges_arrival:
         import ibis
 

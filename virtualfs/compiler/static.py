@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 from virtualfs.capabilities import Capabilities
 from virtualfs.compiler.plan import Part
-from virtualfs.compiler.rows import ROW, TIME, newest_first, same_keys, spine_keys, whole_rows
+from virtualfs.compiler.rows import (
+    ROW,
+    TIME,
+    key_names,
+    newest_first,
+    same_keys,
+    spine_keys,
+    whole_rows,
+)
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -25,7 +33,7 @@ def winners(
     view = part.view
     whole = whole_rows(rows, part, capabilities)
     if not unique:
-        keys = [whole[f"__key_{number}"] for number in range(len(view.join_keys))]
+        keys = [whole[name] for name in key_names(view)]
         rank = ibis.row_number().over(
             group_by=keys or None, order_by=newest_first(whole, view, capabilities)
         )

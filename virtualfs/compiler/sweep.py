@@ -12,6 +12,7 @@ from virtualfs.compiler.rows import (
     TIME,
     bound,
     common_key_types,
+    key_names,
     keys_of,
     same_keys,
     visible_at,
@@ -45,7 +46,7 @@ def matched(
 
     view = part.view
     seen = visible_at(rows, part, capabilities)
-    names = [f"__key_{number}" for number in range(len(view.join_keys))]
+    names = key_names(view)
     if reduce and names:
         wanted = spine.select(**keys_of(spine, part.key_columns))
         seen = seen.semi_join(wanted, same_keys(seen, wanted, view))

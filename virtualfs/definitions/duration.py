@@ -15,6 +15,7 @@ __all__ = [
     "format_in_one_unit",
     "microseconds",
     "parse_duration",
+    "setting_seconds",
 ]
 
 _UNITS = {
@@ -61,6 +62,15 @@ def parse_duration(value: object) -> timedelta:
     raise ValueError(
         f"{value!r} is not a duration; write for example '7d', '1h30m', '90s' or a timedelta"
     )
+
+
+def setting_seconds(text: str) -> float:
+    """Return the seconds of a setting, whose minutes are written as PostgreSQL writes them.
+
+    >>> setting_seconds("5min"), setting_seconds("200ms")
+    (300.0, 0.2)
+    """
+    return parse_duration(text.replace("min", "m")).total_seconds()
 
 
 def microseconds(value: timedelta) -> int:

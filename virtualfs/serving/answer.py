@@ -9,11 +9,11 @@ from operator import itemgetter
 from typing import Any
 
 from virtualfs.compiler.plan import FeaturePlan, Part, ResolvedView
-from virtualfs.definitions.duration import microseconds
 from virtualfs.functions import PythonFunctions
 from virtualfs.serving.codec import Row, from_micros, to_micros
 from virtualfs.serving.on_demand import Cell, FeatureStatus, computed_cells
 from virtualfs.serving.online import Reading
+from virtualfs.serving.part import outlived, ttl_of
 from virtualfs.serving.response import Judged, OnlineResponse, own_statuses
 
 __all__ = ["answer", "status_of"]
@@ -25,11 +25,7 @@ def status_of(row: Row, view: ResolvedView, instant: int) -> FeatureStatus:
     """Return a row's own status at an instant: NOT_FOUND, OUTSIDE_MAX_AGE, STALE or PRESENT."""
     if not row.found:
         return FeatureStatus.NOT_FOUND
-    if (
-        view.ttl is not None
-        and row.event is not None
-        and instant - row.event > microseconds(view.ttl)
-    ):
+    if outlived(row, ttl_of(view), instant):
         return FeatureStatus.OUTSIDE_MAX_AGE
     return FeatureStatus.STALE if row.stale else _PRESENT
 
@@ -79,13 +75,10 @@ def _beside(values: Sequence[Sequence[tuple[Any, ...]]]) -> list[tuple[Any, ...]
 def _values(part: Part, rows: Sequence[Row], instant: int) -> list[tuple[Any, ...]]:
     """Return the values of a part's outputs; what is over its TTL is not shown."""
     found = [row.values for row in rows]
-    if part.view.ttl is not None:
-        oldest = instant - microseconds(part.view.ttl)
+    ttl = ttl_of(part.view)
+    if ttl is not None:
         nothing = (None,) * len(part.view.features)
-        found = [
-            nothing if row.found and row.event is not None and row.event < oldest else row.values
-            for row in rows
-        ]
+        found = [nothing if outlived(row, ttl, instant) else row.values for row in rows]
     return found if part.places is None else list(map(_picker(part.places), found))
 
 

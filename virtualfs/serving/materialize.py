@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
-from virtualfs.compiler.every_key import Wanted, compile_every_key, key_column
+from virtualfs.compiler.every_key import Wanted, compile_every_key
 from virtualfs.compiler.plan import ResolvedView
-from virtualfs.compiler.rows import EVENT
+from virtualfs.compiler.rows import EVENT, key_names
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.errors import OnlineStoreError
 from virtualfs.lookups import columns_of
@@ -226,7 +226,7 @@ def _pieces(
     capabilities = warehouse.capabilities
     instant = from_micros(at).replace(tzinfo=None)
     select, schema = compile_every_key(view, instant, wanted, capabilities)
-    names = [key_column(number) for number in range(len(view.join_keys))]
+    names = key_names(view)
     types = dict(zip(names, view.join_keys.values(), strict=True))
     types |= row_schema(view, capabilities.instant_type)
     with warehouse.session() as session:

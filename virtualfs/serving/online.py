@@ -22,50 +22,28 @@ from typing import Any
 
 import msgspec
 
-from virtualfs.compiler.plan import FeaturePlan, ResolvedView
+from virtualfs.compiler.plan import ResolvedView
 from virtualfs.definitions.duration import microseconds
 from virtualfs.errors import WarehouseError, WarehouseUnavailableError
 from virtualfs.provider import Warehouse
+from virtualfs.serving.ahead import RefreshAhead, refreshed_since
 from virtualfs.serving.batches import Batches
 from virtualfs.serving.codec import Row, RowCodec, merged, to_micros
-from virtualfs.serving.fetch import fetch_rows, no_row
+from virtualfs.serving.fetch import fetch_rows
 from virtualfs.serving.flights import Flight, Flights, Key, Rows
+from virtualfs.serving.part import Lookup, Part, briefly, held_by
 from virtualfs.serving.row_cache import RowCache
 from virtualfs.serving.usage import Usage
 
-__all__ = [
-    "MARK_SECONDS",
-    "Item",
-    "Lookup",
-    "OnlineReader",
-    "ReadSettings",
-    "Reading",
-    "held_by",
-    "lookups",
-]
+__all__ = ["MARK_SECONDS", "Item", "OnlineReader", "ReadSettings", "Reading"]
 
 _log = logging.getLogger("virtualfs.online")
-_BRIEFLY = 60_000_000
-"""For how long at most a key is believed to be unknown, in microseconds."""
-_AHEAD_FROM, _AHEAD_TO = 0.8, 0.95
-"""Of a view's freshness: when rows in use are refreshed ahead, at random between, so that of many
-processes one is the first."""
-_MOST_AHEAD = 10_000
-"""Keys that one refresh ahead takes."""
-_COMPILING = 2.0
-"""Seconds more that the first look-up of a view may take, which connects and compiles."""
 MARK_SECONDS = 60.0
 """How long a key that was invalidated is marked: longer than any query runs."""
+_COMPILING = 2.0
+"""Seconds more that the first look-up of a view may take, which connects and compiles."""
 _LONG = 600.0
 """Seconds that filling the cache with some keys may take."""
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """The keys wanted of one view."""
-
-    view: ResolvedView
-    keys: tuple[Key, ...]
 
 
 @dataclass(frozen=True)
@@ -116,76 +94,6 @@ class _Wait:
 _Steps = Generator[_Fetch | _Wait, Any, Reading]
 
 
-class _Part:
-    """One lookup while it is being read."""
-
-    def __init__(
-        self, view: ResolvedView, codec: RowCodec, keys: Sequence[Key], max_age: int | None
-    ) -> None:
-        self.view = view
-        self.codec = codec
-        self.prefix = codec.prefix
-        self.keys = keys
-        self.places = codec.places(keys)
-        self.rows: list[Row | None] = [None] * len(keys)
-        self.spare: list[Row | None] = self.rows
-        """What may answer as stale where there is no row."""
-        held = None if view.freshness is None else microseconds(view.freshness)
-        self.held = held if max_age is None or (held is not None and held < max_age) else max_age
-        self.held_unknown = _BRIEFLY if self.held is None else min(self.held, _BRIEFLY)
-        self.ttl = None if view.ttl is None else microseconds(view.ttl)
-        self.flights: dict[Key, Flight] = {}
-        self.gone: dict[Key, int] = {}
-        """Keys that were declared invalid, and when."""
-
-    def answered(self, at: int, since: int) -> tuple[list[Row | None], dict[Key, Row | None]]:
-        """Return the rows that answer at an instant, and the keys that lack one.
-
-        Parameters
-        ----------
-        since
-            What the warehouse said before this instant was declared invalid.
-
-        A key that lacks a row has what is cached of it, which may be too old or not yet compared
-        with the warehouse.
-        """
-        oldest = self.oldest(at, since)
-        oldest_unknown = max(at - self.held_unknown, oldest)
-        found: list[Row | None] = []
-        missing: dict[Key, Row | None] = {}
-        for key, row, spare in zip(self.keys, self.rows, self.spare, strict=True):
-            if row is not None and row.values and (row.pushed_at is None or row.pushed_at >= since):
-                chosen = row.chosen_at
-                if chosen is not None and (oldest if row.found else oldest_unknown) <= chosen <= at:
-                    found.append(row)
-                    continue
-            if None in key:
-                found.append(no_row(self.view, at))
-                continue
-            found.append(None)
-            missing[key] = None
-            if row is not None and not row.values:
-                self.gone[key] = row.chosen_at or since
-            else:
-                cached = row or spare
-                if cached is not None and self._counts(cached, at, since):
-                    missing[key] = cached
-        return found, missing
-
-    def oldest(self, at: int, since: int) -> int:
-        """Return the earliest instant whose rows answer at an instant; after it if none does."""
-        if self.held == 0:
-            return at + 1
-        return since if self.held is None else max(at - self.held, since)
-
-    def _counts(self, row: Row, at: int, since: int) -> bool:
-        """Tell whether a row that does not answer by itself may still be what is known."""
-        if row.pushed_at is not None:
-            outlived = self.ttl is not None and row.event is not None and at - row.event > self.ttl
-            return since <= row.pushed_at <= at and not outlived
-        return row.chosen_at is not None and since <= row.chosen_at <= at
-
-
 class OnlineReader:
     """Reads rows for one project.
 
@@ -217,7 +125,7 @@ class OnlineReader:
         self._usage = usage
         self._looked_up: set[bytes] = set()
         self._codecs: dict[tuple[str, str], RowCodec] = {}
-        self._ahead: dict[bytes, tuple[float, dict[Key, None]]] = {}
+        self._ahead = RefreshAhead()
         self._batches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batches] = (
             weakref.WeakKeyDictionary()
         )
@@ -310,34 +218,35 @@ class OnlineReader:
         max_age: timedelta | None,
     ) -> _Steps:
         most = None if max_age is None else microseconds(max_age)
-        parts = [_Part(look.view, self.codec(look.view), look.keys, most) for look in lookups]
+        parts = [Part(look.view, self.codec(look.view), look.keys, most) for look in lookups]
         if cached:
             yield from self._read_cache(parts)
         instant = at or self._now()
-        judged = self._judged(parts, instant)
+        self._judge(parts, to_micros(instant))
         waited: set[Flight] = set()
-        if any(missing for _, missing in judged):
+        if any(part.missing for part in parts):
             with self.flights.lock:
                 instant = at or self._now()
-                judged = self._judged(parts, instant)
-                for part, (_, missing) in zip(parts, judged, strict=True):
-                    self._ask(part, list(missing), instant, shared=cached)
+                micros = to_micros(instant)
+                self._judge(parts, micros)
+                for part in parts:
+                    self._ask(part, micros, shared=cached)
             flights = {flight for part in parts for flight in part.flights.values()}
             waited.update(flight for flight in flights if not flight.rows.done())
             if waited:
                 yield _Wait(waited, max(self._patience(flight.view) for flight in waited))
-        found = []
-        for part, (rows, missing) in zip(parts, judged, strict=True):
-            whole, stale = self._whole(part, rows, missing, to_micros(instant), kept=cached)
-            found.append(whole)
+        micros = to_micros(instant)
+        rows = []
+        for part in parts:
+            whole, stale = self._whole(part, micros, kept=cached)
+            rows.append(whole)
             if cached:
-                asked = sum(part.flights.get(key) in waited for key in missing)
+                asked = sum(part.flights.get(key) in waited for key in part.missing)
                 self._usage.count(part.prefix, part.places, asked, stale)
-        if cached:
-            self._refresh_ahead(parts, judged, to_micros(instant))
-        return Reading(instant, found)
+                self._refresh_ahead(part, micros)
+        return Reading(instant, rows)
 
-    def _read_cache(self, parts: Sequence[_Part]) -> Generator[_Fetch, Any, None]:
+    def _read_cache(self, parts: Sequence[Part]) -> Generator[_Fetch, Any, None]:
         """Fill the parts with what is near, and ask the cache for the rest in one go."""
         for part in parts:
             part.rows = self.cache.near_rows(part.places)
@@ -379,7 +288,7 @@ class OnlineReader:
                 for number, row in zip(lacking, found, strict=True):
                     part.rows[number] = row
 
-    def _recall(self, part: _Part, lacking: Sequence[int], found: list[Row | None]) -> None:
+    def _recall(self, part: Part, lacking: Sequence[int], found: list[Row | None]) -> None:
         """Fill in rows that the cache has forgotten, as after a restart, and that are still near.
 
         They are judged by their freshness like all others. A key that was invalidated has left a
@@ -390,40 +299,29 @@ class OnlineReader:
         for place, row in zip(empty, near, strict=True):
             found[place] = row
 
-    def _judged(
-        self, parts: Sequence[_Part], instant: datetime
-    ) -> list[tuple[list[Row | None], dict[Key, Row | None]]]:
-        at = to_micros(instant)
-        return [part.answered(at, self.cache.since(part.prefix)) for part in parts]
+    def _judge(self, parts: Sequence[Part], at: int) -> None:
+        for part in parts:
+            part.judge(at, self.cache.since(part.prefix))
 
-    def _ask(self, part: _Part, keys: list[Key], instant: datetime, *, shared: bool) -> None:
-        if not keys or not self._settings.reads_through(part.view.warehouse):
+    def _ask(self, part: Part, at: int, *, shared: bool) -> None:
+        if not part.missing or not self._settings.reads_through(part.view.warehouse):
             return
-        at = to_micros(instant)
         oldest = part.oldest(at, self.cache.since(part.prefix)) if shared else at + 1
         by_oldest: dict[int, list[Key]] = {}
-        for key in keys:
+        for key in part.missing:
             by_oldest.setdefault(max(oldest, part.gone.get(key, oldest)), []).append(key)
         for least, some in by_oldest.items():
             part.flights |= self.flights.ask(part.prefix, part.view, some, at, least, shared=shared)
 
-    def _whole(
-        self,
-        part: _Part,
-        rows: list[Row | None],
-        missing: Mapping[Key, Row | None],
-        at: int,
-        *,
-        kept: bool,
-    ) -> tuple[list[Row], int]:
+    def _whole(self, part: Part, at: int, *, kept: bool) -> tuple[list[Row], int]:
         """Return the rows with those that were missed, kept near, and how many are stale."""
-        if not missing:
-            return rows, 0  # type: ignore[return-value]  # none is None
+        if not part.missing:
+            return part.found, 0  # type: ignore[return-value]  # none is None
         stale = 0
         got: dict[Key, Row] = {}
-        flights = {part.flights.get(key) for key in missing}
+        flights = {part.flights.get(key) for key in part.missing}
         outcomes = {flight: self._outcome(part, flight) for flight in flights}
-        for key, held in missing.items():
+        for key, held in part.missing.items():
             brought, error = outcomes[part.flights.get(key)]
             if error is not None:
                 got[key] = self._stale(part, held, at, error)
@@ -437,10 +335,11 @@ class OnlineReader:
                          part.view.label, stale)  # fmt: skip
         elif kept and part.held != 0 and self.cache.keeps_near:
             self.cache.keep_near((part.codec.place(key), row) for key, row in got.items())
-        whole = [got[key] if row is None else row for key, row in zip(part.keys, rows, strict=True)]
+        found = zip(part.keys, part.found, strict=True)
+        whole = [got[key] if row is None else row for key, row in found]
         return whole, stale
 
-    def _outcome(self, part: _Part, flight: Flight | None) -> tuple[Rows, BaseException | None]:
+    def _outcome(self, part: Part, flight: Flight | None) -> tuple[Rows, BaseException | None]:
         """Return what a flight brought, or why there is nothing."""
         if flight is None:
             return {}, WarehouseError(
@@ -460,13 +359,13 @@ class OnlineReader:
         error = flight.rows.exception()
         return (flight.rows.result(), None) if error is None else ({}, error)
 
-    def _stale(self, part: _Part, row: Row | None, at: int, error: BaseException) -> Row:
+    def _stale(self, part: Part, row: Row | None, at: int, error: BaseException) -> Row:
         """Return what is cached, marked as stale, or raise why there is nothing better."""
         if row is not None and isinstance(error, WarehouseError):
             known = max(row.chosen_at or 0, row.pushed_at or 0)
             # A pushed row stays as long as its TTL where nobody asks for a newer one.
             unasked = row.pushed_at is not None and not part.flights
-            if unasked or at - known <= self._max_stale + (held_by(row.found, part.view) or 0):
+            if unasked or at - known <= self._max_stale + (part.believed(row) or 0):
                 return msgspec.structs.replace(row, stale=True)
         raise error
 
@@ -505,9 +404,10 @@ class OnlineReader:
         For how long they are kept differs, so that those written together do not all go at once.
         """
         codec = self.codec(view)
+        held = held_by(view)
         seconds = [
-            None if held is None else (held + self._max_stale) / 1e6
-            for held in (held_by(found, view) for found in (False, True))
+            None if micros is None else (micros + self._max_stale) / 1e6
+            for micros in (briefly(held), held)
         ]
         places, values = codec.places(rows), codec.encode_chosen(rows.values())
         if seconds[True] is None and all(row.found for row in rows.values()):
@@ -523,56 +423,20 @@ class OnlineReader:
             )
         ]
 
-    def _refresh_ahead(
-        self,
-        parts: Sequence[_Part],
-        judged: Sequence[tuple[list[Row | None], dict[Key, Row | None]]],
-        at: int,
-    ) -> None:
-        """Note rows in the later half of their time; when the first is due, refresh them all.
-
-        So keys in use come to share one query per view in each time of freshness, and nobody waits.
-        """
-        for part, (rows, _) in zip(parts, judged, strict=True):
-            held = part.view.freshness and microseconds(part.view.freshness)
-            if not held or part.held != held:
-                continue
-            share, noted = self._ahead.setdefault(part.prefix, (_moment(), {}))
-            half, due = at - held // 2, at - int(held * share)
-            is_due = False
-            for key, row in zip(part.keys, rows, strict=True):
-                if row is not None and row.chosen_at is not None and row.chosen_at <= half:
-                    if len(noted) < _MOST_AHEAD and None not in key:
-                        noted[key] = None
-                    is_due = is_due or row.chosen_at <= due
-            if is_due and noted and self._settings.reads_through(part.view.warehouse):
-                with self.flights.lock:
-                    if self._ahead[part.prefix][1] is not noted:
-                        continue  # another thread was faster
-                    self._ahead[part.prefix] = (_moment(), {})
-                    now = to_micros(self._now())
-                    # A flight as old as the rows that are due would refresh nothing.
-                    recent = now - int(held * (1 - _AHEAD_TO))
-                    self.flights.ask(part.prefix, part.view, list(noted), now, recent)
+    def _refresh_ahead(self, part: Part, at: int) -> None:
+        if not self._settings.reads_through(part.view.warehouse):
+            return
+        keys = self._ahead.due(part, at)
+        if keys:
+            with self.flights.lock:
+                now = to_micros(self._now())
+                # A flight as old as the rows that are due would refresh nothing.
+                since = refreshed_since(part, now)
+                self.flights.ask(part.prefix, part.view, keys, now, since)
 
     def close(self) -> None:
         """Let no query start any more, and wait for those that run."""
         self.flights.close()
-
-
-def _moment() -> float:
-    return random.uniform(_AHEAD_FROM, _AHEAD_TO)  # noqa: S311
-
-
-def held_by(found: bool, view: ResolvedView) -> int | None:
-    """Return the microseconds for which a row answers, or that there is none.
-
-    None is until it is replaced.
-    """
-    held = None if view.freshness is None else microseconds(view.freshness)
-    if found:
-        return held
-    return _BRIEFLY if held is None else min(held, _BRIEFLY)
 
 
 async def _landed(flights: Iterable[Flight], seconds: float) -> None:
@@ -594,17 +458,3 @@ async def _landed(flights: Iterable[Flight], seconds: float) -> None:
         future.add_done_callback(tell)
     with suppress(TimeoutError):
         await asyncio.wait_for(over.wait(), seconds)
-
-
-def lookups(plan: FeaturePlan, keys: Sequence[Mapping[str, Any]]) -> list[Lookup]:
-    """Return what to read for a plan, one lookup per part."""
-    found = []
-    for part in plan.parts:
-        wanted: tuple[Key, ...]
-        if len(part.key_columns) == 1:
-            (name,) = part.key_columns
-            wanted = tuple([(item[name],) for item in keys])
-        else:
-            wanted = tuple([tuple([item[name] for name in part.key_columns]) for item in keys])
-        found.append(Lookup(part.view, wanted))
-    return found

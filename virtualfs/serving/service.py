@@ -15,7 +15,7 @@ from typing import Any
 
 from virtualfs.compiler.plan import FeaturePlan, Part, ResolvedView
 from virtualfs.config import Config
-from virtualfs.definitions.duration import parse_duration
+from virtualfs.definitions.duration import parse_duration, setting_seconds
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.errors import ConfigError, OnlineStoreError, SpineError
 from virtualfs.functions import PythonFunctions
@@ -32,14 +32,8 @@ from virtualfs.serving.materialize import (
     materialize_view,
 )
 from virtualfs.serving.near import NearCache
-from virtualfs.serving.online import (
-    MARK_SECONDS,
-    Lookup,
-    OnlineReader,
-    Reading,
-    ReadSettings,
-    lookups,
-)
+from virtualfs.serving.online import MARK_SECONDS, OnlineReader, Reading, ReadSettings
+from virtualfs.serving.part import Lookup, lookups
 from virtualfs.serving.request import entity_keys, request_rows
 from virtualfs.serving.response import OnlineResponse
 from virtualfs.serving.row_cache import RowCache
@@ -361,7 +355,7 @@ class OnlineService:
                 lambda: MemoryStore(budget), None, is_remote=False, prefix=settings.prefix,
                 max_bytes=budget,
             )  # fmt: skip
-        seconds = parse_duration(settings.near).total_seconds()
+        seconds = setting_seconds(settings.near)
         near = None
         if seconds:
             near = _near.setdefault((url, settings.prefix, seconds), NearCache(seconds))
@@ -382,7 +376,7 @@ class OnlineService:
         if settings is None:
             return 5.0
         found = [settings.lookup_timeout, settings.statement_timeout]
-        return min(_seconds(text) for text in found if text is not None)
+        return min(setting_seconds(text) for text in found if text is not None)
 
     def _may_read_through(self, name: str) -> bool:
         if name not in self._reads_through:
@@ -441,10 +435,6 @@ def _age(max_age: timedelta | None) -> timedelta | None:
     if max_age is not None and max_age < timedelta(0):
         raise SpineError(f"max_age={max_age} is negative; 0 asks the warehouse itself")
     return max_age
-
-
-def _seconds(text: str) -> float:
-    return parse_duration(text.replace("min", "m")).total_seconds() if text else 0.0
 
 
 def _bytes(text: str) -> int:
