@@ -35,7 +35,7 @@ def test_it_is_found_upward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ("text", "words"),
     [
         ("", "'project' is required"),
-        ('project = "p"\nregistri = "x"', r"unknown setting 'registri'. Did you mean 'registry'\?"),
+        ('project = "p"\nregistri = "x"', "unknown setting 'registri'. Did you mean 'registry'"),
         ('project = "p"\n[cache]\nurll = "x"', r"unknown setting 'cache.urll'. Did you mean 'url'"),
         ('project = "p"\n[warehouses.a]\nurl = "x"\nreadonly = true', "Did you mean 'read_only'"),
         ('project = "p"\n[server]\nport = "x"', "server.port"),

@@ -80,10 +80,10 @@ def test_the_migrations_head_is_the_newest_script() -> None:
 def test_the_tables_are_those_that_migrations_make(tmp_path: Path) -> None:
     import sqlalchemy as sa
 
-    from virtualfs.registry.repository import Registry
+    from virtualfs.registry.database import Database
     from virtualfs.registry.tables import metadata
 
-    Registry(f"sqlite:///{tmp_path / 'r.db'}", "p").upgrade()
+    Database(f"sqlite:///{tmp_path / 'r.db'}").upgrade()
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'r.db'}", poolclass=sa.NullPool)
     made = sa.inspect(engine)
     for table in metadata.tables.values():

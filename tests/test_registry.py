@@ -161,7 +161,7 @@ def test_an_ibis_source_is_stored_as_a_query(store: vfs.FeatureStore) -> None:
 
 def test_an_older_or_newer_registry_is_refused_in_words(store: vfs.FeatureStore) -> None:
     store.apply([weather()])
-    engine = store.registry._open()
+    engine = store.registry.database.open()
     for version, words in {
         "0000": "virtualfs registry upgrade",
         "9999": "upgrade the virtualfs",
@@ -173,7 +173,7 @@ def test_an_older_or_newer_registry_is_refused_in_words(store: vfs.FeatureStore)
         with pytest.raises(vfs.RegistryError, match=words):
             store.state()
     with engine.begin() as connection:
-        connection.execute(sa.text("UPDATE virtualfs_schema SET version_num = '0001'"))
+        connection.execute(sa.text("UPDATE virtualfs_schema SET version_num = '0002'"))
 
 
 def test_prune_removes_only_what_came_from_files(

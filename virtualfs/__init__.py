@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from virtualfs.definitions.on_demand import OnDemandFeatureView
     from virtualfs.definitions.source import Source
     from virtualfs.errors import (
+        BreakingChangeError,
         ConfigError,
         DefinitionError,
+        FeatureDeprecationWarning,
         NotFoundError,
         OnlineStoreError,
         PermissionDeniedError,
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
         WarehouseError,
         WarehouseUnavailableError,
     )
-    from virtualfs.registry.diff import Plan, Revision
+    from virtualfs.registry.plan import Plan, Revision
     from virtualfs.serving.on_demand import FeatureStatus
     from virtualfs.serving.response import OnlineResponse
     from virtualfs.store import FeatureStore
@@ -51,11 +53,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "_": "ibis",
     "Aggregate": "virtualfs.definitions.aggregate",
+    "BreakingChangeError": "virtualfs.errors",
     "Config": "virtualfs.config",
     "ConfigError": "virtualfs.errors",
     "DefinitionError": "virtualfs.errors",
     "Entity": "virtualfs.definitions.entity",
     "Feature": "virtualfs.definitions.feature_view",
+    "FeatureDeprecationWarning": "virtualfs.errors",
     "FeatureSelection": "virtualfs.definitions.feature_view",
     "FeatureService": "virtualfs.definitions.feature_service",
     "FeatureStatus": "virtualfs.serving.on_demand",
@@ -66,10 +70,10 @@ _HOMES = {
     "OnlineStoreError": "virtualfs.errors",
     "OnlineResponse": "virtualfs.serving.response",
     "PermissionDeniedError": "virtualfs.errors",
-    "Plan": "virtualfs.registry.diff",
+    "Plan": "virtualfs.registry.plan",
     "PlanConflictError": "virtualfs.errors",
     "RegistryError": "virtualfs.errors",
-    "Revision": "virtualfs.registry.diff",
+    "Revision": "virtualfs.registry.plan",
     "Source": "virtualfs.definitions.source",
     "SpineError": "virtualfs.errors",
     "TrainingDataset": "virtualfs.training.dataset",
@@ -84,11 +88,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Aggregate",
+    "BreakingChangeError",
     "Config",
     "ConfigError",
     "DefinitionError",
     "Entity",
     "Feature",
+    "FeatureDeprecationWarning",
     "FeatureSelection",
     "FeatureService",
     "FeatureStatus",

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from virtualfs.errors import ConfigError, did_you_mean
 
-__all__ = ["Cache", "Config", "Server", "Warehouse", "find_config", "load_config"]
+__all__ = ["Cache", "Config", "Policy", "Server", "Warehouse", "find_config", "load_config"]
 
 FILE_NAME = "virtualfs.toml"
 
@@ -69,6 +70,39 @@ class Python(_Section):
     modules: tuple[str, ...] = ()
 
 
+_REQUIRED = r"^(description|owner|tags|tags\.[^.]+)$"
+_REQUIRED_OF_FEATURES = r"^(description|tags|tags\.[^.]+)$"
+_NAMED = Literal[
+    "entity",
+    "source",
+    "feature_view",
+    "on_demand_feature_view",
+    "feature_service",
+    "feature",
+]
+
+
+class Policy(_Section):
+    """``[policy]``: what a team wants of everything in its catalog."""
+
+    require: tuple[Annotated[str, Field(pattern=_REQUIRED)], ...] = ()
+    """Fields that views, services and entities must have: description, owner, tags, tags.NAME."""
+    require_features: tuple[Annotated[str, Field(pattern=_REQUIRED_OF_FEATURES)], ...] = ()
+    """Fields that features must have: description, tags, tags.NAME."""
+    names: dict[_NAMED, str] = {}
+    """Regular expressions that names must match, by kind."""
+
+    @field_validator("names")
+    @classmethod
+    def _patterns(cls, names: dict[str, str]) -> dict[str, str]:
+        for kind, pattern in names.items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{kind}: {pattern!r} is no regular expression: {error}") from None
+        return names
+
+
 class Config(_Section):
     """Everything that ``virtualfs.toml`` says.
 
@@ -82,6 +116,13 @@ class Config(_Section):
         SQLAlchemy URL of the registry.
     clock
         The "now" of online reads, to replay old data; the process's clock when None.
+    registry_schema
+        Schema of the registry's tables in PostgreSQL; the connection's own when None.
+    environment
+        The environment that is read and applied to when none is named.
+    identity
+        Who is recorded as the author of changes; the user's name when None. The environment
+        variable ``VIRTUALFS_IDENTITY`` goes before it.
     folder
         The folder that relative paths are meant from.
     """
@@ -89,11 +130,15 @@ class Config(_Section):
     project: str = Field(min_length=1, pattern=r"^\w[\w.\-]*$")
     definitions: tuple[str, ...] = ()
     registry: SecretStr = SecretStr("sqlite:///.virtualfs/registry.db")
+    registry_schema: str | None = Field(default=None, pattern=r"^[A-Za-z_]\w{0,62}$")
+    environment: str = Field(default="default", pattern=r"^\w[\w.\-]*$")
+    identity: str | None = Field(default=None, min_length=1, max_length=255)
     clock: datetime | None = None
     warehouses: dict[str, Warehouse] = {}
     cache: Cache = Cache()
     server: Server = Server()
     python: Python = Python()
+    policy: Policy = Policy()
     folder: Path = Field(default_factory=Path.cwd, exclude=True)
 
     @field_validator("clock")
@@ -110,6 +155,16 @@ class Config(_Section):
     def registry_url(self) -> str:
         """Return the registry's SQLAlchemy URL with a relative SQLite path made absolute."""
         return self._absolute(self.registry.get_secret_value(), "sqlite:///")
+
+    def author(self) -> str:
+        """Return who is recorded as the author of changes."""
+        named = os.environ.get("VIRTUALFS_IDENTITY") or self.identity
+        if named:
+            return named[:255]
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):
+            return "unknown"
 
     def absolute_url(self, url: str) -> str:
         """Return a warehouse's URL with a relative file path made absolute."""
@@ -191,6 +246,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "cache": Cache,
     "server": Server,
     "python": Python,
+    "policy": Policy,
 }
 
 

@@ -7,6 +7,7 @@
     ├── DefinitionError (ValueError)                   a definition is wrong or contradicts another
     ├── NotFoundError (LookupError)                    a name is not known; near names are offered
     ├── PlanConflictError (RuntimeError)               the registry moved since the plan was made
+    │   └── BreakingChangeError                     views that services pin would break
     ├── UnsupportedByWarehouseError (NotImplementedError)   the warehouse cannot push this down
     ├── SpineError (ValueError)                        the spine or the online keys do not fit
     ├── WarehouseError (RuntimeError)                  the warehouse refused or is out of reach
@@ -22,11 +23,14 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections.abc import Iterable
 
 __all__ = [
+    "BreakingChangeError",
     "ConfigError",
     "DefinitionError",
+    "FeatureDeprecationWarning",
     "NotFoundError",
     "OnlineStoreError",
     "PermissionDeniedError",
@@ -60,6 +64,10 @@ class PlanConflictError(VirtualFSError, RuntimeError):
     """The registry has moved on since the plan was made; plan again."""
 
 
+class BreakingChangeError(PlanConflictError):
+    """Views that services pin would change for those who read them."""
+
+
 class UnsupportedByWarehouseError(VirtualFSError, NotImplementedError):
     """The warehouse cannot do what was asked; nothing has been run."""
 
@@ -86,6 +94,22 @@ class RegistryError(VirtualFSError, RuntimeError):
 
 class PermissionDeniedError(VirtualFSError, PermissionError):
     """The caller may not do this."""
+
+
+class FeatureDeprecationWarning(FutureWarning):
+    """A feature, view or service that was asked for should no longer be used."""
+
+
+def warn_deprecated(messages: Iterable[str], stacklevel: int) -> None:
+    """Warn of what should no longer be asked for.
+
+    Parameters
+    ----------
+    stacklevel
+        Of the caller who asked, counted from who calls this.
+    """
+    for message in messages:
+        warnings.warn(message, FeatureDeprecationWarning, stacklevel=stacklevel + 1)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

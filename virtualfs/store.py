@@ -22,7 +22,7 @@ from virtualfs.compiler.plan import (
 )
 from virtualfs.compiler.program import compile_known_keys, compile_preview
 from virtualfs.config import Config, Warehouse, find_config, load_config
-from virtualfs.definitions.project import Project, collect, load_definitions
+from virtualfs.definitions.project import load_definitions
 from virtualfs.discovery.dbt import scan_dbt
 from virtualfs.discovery.findings import Scan
 from virtualfs.discovery.reader import scan_warehouse
@@ -35,15 +35,25 @@ from virtualfs.errors import (
     SpineError,
     UnsupportedByWarehouseError,
     did_you_mean,
+    warn_deprecated,
 )
 from virtualfs.functions import PythonFunctions
 from virtualfs.monitoring.check import CheckReport, check_views
 from virtualfs.provider import OnlineStore, load_provider
 from virtualfs.provider import Warehouse as OpenWarehouse
-from virtualfs.registry.diff import Plan, Revision, make_plan
+from virtualfs.registry.applier import Applier
+from virtualfs.registry.database import Database
+from virtualfs.registry.export import to_yaml
+from virtualfs.registry.history import FeatureUsage, History, history, usage
+from virtualfs.registry.indexing import Indexer
+from virtualfs.registry.lineage import Direction, Lineage, trace
+from virtualfs.registry.plan import Plan, Revision
+from virtualfs.registry.planner import Planner
 from virtualfs.registry.recent import Recent
-from virtualfs.registry.repository import Registry, State
+from virtualfs.registry.repository import Environment, Registry
 from virtualfs.registry.resolver import Resolver
+from virtualfs.registry.search import SearchResult, search
+from virtualfs.registry.state import State
 from virtualfs.serving.materialize import MaterializeResult, Range
 from virtualfs.serving.push import PushResult
 from virtualfs.serving.request import entity_keys, plan_online
@@ -71,8 +81,10 @@ class FeatureStore(Shown):
         is named after the current folder and every setting has its default.
     connections
         Ibis connections of your own, by warehouse name. They stay yours: they are not closed.
+    environment
+        The environment that is read and applied to; the configuration's when None.
     revision
-        Read the registry as it was at this revision.
+        Read the registry as it was at this revision, of any environment.
 
     Raises
     ------
@@ -85,6 +97,7 @@ class FeatureStore(Shown):
         config: str | Path | Config | None = None,
         *,
         connections: Mapping[str, Any] | None = None,
+        environment: str | None = None,
         revision: int | None = None,
     ) -> None:
         if isinstance(config, Config):
@@ -93,7 +106,13 @@ class FeatureStore(Shown):
             self.config = Config(project=_project_name(Path.cwd()))
         else:
             self.config = load_config(config)
-        self.registry = Registry(self.config.registry_url(), self.config.project)
+        database = Database(self.config.registry_url(), self.config.registry_schema)
+        self.registry = Registry(
+            database,
+            self.config.project,
+            environment or self.config.environment,
+            self.config.author(),
+        )
         self._revision = revision
         self._lock = threading.RLock()
         self._warehouses: dict[str, OpenWarehouse] = {}
@@ -102,7 +121,9 @@ class FeatureStore(Shown):
             self._warehouses[name] = provider.adopt(name, connection)
         self.functions = PythonFunctions(self.config.python.modules, self.config.folder)
         self.resolver = Resolver(self.registry, self.warehouse, self.config.folder, self.functions)
+        self._planner = Planner(self.registry, self.resolver, self.config.policy)
         self._recent: Recent[FeaturePlan] = Recent(self.registry, revision)
+        self._applier = Applier(self.registry, Indexer(self.warehouse), self._recent.forget)
         engines = {name: connection.name for name, connection in (connections or {}).items()}
         self.online = OnlineService(
             self.config, self.warehouse, engines, self._online_plan, self._known_plan, self.now,
@@ -140,7 +161,8 @@ class FeatureStore(Shown):
                 ("", ""),
                 [
                     ("folder", config.folder),
-                    ("registry", self.registry.location),
+                    ("registry", self.registry.database.location),
+                    ("environment", self.registry.environment),
                     ("revision", "the newest" if self._revision is None else self._revision),
                     *rows,
                     ("cache", config.cache.url.get_secret_value().partition("://")[0]),
@@ -153,7 +175,7 @@ class FeatureStore(Shown):
         self.online.close()
         for warehouse in self._warehouses.values():
             warehouse.close()
-        self.registry.close()
+        self.registry.database.close()
 
     # -- what is defined
 
@@ -184,65 +206,177 @@ class FeatureStore(Shown):
         Raises
         ------
         DefinitionError
-            A definition is wrong, or does not fit its warehouse.
+            A definition is wrong, does not fit its warehouse, or is refused by the policy.
         """
-        if self._revision is not None:
-            raise ConfigError("this store reads an old revision; plan with a store opened without")
+        self._must_be_newest()
         if objects is None:
             objects, origin = self.definitions(), "files"
         elif isinstance(objects, ModuleType) or not isinstance(objects, Iterable):
             objects = [objects]
-        state = self.registry.state()
-        closed = self.resolver.close_sources(objects)
-        handed = {(kind, name) for kind, items in collect(closed).items() for name in items}
-        given = Project.of(closed, base=state.project())
-        if prune:
-            given = _pruned(given, state, handed)
-        affected = _affected(given, handed)
-        views = self.resolver.resolve(given, state, affected)
-        for name in given.views:
-            if name not in views:
-                views[name] = state.objects["feature_view", name].view()
-        on_demand = {}
-        for name, view in given.on_demand.items():
-            kind = "on_demand_feature_view"
-            if (kind, name) in handed or not {*view.input_names}.isdisjoint(affected):
-                on_demand[name] = self.resolver.resolve_on_demand(given, state, views, name)
-            else:
-                on_demand[name] = state.objects[kind, name].on_demand()
-        return make_plan(
-            self.registry,
-            state,
-            given,
-            views,
-            on_demand,
-            touched=handed,
-            origin=origin,
-            prune=prune,
-        )
+        return self._planner.plan(objects, prune=prune, origin=origin)
 
     def apply(
         self,
         objects_or_plan: Plan | ModuleType | Iterable[Any] | None = None,
         *,
         prune: bool = False,
+        allow_breaking: bool = True,
     ) -> Revision:
         """Write definitions, or a plan made before, to the registry: all of it or nothing.
+
+        Parameters
+        ----------
+        allow_breaking
+            Whether views that services pin may change for those who read them. The services get
+            their next versions, and the old ones stay answerable. The command line says no unless
+            told otherwise.
 
         Raises
         ------
         PlanConflictError
             The registry has moved since the plan was made.
+        BreakingChangeError
+            Something would break, and `allow_breaking` is False.
         """
         if isinstance(objects_or_plan, Plan):
             plan = objects_or_plan
         else:
             plan = self.plan(objects_or_plan, prune=prune)
-        if not plan:
-            return Revision(plan.base, plan)
-        number = self.registry.write(plan.writes, plan.base, plan.summary)
-        self._recent.forget()
-        return Revision(number, plan)
+        return self._applier.apply(plan, allow_breaking=allow_breaking)
+
+    def rollback(self, revision: int, *, dry_run: bool = False) -> Revision:
+        """Bring back the state of an older revision, as a new revision.
+
+        Parameters
+        ----------
+        revision
+            Any revision of the project, of another environment too.
+        dry_run
+            Only plan: the revision returned is the current one, with the plan.
+        """
+        self._must_be_newest()
+        base = self.registry.state()
+        plan = self._planner.restore(self.registry.state(revision), base, f"rollback to {revision}")
+        return Revision(base.revision, plan) if dry_run else self._applier.apply(plan)
+
+    def deprecate(self, reference: str, message: str) -> Revision:
+        """Mark one version of a view or service, so that who asks for it is warned.
+
+        Parameters
+        ----------
+        reference
+            ``"weather@1"`` or ``"delay@1"``. What is current is better marked where it is defined,
+            by ``deprecated=``.
+        message
+            Why, and what to use instead; an empty one takes the mark away.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such version.
+        """
+        self._must_be_newest()
+        state = self.registry.state()
+        name, version = self.resolver.version_of(reference, state)
+        return self._applier.apply(self._planner.mark(state, name, version, message))
+
+    # -- environments
+
+    def environments(self) -> list[Environment]:
+        """Return the environments, with the revision that each points at."""
+        return self.registry.environments()
+
+    def diff(self, old: str, new: str) -> Plan:
+        """Return what is different in another environment, as a plan that reads like a diff."""
+        target, base = (self.registry.state(environment=name) for name in (new, old))
+        return self._planner.restore(target, base, "diff")
+
+    def promote(
+        self, source: str, target: str, *, allow_breaking: bool = True, dry_run: bool = False
+    ) -> Revision:
+        """Let an environment point at the revision that another points at.
+
+        Parameters
+        ----------
+        source, target
+            Names; a target that does not exist is made.
+        allow_breaking
+            As for :meth:`apply`.
+        dry_run
+            Only plan: the revision returned is the one that would be pointed at.
+
+        Raises
+        ------
+        NotFoundError
+            There is no environment `source`.
+        BreakingChangeError
+            Something would break in the target, and `allow_breaking` is False.
+        """
+        return self._applier.promote(
+            self._planner, source, target, allow_breaking=allow_breaking, dry_run=dry_run
+        )
+
+    # -- looking
+
+    def history(self, name: str | None = None) -> History:
+        """Return who changed what and when, newest first.
+
+        Parameters
+        ----------
+        name
+            Of an object; all revisions when None.
+        """
+        return history(self.registry, self.state(), name)
+
+    def search(self, text: str, limit: int = 50) -> SearchResult:
+        """Find features, views, services and entities by words, the best match first.
+
+        All words must occur: in names, descriptions, owners, tags, columns or tables.
+        """
+        return search(self.registry, self._indexed(), text, limit)
+
+    def lineage(
+        self, reference: str, direction: Direction = "both", depth: int | None = None
+    ) -> Lineage:
+        """Return what something is made of, to the column, and what is made of it.
+
+        Parameters
+        ----------
+        reference
+            ``"view:feature"``, a view, a service, or ``"table.column"``.
+        direction
+            ``"upstream"``, ``"downstream"`` or ``"both"``.
+        depth
+            How many steps at most; all when None.
+
+        Raises
+        ------
+        NotFoundError
+            The registry knows no such thing.
+        """
+        return trace(self.registry, self._indexed(), reference, direction, depth)
+
+    def usage(self) -> list[FeatureUsage]:
+        """Return every feature with the services that use it, those that nobody uses last."""
+        return usage(self.registry, self._indexed())
+
+    def export(self) -> str:
+        """Return all definitions of the registry as YAML, which applies to an equal registry.
+
+        Raises
+        ------
+        DefinitionError
+            An expression cannot be written so; the message names it.
+        """
+        return to_yaml(self.state())
+
+    def _indexed(self) -> State:
+        """Return the state, with what is derived from it written where it was not yet."""
+        return self._applier.indexed(self.state())
+
+    def _must_be_newest(self) -> None:
+        if self._revision is not None:
+            raise ConfigError("this store reads an old revision; change it with one opened without")
 
     def register_table(
         self,
@@ -456,6 +590,8 @@ class FeatureStore(Shown):
         plan = plan_features(
             selections, read.columns, full_names=full_feature_names, late_data=late_data
         )
+        if plan.deprecated:
+            warn_deprecated(plan.deprecated, 2)
         found = read.check(plan, timestamp)
         # A spine of ours is in UTC.
         doubt = zone_doubt(found, plan, timestamp) if read is not spine else None
@@ -893,29 +1029,3 @@ def _project_name(folder: Path) -> str:
     import re
 
     return re.sub(r"[^\w.\-]", "_", folder.name) or "default"
-
-
-def _affected(project: Project, handed: set[tuple[str, str]]) -> list[str]:
-    """Return the views that are handed in, or stand on a source or entity that is."""
-    return [
-        name
-        for name, view in project.views.items()
-        if ("feature_view", name) in handed
-        or ("source", view.source_name) in handed
-        or any(("entity", entity) in handed for entity in view.entity_names)
-    ]
-
-
-def _pruned(project: Project, state: State, handed: set[tuple[str, str]]) -> Project:
-    """Return the project without what came from files and is no longer defined there."""
-    kept = {
-        kind: {
-            name: item
-            for name, item in items.items()
-            if (kind, name) in handed
-            or state.objects.get((kind, name)) is None
-            or state.objects[kind, name].origin != "files"
-        }
-        for kind, items in project.by_kind().items()
-    }
-    return Project.of([item for items in kept.values() for item in items.values()])

@@ -15,7 +15,7 @@ from strawberry.types.info import Info
 from virtualfs.compiler.plan import FeaturePlan, ResolvedFeature
 from virtualfs.definitions.project import VIEW_KINDS
 from virtualfs.errors import NotFoundError
-from virtualfs.registry.repository import StoredObject
+from virtualfs.registry.state import StoredObject
 from virtualfs.serving.answer import answer
 from virtualfs.serving.online import Reading
 from virtualfs.serving.part import lookups

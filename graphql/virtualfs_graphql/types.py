@@ -12,7 +12,7 @@ import strawberry
 
 from virtualfs.compiler.plan import ResolvedFeature, ResolvedOnDemand, ResolvedView
 from virtualfs.definitions.duration import format_duration
-from virtualfs.registry.repository import StoredObject
+from virtualfs.registry.state import StoredObject
 from virtualfs.serving.on_demand import FeatureStatus
 from virtualfs.serving.request import plan_online
 from virtualfs_graphql.request import Snapshot

@@ -17,10 +17,19 @@ _COMMANDS = {
     "scan": "scan",
     "import": "dbt",
     "register": "project",
-    "plan": "project",
-    "apply": "project",
+    "plan": "changes",
+    "apply": "changes",
+    "rollback": "changes",
+    "deprecate": "changes",
+    "diff": "changes",
+    "promote": "changes",
+    "export": "changes",
     "list": "catalog",
     "show": "catalog",
+    "search": "looking",
+    "lineage": "looking",
+    "impact": "looking",
+    "history": "looking",
     "check": "catalog",
     "historical": "features",
     "online": "features",
@@ -39,8 +48,17 @@ _HELP = {
     "register": "Register an existing table as a feature view.",
     "plan": "Show what apply would change.",
     "apply": "Write the definitions to the registry.",
-    "list": "List features, views, entities, services or sources.",
+    "rollback": "Bring back the state of an older revision.",
+    "deprecate": "Warn who asks for an old version.",
+    "diff": "Show how two environments differ.",
+    "promote": "Let an environment point where another does.",
+    "export": "Write all definitions as YAML.",
+    "list": "List features, views, entities, services, sources or environments.",
     "show": "Show one view, service, entity or source.",
+    "search": "Find features and the like by words.",
+    "lineage": "Show what something is made of, and what is made of it.",
+    "impact": "Show what breaks if a column goes.",
+    "history": "Show who changed what and when.",
     "check": "Look for data that breaks what views assume of it.",
     "historical": "Build a point-in-time training set.",
     "online": "Read feature values as of now.",
@@ -78,15 +96,28 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", "-c", metavar="PATH", help="virtualfs.toml or its folder; found upward.")
+@click.option("--env", "environment", metavar="NAME", help="Environment to read and change.")
+@click.option("--revision", type=int, metavar="N", help="Read the registry as it was then.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(package_name="virtualfs")
 @click.pass_context
-def cli(ctx: click.Context, config: str | None, debug: bool) -> None:
+def cli(
+    ctx: click.Context,
+    config: str | None,
+    environment: str | None,
+    revision: int | None,
+    debug: bool,
+) -> None:
     """VirtualFS, a virtual feature store over the SQL warehouses you already have.
 
     New here? Run `virtualfs demo`, or `virtualfs init` in an empty folder.
     """
-    ctx.obj = {"config": config, "debug": debug}
+    ctx.obj = {
+        "config": config,
+        "environment": environment,
+        "revision": revision,
+        "debug": debug,
+    }
 
 
 def main() -> None:

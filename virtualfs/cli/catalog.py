@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import click
 
@@ -21,14 +22,30 @@ _KINDS = {
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(["features", *_KINDS]), default="features")
+@click.argument(
+    "kind", type=click.Choice(["features", *_KINDS, "environments"]), default="features"
+)
+@click.option("--unused", is_flag=True, help="Only features that no service and no view uses.")
 @json_option
 @click.pass_context
-def list_command(ctx: click.Context, kind: str, as_json: bool) -> None:
-    """List features (the default), views, on-demand views, entities, services or sources."""
+def list_command(ctx: click.Context, kind: str, unused: bool, as_json: bool) -> None:
+    """List features (the default), views, on-demand views, entities, services, sources ...
+
+    or environments. Features come with the number of services that use them.
+    """
     store = open_store(ctx)
+    if unused and kind != "features":
+        raise click.UsageError("--unused is of features")
+    rows: list[dict[str, Any]]
     if kind == "features":
-        rows = store.list_features()
+        used = {item.feature: item for item in store.usage()}
+        rows = [
+            {**row, "services": len(used[row["feature"]].services)}
+            for row in store.list_features()
+            if not (unused and used[row["feature"]])
+        ]
+    elif kind == "environments":
+        rows = [vars(item) for item in store.environments()]
     else:
         rows = [
             {
@@ -49,15 +66,27 @@ def list_command(ctx: click.Context, kind: str, as_json: bool) -> None:
 
 @click.command("show")
 @click.argument("name")
+@click.option("--version", type=int, help="An older version; NAME@2 says the same.")
 @json_option
 @click.pass_context
-def show_command(ctx: click.Context, name: str, as_json: bool) -> None:
+def show_command(ctx: click.Context, name: str, version: int | None, as_json: bool) -> None:
     """Show one view, service, entity or source."""
-    state = open_store(ctx).state()
-    found = [item for item in state.objects.values() if item.name == name.partition(":")[0]]
+    store = open_store(ctx)
+    state = store.state()
+    name, _, number = name.partition(":")[0].partition("@")
+    if number:
+        if not number.isdigit():
+            raise click.UsageError(f"{number!r} is no version; write for example {name}@2")
+        version = int(number)
+    if version is None:
+        found = [state.objects[kind, name] for kind in KINDS if (kind, name) in state.objects]
+    else:
+        versions = (store.registry.version(kind, name, version) for kind in KINDS)
+        found = [item for item in versions if item is not None]
     if not found:
-        hint = did_you_mean(name, {key[1] for key in state.objects})
-        raise NotFoundError(f"there is no {name!r} in the registry. {hint}")
+        hint = did_you_mean(name, {key[1] for key in state.objects if key[0] in KINDS})
+        which = f"no version {version} of {name!r}" if version else f"no {name!r}"
+        raise NotFoundError(f"there is {which} in the registry. {hint}")
     if as_json:
         echo_json(
             [
@@ -74,6 +103,8 @@ def show_command(ctx: click.Context, name: str, as_json: bool) -> None:
         return
     for item in found:
         click.secho(f"{kind_in_words(item.kind)} {item.name}@{item.version}", bold=True)
+        if deprecated := state.deprecation(item):
+            click.secho(f"Deprecated: {deprecated}", fg="yellow")
         if item.kind == "feature_view":
             if item.definition.get("description"):
                 click.echo(item.definition["description"])

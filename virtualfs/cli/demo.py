@@ -56,7 +56,7 @@ def demo_command(folder: Path, with_server: bool, port: int | None) -> None:
         plan = store.plan(prune=True)
         click.echo(str(plan))
         revision = store.apply(plan)
-        click.echo(f"Registry at revision {revision.number}: {store.registry.location}")
+        click.echo(f"Registry at revision {revision.number}: {store.registry.database.location}")
 
         _head("A point-in-time training set: every flight, as known at its scheduled departure")
         dataset = store.get_historical_features(_SPINE, "departure_delay")

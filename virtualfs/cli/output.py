@@ -23,11 +23,17 @@ json_option: Callable[[Any], Any] = click.option(
 )
 
 
-def open_store(ctx: click.Context) -> FeatureStore:
+def open_store(ctx: click.Context, environment: str | None = None) -> FeatureStore:
     """Open the store that the command line names, and close it when the command ends."""
     from virtualfs.store import FeatureStore
 
-    store: FeatureStore = ctx.with_resource(FeatureStore(ctx.obj["config"]))
+    store: FeatureStore = ctx.with_resource(
+        FeatureStore(
+            ctx.obj.get("config"),
+            environment=environment or ctx.obj.get("environment"),
+            revision=ctx.obj.get("revision"),
+        )
+    )
     return store
 
 

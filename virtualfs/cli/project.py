@@ -1,14 +1,13 @@
-"""Making and changing a project: init, register, plan, apply."""
+"""Making a project, and adding tables to it: init, register."""
 
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import click
 
-from virtualfs.cli.output import coloured, echo_json, json_option, open_store
+from virtualfs.cli.output import echo_json, json_option, open_store
 from virtualfs.errors import ConfigError
 
 __all__ = ["example_folder"]
@@ -119,39 +118,3 @@ def register_command(
         view = next(c.name for c in revision.plan.changes if c.kind == "feature_view")
         keys = " ".join(f"{key}=..." for key in store.input_types(view)[0])
         click.echo(f"Applied as revision {revision.number}. Next: virtualfs online {view} {keys}")
-
-
-@click.command("plan")
-@click.option("--check", is_flag=True, help="Exit 3 when there is something to apply.")
-@json_option
-@click.pass_context
-def plan_command(ctx: click.Context, check: bool, as_json: bool) -> int:
-    """Show what apply would change. Writes nothing."""
-    plan = open_store(ctx).plan(prune=True)
-    if as_json:
-        echo_json(plan.to_dict())
-    else:
-        click.echo(coloured(str(plan)))
-    return 3 if check and plan else 0
-
-
-@click.command("apply")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@json_option
-@click.pass_context
-def apply_command(ctx: click.Context, yes: bool, as_json: bool) -> None:
-    """Write the definitions to the registry: all of them or nothing.
-
-    What came from definition files and is no longer there is removed.
-    """
-    store = open_store(ctx)
-    plan = store.plan(prune=True)
-    if not as_json:
-        click.echo(coloured(str(plan)))
-    if plan and not yes and sys.stdin.isatty():
-        click.confirm("\nApply?", abort=True, err=as_json)
-    revision = store.apply(plan)
-    if as_json:
-        echo_json({"revision": revision.number, "plan": plan.to_dict()})
-    elif plan:
-        click.echo(f"Applied as revision {revision.number}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -11,7 +12,7 @@ import click
 from virtualfs.cli.output import echo_json, echo_table, json_option, open_store
 from virtualfs.definitions.project import collect
 from virtualfs.errors import ConfigError, VirtualFSError, WarehouseError
-from virtualfs.registry.repository import migrations
+from virtualfs.registry.database import migrations
 from virtualfs.store import FeatureStore
 
 
@@ -26,9 +27,9 @@ def registry_command() -> None:
 def current(ctx: click.Context, as_json: bool) -> None:
     """Show the registry's place, schema and revision."""
     store = open_store(ctx)
-    schema = store.registry.current_schema()
+    schema = store.registry.database.current_schema()
     found = {
-        "registry": store.registry.location,
+        "registry": store.registry.database.location,
         "schema": schema,
         "newest_schema": migrations().head,
         "revision": store.state().revision if schema == migrations().head else None,
@@ -40,18 +41,42 @@ def current(ctx: click.Context, as_json: bool) -> None:
 
 
 @registry_command.command("upgrade")
+@click.option("--sql", is_flag=True, help="Print the statements, for those whose DBAs run them.")
 @click.pass_context
-def upgrade(ctx: click.Context) -> None:
+def upgrade(ctx: click.Context, sql: bool) -> None:
     """Create the registry's tables or bring them to the newest form."""
     store = open_store(ctx)
-    before = store.registry.current_schema()
-    store.registry.upgrade()
-    after = store.registry.current_schema()
+    if sql:
+        click.echo(store.registry.database.upgrade_sql() or "-- The schema is the newest.")
+        return
+    before = store.registry.database.current_schema()
+    store.registry.database.upgrade()
+    after = store.registry.database.current_schema()
     click.echo(
         f"Registry schema: {before or 'none'} -> {after}"
         if before != after
         else f"Registry schema {after} is the newest."
     )
+
+
+@registry_command.command("downgrade")
+@click.argument("version")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.pass_context
+def downgrade(ctx: click.Context, version: str, yes: bool) -> None:
+    """Take the registry's tables back to an older VERSION, for an older virtualfs.
+
+    Back it up before. What the older form does not hold is lost: who promoted what, what changed
+    in each revision.
+    """
+    database = open_store(ctx).registry.database
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("there is no terminal to ask on; pass --yes to go on")
+        click.confirm(f"Take {database.location} back to schema {version}?", abort=True)
+    before = database.current_schema()
+    database.downgrade(version)
+    click.echo(f"Registry schema: {before} -> {database.current_schema()}")
 
 
 @click.command("doctor")
@@ -73,7 +98,10 @@ def doctor_command(ctx: click.Context, as_json: bool) -> int:
         checks.append({"check": "configuration", "state": "FAILED", "detail": str(error)})
     else:
         check("configuration", lambda: str(store.config.folder / "virtualfs.toml"))
-        check("registry", lambda: f"{store.registry.location}, revision {store.state().revision}")
+        check(
+            "registry",
+            lambda: f"{store.registry.database.location}, revision {store.state().revision}",
+        )
         check("definitions", lambda: f"{len(store.definitions())} definitions")
         check("cache", lambda: _cache(store))
         for name in store.config.warehouses:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from virtualfs.compiler.operations import Node, value_of
+from virtualfs.compiler.operations import Node, is_tree, value_of
 from virtualfs.compiler.plan import (
     RESERVED,
     ResolvedFeature,
@@ -98,6 +98,7 @@ def resolve_on_demand(
         source_hash=source_hash,
         online=view.online,
         description=view.description,
+        deprecated=view.deprecated,
     )
 
 
@@ -110,6 +111,7 @@ def _resolved(
         dtype=dtype,
         description=feature.description,
         tags=feature.tags,
+        deprecated=feature.deprecated,
         tree=tree,
     )
 
@@ -180,7 +182,7 @@ def _tree(
     assert feature.expr is not None
     expression = feature.expr
     if expression.language == "ibis" and expression.deferred is None:
-        return _kept(expression.text, dtypes, kept, where)
+        return _kept(expression.text, dtypes, kept or expression.made, where)
     # Typed as they are computed with, so that Ibis promotes as we do. Those that cannot be computed
     # with are there all the same, for the error that says so.
     types = {name: ibis.dtype(canonical(ibis.dtype(text)) or text) for name, text in dtypes.items()}
@@ -213,6 +215,8 @@ def _kept(text: str, dtypes: Mapping[str, str], kept: list[list[Any]] | None, wh
     import ibis
 
     if kept is not None:
+        if not is_tree(kept):
+            raise DefinitionError(f"{where}: its tree is not one that an export wrote")
         tree = Node.from_json(kept)
         now = {name: canonical(ibis.dtype(dtype)) for name, dtype in dtypes.items()}
         if all(item[2] in now and now[item[2]] == item[1] for item in kept if item[0] == "input"):

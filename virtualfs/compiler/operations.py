@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from virtualfs.capabilities import Capabilities
 
-__all__ = ["LARGEST", "OPERATIONS", "Node", "Operation", "value_of"]
+__all__ = ["LARGEST", "OPERATIONS", "Node", "Operation", "is_tree", "value_of"]
 
 LARGEST = 9223372036854774784.0
 """The largest float64 below 2^63."""
@@ -404,3 +404,23 @@ def _literal(value: Any, dtype: str) -> ir.Value:
     if dtype in ("int64", "date"):
         return ibis.literal(value).cast(dtype)
     return ibis.literal(value, type=dtype)
+
+
+def is_tree(data: Any) -> bool:
+    """Tell whether plain data, as a file may hold them, stand for a tree."""
+    if not isinstance(data, list) or not data:
+        return False
+    for place, item in enumerate(data):
+        if not isinstance(item, list) or len(item) != 4:
+            return False
+        operation, dtype, value, args = item
+        values = value if isinstance(value, list) else [value]
+        if (
+            operation not in {"input", "literal", *OPERATIONS}
+            or not isinstance(dtype, str)
+            or not isinstance(args, list)
+            or not all(type(arg) is int and 0 <= arg < place for arg in args)
+            or not all(one is None or isinstance(one, bool | int | float | str) for one in values)
+        ):
+            return False
+    return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -70,6 +70,7 @@ class ResolvedFeature(Model):
     dtype: str
     description: str = ""
     tags: dict[str, str] = {}
+    deprecated: str = ""
     aggregate: ResolvedAggregate | None = None
     tree: list[list[Any]] | None = None
 
@@ -103,6 +104,7 @@ class ResolvedOnDemand(Model):
     source_hash: str | None = None
     online: bool = True
     description: str = ""
+    deprecated: str = ""
     version: int | None = None
 
     def __hash__(self) -> int:
@@ -140,6 +142,7 @@ class ResolvedView(Model):
 
     ``rows_sql`` selects, in the warehouse's dialect, one row per source row: the join keys, the
     times and the features, or what aggregates are over; ``columns`` gives their types, in order.
+    ``source_columns`` are the columns of the source that it reads, with the types that they had.
     """
 
     name: str
@@ -160,6 +163,8 @@ class ResolvedView(Model):
     online: bool = True
     freshness: Duration | None = None
     description: str = ""
+    deprecated: str = ""
+    source_columns: dict[str, str] = {}
     version: int | None = None
 
     def __hash__(self) -> int:
@@ -226,6 +231,8 @@ class Selection:
     features: tuple[str, ...]
     name: str
     join_keys: Mapping[str, str]
+    deprecated: tuple[str, ...] = ()
+    """What is said against the service that it was asked for by."""
 
     @property
     def key_columns(self) -> tuple[str, ...]:
@@ -246,6 +253,7 @@ class OnDemandSelection:
     features: tuple[str, ...]
     name: str
     inputs: tuple[Selection, ...]
+    deprecated: tuple[str, ...] = ()
 
     @property
     def key_columns(self) -> tuple[str, ...]:
@@ -343,6 +351,8 @@ class FeaturePlan:
     on_demand: tuple[OnDemandPart, ...] = ()
     request: Mapping[str, str] = field(default_factory=dict)
     """Request inputs that are needed, with their data types."""
+    deprecated: tuple[str, ...] = ()
+    """What should no longer be asked for, and what to ask for instead."""
 
     @cached_property
     def key_columns(self) -> dict[str, str]:
@@ -474,6 +484,7 @@ def plan_features(
         columns=tuple(columns),
         on_demand=tuple(on_demand),
         request=request_inputs(selections),
+        deprecated=tuple(dict.fromkeys(text for item in selections for text in _deprecated(item))),
     )
     for name, dtype in plan.request.items():
         key = plan.key_columns.get(name)
@@ -504,6 +515,16 @@ def request_inputs(selections: Iterable[Selection | OnDemandSelection]) -> dict[
                         "one at a time, or rename it in one"
                     )
     return found
+
+
+def _deprecated(selection: Selection | OnDemandSelection) -> Iterator[str]:
+    view = selection.view
+    yield from selection.deprecated
+    if view.deprecated:
+        yield f"feature view {view.label} is deprecated: {view.deprecated}"
+    for feature in view.features:
+        if feature.deprecated and feature.name in selection.features:
+            yield f"feature {view.name}:{feature.name} is deprecated: {feature.deprecated}"
 
 
 _Place = tuple[str, str, tuple[str, ...]]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Schema = Mapping[str, dt.DataType]
     Describe = Callable[[str], Schema]
 
-__all__ = ["relation", "resolve_view"]
+__all__ = ["column_type", "relation", "resolve_view"]
 
 _INPUT = "__input_"
 """Begins the names of columns that aggregates with a condition are over."""
@@ -102,7 +102,7 @@ def resolve_view(
     where = f"feature view {view.name!r}"
     dialect = capabilities.dialect
     place = relation(source, capabilities)
-    described = describe(sql.text(exp.select("*").from_(place.copy()), dialect, pretty=False))
+    described = describe(sql.select_all(place, capabilities))
     for column in source.columns:
         _column(column, described, f"source {source.name!r}, columns=")
     named: dict[str, str] = {}
@@ -199,6 +199,7 @@ def resolve_view(
             dtype=types[feature.name],
             description=feature.description,
             tags=feature.tags,
+            deprecated=feature.deprecated,
         )
         for feature in features
     ]
@@ -211,6 +212,7 @@ def resolve_view(
                 dtype=result_type(aggregate, taken, f"{where}, aggregate {aggregate.name!r}"),
                 description=aggregate.description,
                 tags=aggregate.tags,
+                deprecated=aggregate.deprecated,
                 aggregate=meant,
             )
         )
@@ -234,7 +236,20 @@ def resolve_view(
         online=view.online,
         freshness=view.freshness,
         description=view.description,
+        deprecated=view.deprecated,
+        source_columns={
+            name: column_type(described[name])
+            for name in dict.fromkeys(
+                column.name for tree in columns.values() for column in tree.find_all(exp.Column)
+            )
+            if name in described
+        },
     )
+
+
+def column_type(dtype: dt.DataType) -> str:
+    """Return a column's type as it is compared with what it was; whether it may be NULL is not."""
+    return str(dtype).lstrip("!")
 
 
 def _aggregate_inputs(
@@ -332,6 +347,8 @@ def _expression_sql(
     if expression.deferred is None:
         if feature in rendered:
             return rendered[feature]
+        if isinstance(expression.made, str):
+            return expression.made
         raise DefinitionError(
             f"{where}: the Ibis expression {expression.text} is known only as text; "
             "apply it again from the Python file that defines it"
@@ -441,5 +458,7 @@ def _said(feature: Feature | Aggregate) -> dict[str, Any]:
 
     if isinstance(feature, Feature):
         return {"expr": written(feature.expr)}
-    kept = feature.model_dump(mode="json", exclude={"name", "where", "description", "tags"})
+    kept = feature.model_dump(
+        mode="json", exclude={"name", "where", "description", "tags", "deprecated"}
+    )
     return {"aggregate": kept, "where": written(feature.where)}

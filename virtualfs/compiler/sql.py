@@ -34,6 +34,7 @@ __all__ = [
     "render",
     "render_rowwise",
     "rowwise_tree",
+    "select_all",
     "subquery",
     "table_reference",
     "text",
@@ -96,6 +97,12 @@ def builtin(name: str, arguments: tuple[str, ...], result: str) -> Any:
 def type_text(value: ir.Value) -> str:
     """Return a value's data type as text that reads back."""
     return str(value.type()).lstrip("!")
+
+
+def select_all(place: exp.Expr, capabilities: Capabilities) -> str:
+    """Return the SELECT of everything that a table or subquery has."""
+    tree = exp.Select(expressions=[exp.Star()]).from_(place.copy())
+    return text(tree, capabilities.dialect, pretty=False)
 
 
 def subquery(tree: exp.Expr, alias: str) -> exp.Subquery:

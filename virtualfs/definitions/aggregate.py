@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from virtualfs.definitions.base import FeatureName, Model, check_feature_name
+from virtualfs.definitions.base import Deprecated, FeatureName, Model, check_feature_name
 from virtualfs.definitions.duration import PositiveDuration, format_in_one_unit
 from virtualfs.definitions.expression import Expression
 
@@ -50,6 +50,9 @@ class Aggregate(Model):
         With first and last: how many values, as an array, the oldest first.
     q
         With quantile: which, from 0 to 1.
+    deprecated
+        Why it should no longer be used, and what to use instead: callers are warned, and GraphQL
+        says so.
 
     Examples
     --------
@@ -67,6 +70,7 @@ class Aggregate(Model):
     q: Annotated[float, Field(ge=0, le=1)] | None = None
     description: str = ""
     tags: dict[str, str] = {}
+    deprecated: Deprecated = ""
 
     def __init__(
         self,
@@ -81,6 +85,7 @@ class Aggregate(Model):
         q: float | None = None,
         description: str = "",
         tags: Mapping[str, str] | None = None,
+        deprecated: str = "",
         **unknown: Any,
     ) -> None:
         Model.__init__(
@@ -95,6 +100,7 @@ class Aggregate(Model):
             q=q,
             description=description,
             tags=tags or {},
+            deprecated=deprecated,
             **unknown,
         )
 

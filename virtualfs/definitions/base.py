@@ -8,7 +8,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from virtualfs.definitions.duration import format_duration
 from virtualfs.display import Block, Grid, Note, Shown, cell, shown_text
@@ -16,6 +16,7 @@ from virtualfs.errors import DefinitionError, did_you_mean
 
 __all__ = [
     "Definition",
+    "Deprecated",
     "FeatureName",
     "Model",
     "Name",
@@ -68,6 +69,9 @@ def _grid(title: str, items: tuple[Any, ...]) -> Grid:
 
 Name = Annotated[str, AfterValidator(_name)]
 FeatureName = Annotated[str, AfterValidator(check_feature_name)]
+# Written only where it is said, so that definitions of before are as they were.
+Deprecated = Annotated[str, Field(default="", exclude_if=lambda text: not text)]
+"""Why something should no longer be used, and what to use instead; empty while it may be."""
 
 
 def readable(error: ValidationError, fields: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ class Expression(Model):
     language: Literal["ibis", "sql"]
     text: str
     _deferred: Any = PrivateAttr(default=None)
+    _made: Any = PrivateAttr(default=None)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -31,6 +32,10 @@ class Expression(Model):
         elif _is_deferred(value):
             expression: Expression = handler({"language": "ibis", "text": written(value)})
             expression._deferred = value
+            return expression
+        elif isinstance(value, dict) and {"ibis"} < set(value) <= {"ibis", "sql", "tree"}:
+            expression = handler({"language": "ibis", "text": value["ibis"]})
+            expression._made = value.get("sql") or value.get("tree")
             return expression
         elif isinstance(value, dict) and len(value) == 1 and set(value) <= {"ibis", "sql"}:
             ((language, text),) = value.items()
@@ -53,6 +58,11 @@ class Expression(Model):
     def deferred(self) -> Any:
         """The live Ibis deferred expression; None for SQL, or when read back from text."""
         return self._deferred
+
+    @property
+    def made(self) -> Any:
+        """What was made of an Ibis expression, as an export tells: its SQL, or its tree."""
+        return self._made
 
     def __str__(self) -> str:
         return self.text

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import field_validator
 
-from virtualfs.definitions.base import Definition, Model
+from virtualfs.definitions.base import Definition, Deprecated, Model
 from virtualfs.definitions.feature_view import AnyView, FeatureSelection
 
 __all__ = ["FeatureService", "as_selections"]
@@ -22,6 +22,9 @@ class FeatureService(Definition):
         Name of the service, unique in its project.
     features
         Views (``view``), selections (``view[["a", "b"]]``) or names of views.
+    deprecated
+        Why it should no longer be used, and what to use instead: callers are warned, and GraphQL
+        says so.
 
     Raises
     ------
@@ -30,6 +33,7 @@ class FeatureService(Definition):
     """
 
     features: tuple[FeatureSelection, ...]
+    deprecated: Deprecated = ""
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class FeatureService(Definition):
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
+        deprecated: str = "",
         **unknown: Any,
     ) -> None:
         Model.__init__(
@@ -48,6 +53,7 @@ class FeatureService(Definition):
             description=description,
             owner=owner,
             tags=tags or {},
+            deprecated=deprecated,
             **unknown,
         )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import SerializeAsAny, field_validator, model_validator
 
 from virtualfs.definitions.aggregate import Aggregate
-from virtualfs.definitions.base import Definition, FeatureName, Model, Name
+from virtualfs.definitions.base import Definition, Deprecated, FeatureName, Model, Name
 from virtualfs.definitions.duration import Duration, PositiveDuration
 from virtualfs.definitions.entity import Entity
 from virtualfs.definitions.expression import Expression
@@ -34,6 +34,9 @@ class Feature(Model):
         text (``"temp <= 32"``). Aggregates, windows, subqueries, the clock and chance are refused.
     dtype
         Data type to cast to. A cast that could lose something is refused when planned.
+    deprecated
+        Why it should no longer be used, and what to use instead: callers are warned, and GraphQL
+        says so.
 
     Examples
     --------
@@ -46,6 +49,7 @@ class Feature(Model):
     dtype: DTypeName | None = None
     description: str = ""
     tags: dict[str, str] = {}
+    deprecated: Deprecated = ""
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Feature(Model):
         dtype: str | None = None,
         description: str = "",
         tags: Mapping[str, str] | None = None,
+        deprecated: str = "",
         **unknown: Any,
     ) -> None:
         Model.__init__(
@@ -63,12 +68,15 @@ class Feature(Model):
             dtype=dtype,
             description=description,
             tags=tags or {},
+            deprecated=deprecated,
             **unknown,
         )
 
 
 class AnyView(Definition):
     """What views of every kind share: they are selected from, and used under other names."""
+
+    deprecated: Deprecated = ""
 
     if TYPE_CHECKING:
         features: tuple[Any, ...]
@@ -172,6 +180,9 @@ class FeatureView(AnyView):
         Whether the view is offered for online reads.
     freshness
         How old a cached value may be before it is read from the warehouse again; None for ever.
+    deprecated
+        Why it should no longer be used, and what to use instead: callers are warned, and GraphQL
+        says so.
 
     Raises
     ------
@@ -201,6 +212,7 @@ class FeatureView(AnyView):
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
+        deprecated: str = "",
         **unknown: Any,
     ) -> None:
         Model.__init__(
@@ -216,6 +228,7 @@ class FeatureView(AnyView):
             description=description,
             owner=owner,
             tags=tags or {},
+            deprecated=deprecated,
             **unknown,
         )
 
@@ -251,7 +264,7 @@ class FeatureView(AnyView):
             As for a :class:`Source`, with columns of the expression.
         options
             What else a view takes: ``ttl``, ``boundary``, ``online``, ``freshness``,
-            ``description``, ``owner``, ``tags``.
+            ``description``, ``owner``, ``tags``, ``deprecated``.
 
         Raises
         ------

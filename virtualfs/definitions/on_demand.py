@@ -46,6 +46,9 @@ class OnDemandFeatureView(AnyView):
         the configuration.
     mode
         What the function takes and returns: ``"pandas"`` frames or ``"arrow"`` tables.
+    deprecated
+        Why it should no longer be used, and what to use instead: callers are warned, and GraphQL
+        says so.
 
     Raises
     ------
@@ -85,6 +88,7 @@ class OnDemandFeatureView(AnyView):
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
+        deprecated: str = "",
         **unknown: Any,
     ) -> None:
         Model.__init__(
@@ -99,6 +103,7 @@ class OnDemandFeatureView(AnyView):
             description=description,
             owner=owner,
             tags=tags or {},
+            deprecated=deprecated,
             **unknown,
         )
 

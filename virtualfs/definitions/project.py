@@ -25,6 +25,7 @@ from virtualfs.errors import ConfigError, DefinitionError, did_you_mean
 __all__ = [
     "KINDS",
     "VIEW_KINDS",
+    "YAML_SECTIONS",
     "Project",
     "collect",
     "definition_from_fields",
@@ -55,7 +56,7 @@ def kind_in_words(kind: str) -> str:
 VIEW_KINDS = ("feature_view", "on_demand_feature_view")
 """The kinds that hold features; they share one space of names."""
 
-_YAML_SECTIONS = {
+YAML_SECTIONS = {
     "entities": "entity",
     "sources": "source",
     "feature_views": "feature_view",
@@ -334,17 +335,17 @@ def _load_yaml(path: Path) -> list[Definition]:
     except yaml.YAMLError as error:
         raise DefinitionError(f"{path} is not YAML: {error}") from None
     if not isinstance(content, dict):
-        raise DefinitionError(f"{path}: expected sections {', '.join(_YAML_SECTIONS)}")
+        raise DefinitionError(f"{path}: expected sections {', '.join(YAML_SECTIONS)}")
     found = []
     for section, items in content.items():
-        if section not in _YAML_SECTIONS:
-            hint = did_you_mean(str(section), _YAML_SECTIONS)
+        if section not in YAML_SECTIONS:
+            hint = did_you_mean(str(section), YAML_SECTIONS)
             raise DefinitionError(f"{path}: unknown section {section!r}. {hint}")
         if not isinstance(items, list):
             raise DefinitionError(f"{path}: {section} must be a list")
         for item in items:
             try:
-                found.append(definition_from_fields(_YAML_SECTIONS[section], item))
+                found.append(definition_from_fields(YAML_SECTIONS[section], item))
             except DefinitionError as error:
                 raise DefinitionError(f"{path}: {error}") from None
     return found

@@ -9,7 +9,8 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from virtualfs.errors import NotFoundError, RegistryError
-from virtualfs.registry.repository import Registry, State
+from virtualfs.registry.repository import Registry
+from virtualfs.registry.state import State
 
 __all__ = ["Recent"]
 

@@ -1,401 +1,644 @@
-"""Reading and writing the registry: states, versions and revisions, in single transactions."""
+"""Reading and writing the registry: states, versions, revisions, environments; each in one go."""
 
 from __future__ import annotations
 
-import getpass
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import sqlalchemy as sa
 
-from virtualfs.compiler.plan import ResolvedOnDemand, ResolvedView
-from virtualfs.definitions.project import Project, definition_from_fields
-from virtualfs.errors import PlanConflictError, RegistryError, without_secrets
-from virtualfs.registry.tables import objects, revisions
+from virtualfs.definitions.project import KINDS
+from virtualfs.errors import NotFoundError, PlanConflictError, RegistryError, did_you_mean
+from virtualfs.registry.database import Database
+from virtualfs.registry.indexing import Document, Edge, Index
+from virtualfs.registry.state import Key, Objects, State, StoredObject, Write
+from virtualfs.registry.tables import (
+    changes,
+    documents,
+    edges,
+    environments,
+    objects,
+    placements,
+    revisions,
+)
 
-__all__ = ["Migrations", "Registry", "State", "StoredObject", "Write"]
+__all__ = ["DEFAULT", "Environment", "Record", "Registry", "RevisionRow"]
 
-Key = tuple[str, str]
-"""Kind and name of an object."""
-
-
-class Migrations(Protocol):
-    """What the entry point of the group ``virtualfs.migrations`` must be."""
-
-    head: str
-
-    def upgrade(self, engine: sa.Engine) -> None:
-        """Bring the registry's tables to the newest form."""
+DEFAULT = "default"
+"""The environment of those who name none."""
+_TRIES = 5
+_TOGETHER = 300
+"""Beyond so many objects all of a kind are read, and not each by its name."""
 
 
 @dataclass(frozen=True)
-class StoredObject:
-    """One object as the registry holds it."""
+class Environment:
+    """A name, and the revision that it points at."""
 
+    name: str
+    revision: int
+    moved_at: datetime
+    moved_by: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RevisionRow:
+    """Who wrote a revision, when, on top of which, and what it did in one line."""
+
+    number: int
+    parent: int | None
+    environment: str
+    action: str
+    created_at: datetime
+    created_by: str
+    summary: str
+
+
+@dataclass
+class Versions:
+    """The versions that an object ever had, with their fingerprints, and its last one in a line."""
+
+    fingerprints: dict[int, str]
+    last: int = 0
+
+    def of(self, fingerprint: str) -> int:
+        """Return the version for a new meaning in the line: one made elsewhere, or the next."""
+        made = [
+            version
+            for version, known in self.fingerprints.items()
+            if version > self.last and known == fingerprint
+        ]
+        return made[0] if made else max(self.fingerprints, default=0) + 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """One change of one object, as a revision recorded it."""
+
+    action: str
     kind: str
     name: str
     version: int
-    fingerprint: str
-    origin: str
-    definition: Mapping[str, Any]
-    resolved: Mapping[str, Any] | None = None
-
-    def view(self) -> ResolvedView:
-        """Return a feature view ready to compile."""
-        return ResolvedView(**{**(self.resolved or {}), "version": self.version})
-
-    def on_demand(self) -> ResolvedOnDemand:
-        """Return an on-demand feature view ready to compute."""
-        fields = {name: item for name, item in (self.resolved or {}).items() if name != "pins"}
-        return ResolvedOnDemand(**{**fields, "version": self.version})
-
-    @property
-    def pins(self) -> Mapping[str, int]:
-        """The versions of views that a service, or an on-demand view, stands on."""
-        pins: Mapping[str, int] = (self.resolved or {}).get("pins") or {}
-        return pins
-
-
-@dataclass(frozen=True)
-class State:
-    """All objects of a project at one revision."""
-
-    revision: int
-    objects: Mapping[Key, StoredObject]
-
-    def project(self) -> Project:
-        """Return the definitions of this state."""
-        return Project.of(
-            definition_from_fields(item.kind, item.definition) for item in self.objects.values()
-        )
-
-    def of_kind(self, kind: str) -> dict[str, StoredObject]:
-        """Return the objects of one kind by name, sorted."""
-        return {name: self.objects[k, name] for k, name in sorted(self.objects) if k == kind}
-
-
-@dataclass(frozen=True)
-class Write:
-    """One object to be put in a revision, or removed by it when `item` is None."""
-
-    key: Key
-    item: StoredObject | None
+    old_version: int | None
+    impact: str
+    details: tuple[str, ...] = ()
 
 
 class Registry:
-    """The registry of one project.
+    """The registry of one project, seen from one environment.
 
     Parameters
     ----------
-    url
-        SQLAlchemy URL. A SQLite file, and its folder, are created at the first write.
+    database
+        Where it lies.
     project
         Projects share a registry without seeing each other.
+    environment
+        The environment whose newest revision is read, and which an apply moves.
+    identity
+        Who is recorded as the author of revisions.
     """
 
-    def __init__(self, url: str, project: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        project: str,
+        environment: str = DEFAULT,
+        identity: str = "unknown",
+    ) -> None:
+        self.database = database
         self.project = project
-        try:
-            self._url = sa.make_url(url)
-        except sa.exc.ArgumentError:
-            raise RegistryError(
-                f"registry {without_secrets(url)!r} is not a SQLAlchemy URL; write for example "
-                "sqlite:///.virtualfs/registry.db or postgresql+psycopg://user@host/db"
-            ) from None
-        if self._url.drivername in ("postgresql", "postgres"):
-            self._url = self._url.set(drivername="postgresql+psycopg")
-        self._engine: sa.Engine | None = None
+        self.environment = environment
+        self.identity = identity
 
     def __repr__(self) -> str:
-        return f"Registry({self._url.render_as_string(hide_password=True)!r}, {self.project!r})"
+        return f"Registry({self.database.location!r}, {self.project!r}, {self.environment!r})"
 
-    @property
-    def location(self) -> str:
-        """The registry's URL with its password masked."""
-        return self._url.render_as_string(hide_password=True)
+    # -- reading
 
-    def state(self, revision: int | None = None) -> State:
-        """Return the objects at a revision, the newest when None. A missing registry is empty."""
-        if not self._exists():
-            return State(0, {})
-        with self._connect() as connection:
-            if self._schema_version(connection) is None:
-                return State(0, {})
-            self._check_schema(connection)
-            newest = self._newest(connection)
-            at = newest if revision is None else revision
-            if not 0 <= at <= newest:
-                raise RegistryError(
-                    f"there is no revision {at}; project {self.project!r} has 0 to {newest}"
-                )
-            rows = connection.execute(
-                sa.select(objects).where(
-                    objects.c.project == self.project,
-                    objects.c.since <= at,
-                    sa.or_(objects.c.until.is_(None), objects.c.until > at),
+    def state(self, revision: int | None = None, environment: str | None = None) -> State:
+        """Return the objects at a revision, that of the environment when None.
+
+        A missing registry is empty, and so is the default environment before the first apply.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such environment.
+        RegistryError
+            There is no such revision.
+        """
+        name = environment or self.environment
+        with self._reading() as connection:
+            if connection is None:
+                self._must_exist(name, {})
+                return State(0, environment=name)
+            if revision is None:
+                revision = self._pointer(connection, name)
+            found = connection.execute(
+                sa.select(placements.c.kind, placements.c.name, placements.c.written).where(
+                    *self._placed_at(connection, revision)
                 )
             )
-            found = [_stored(row) for row in rows]
-        return State(at, {(item.kind, item.name): item for item in found})
+            written = {(row.kind, row.name): row.written for row in found}
+        return State(revision, Objects(written, self._read), name)
+
+    def state_to_change(self) -> State:
+        """Return the state that a plan is made against; a new environment begins as the default."""
+        known = {item.name for item in self.environments()}
+        name = self.environment if self.environment in known else DEFAULT
+        return replace(self.state(environment=name), environment=self.environment)
 
     def newest_revision(self) -> int:
-        """Return the number of the newest revision, without reading its objects; 0 if none."""
-        if not self._exists():
-            return 0
-        with self._connect() as connection:
-            if self._schema_version(connection) is None:
+        """Return the revision of the environment, without reading its objects; 0 if none."""
+        with self._reading() as connection:
+            if connection is None:
+                self._must_exist(self.environment, {})
                 return 0
-            self._check_schema(connection)
-            return self._newest(connection)
+            return self._pointer(connection, self.environment)
+
+    def environments(self) -> list[Environment]:
+        """Return the environments by name."""
+        with self._reading() as connection:
+            if connection is None:
+                return []
+            rows = connection.execute(_newest_of(self.project)).all()
+        return [
+            Environment(r.name, r.revision, _utc(r.moved_at), r.moved_by, r.reason) for r in rows
+        ]
 
     def version(self, kind: str, name: str, version: int) -> StoredObject | None:
         """Return an object as it was in one of its versions, or None."""
-        rows = self._versions(kind, name, objects.c.version == version)
+        of_name = (objects.c.kind == kind, objects.c.name == name, objects.c.version == version)
+        rows = self._objects(*of_name)
         return rows[-1] if rows else None
 
-    def newest_version(self, kind: str, name: str) -> int:
-        """Return the highest version an object ever had, removed ones included; 0 if none."""
-        return max((row.version for row in self._versions(kind, name)), default=0)
+    def written(self, name: str) -> list[StoredObject]:
+        """Return every object that ever had a name, as often as it was written, oldest first."""
+        return self._objects(objects.c.name == name)
 
-    def _versions(self, kind: str, name: str, *conditions: Any) -> list[StoredObject]:
-        if not self._exists():
-            return []
-        with self._connect() as connection:
-            if self._schema_version(connection) is None:
+    def versions(self, revision: int) -> dict[Key, Versions]:
+        """Return the versions of every object that ever was.
+
+        Parameters
+        ----------
+        revision
+            The state that is to be followed.
+        """
+        found: dict[Key, Versions] = {}
+        with self._reading() as connection:
+            if connection is None:
+                return found
+            ever = sa.select(
+                objects.c.kind, objects.c.name, objects.c.version, objects.c.fingerprint
+            ).where(objects.c.project == self.project)
+            for row in connection.execute(ever.distinct().order_by(objects.c.version)):
+                known = found.setdefault((row.kind, row.name), Versions({}))
+                known.fingerprints[row.version] = row.fingerprint
+            if revision:
+                here = (
+                    sa.select(
+                        objects.c.kind, objects.c.name, sa.func.max(objects.c.version).label("last")
+                    )
+                    .join(
+                        placements,
+                        sa.and_(
+                            *(placements.c[c] == objects.c[c] for c in ("project", "kind", "name")),
+                            placements.c.written == objects.c.written,
+                        ),
+                    )
+                    .where(
+                        objects.c.project == self.project,
+                        placements.c.line == self._line_of(connection, revision),
+                        placements.c.since <= revision,
+                    )
+                    .group_by(objects.c.kind, objects.c.name)
+                )
+                for kind, name, last in connection.execute(here):
+                    found[kind, name].last = last
+        return found
+
+    def revisions(self, name: str | None = None) -> list[tuple[RevisionRow, list[Record]]]:
+        """Return the revisions with what they changed, newest first.
+
+        Parameters
+        ----------
+        name
+            Only revisions that changed an object of this name, with those changes.
+        """
+        with self._reading() as connection:
+            if connection is None:
+                return []
+            query = sa.select(revisions).where(revisions.c.project == self.project)
+            recorded = sa.select(changes).where(changes.c.project == self.project)
+            if name is not None:
+                recorded = recorded.where(changes.c.name == name)
+            by_revision: dict[int, list[Record]] = defaultdict(list)
+            for row in connection.execute(recorded.order_by(changes.c.kind, changes.c.name)):
+                by_revision[row.revision].append(
+                    Record(row.action, row.kind, row.name, row.version, row.old_version, row.impact,
+                           tuple(row.details))
+                )  # fmt: skip
+            rows = connection.execute(query.order_by(revisions.c.number.desc())).all()
+        return [
+            (
+                RevisionRow(r.number, r.parent, r.environment, r.action, _utc(r.created_at),
+                            r.created_by, r.summary),
+                by_revision.get(r.number, []),
+            )
+            for r in rows
+            if name is None or r.number in by_revision
+        ]  # fmt: skip
+
+    # -- what is derived from objects
+
+    def unindexed(self, state: State) -> list[StoredObject]:
+        """Return the objects of a state that were written before there was an index."""
+        here = {key: state.objects.written(key) for key in state.objects if key[0] in KINDS}
+        with self._reading() as connection:
+            if connection is None:
                 return []
             rows = connection.execute(
-                sa.select(objects)
-                .where(
-                    objects.c.project == self.project,
-                    objects.c.kind == kind,
-                    objects.c.name == name,
-                    *conditions,
+                sa.select(documents.c.kind, documents.c.name, documents.c.written).where(
+                    documents.c.project == self.project, documents.c.feature == ""
                 )
-                .order_by(objects.c.since)
             )
-            return [_stored(row) for row in rows]
+            known = {((row.kind, row.name), row.written) for row in rows}
+        missing = [key for key, written in here.items() if (key, written) not in known]
+        state.objects.load(missing)
+        return [state.objects[key] for key in missing]
 
-    def write(self, writes: Sequence[Write], base: int, summary: str) -> int:
-        """Write a revision on top of revision `base`, whole or not at all; return its number.
+    def add_index(self, index: Index, items: Iterable[StoredObject]) -> None:
+        """Write what is derived from objects that were written before."""
+        with self.database.connect(write=True) as connection:
+            self._insert_index(connection, index, {item.key: item.written for item in items})
+
+    def edges(self, state: State, *conditions: Any) -> list[Edge]:
+        """Return the edges of a state's objects that meet conditions on the table of edges."""
+        return [
+            Edge((row.kind, row.name), *(getattr(row, name) for name in _EDGE))
+            for row in self._derived(edges, state, conditions, (edges.c.kind, edges.c.name,
+                                                                edges.c.number))
+        ]  # fmt: skip
+
+    def documents(self, state: State, *conditions: Any) -> list[Document]:
+        """Return the documents of a state's objects that meet conditions on their table."""
+        return [
+            Document((row.kind, row.name), *(getattr(row, name) for name in _DOCUMENT))
+            for row in self._derived(documents, state, conditions, ())
+        ]
+
+    def _derived(
+        self, table: sa.Table, state: State, conditions: Sequence[Any], order: Sequence[Any]
+    ) -> list[Any]:
+        with self._reading() as connection:
+            if connection is None:
+                return []
+            query = sa.select(table).where(table.c.project == self.project, *conditions)
+            rows = connection.execute(query.order_by(*order)).all()
+        return [row for row in rows if state.objects.written((row.kind, row.name)) == row.written]
+
+    # -- writing
+
+    def write(
+        self,
+        writes: Sequence[Write],
+        base: int,
+        summary: str,
+        records: Sequence[Record],
+        index: Index,
+        action: str = "apply",
+    ) -> int:
+        """Write a revision on top of `base` and move the environment to it; all or nothing.
 
         Raises
         ------
         PlanConflictError
-            Another revision was written since `base`.
+            The environment has moved since `base`.
         RegistryError
             The registry cannot be written.
         """
-        self._create()
-        number = base + 1
-        try:
-            with self._connect(write=True) as connection:
-                self._check_schema(connection)
-                newest = self._newest(connection)
-                if newest != base:
-                    raise PlanConflictError(
-                        f"the plan was made against revision {base}, but the registry is at "
-                        f"revision {newest}; plan again"
-                    )
-                connection.execute(
-                    revisions.insert().values(
-                        project=self.project,
-                        number=number,
-                        created_at=datetime.now(UTC),
-                        created_by=_identity(),
-                        summary=summary,
-                    )
-                )
-                for change in writes:
-                    kind, name = change.key
+        return self._written(
+            self.environment,
+            base,
+            lambda connection: self._insert(
+                connection, writes, base, summary, records, index, action
+            ),
+            f"{action}: {summary}",
+        )
+
+    def point(self, environment: str, base: int | None, revision: int, reason: str) -> None:
+        """Move an environment from revision `base` (None: it is new) to another.
+
+        Raises
+        ------
+        PlanConflictError
+            It has moved meanwhile.
+        """
+        self._written(environment, base, lambda _: revision, reason)
+
+    def _written(
+        self, environment: str, base: int | None, write: Callable[[sa.Connection], int], reason: str
+    ) -> int:
+        """Run `write`, which gives a revision, and let an environment point at it."""
+        if self.database.current_schema() is None:
+            self.database.upgrade()
+        for _ in range(_TRIES):
+            try:
+                with self.database.connect(write=True) as connection:
+                    self.database.checked(connection)
+                    rows = connection.execute(_newest_of(self.project, environment)).all()
+                    # A new environment begins where the default one stands, or with nothing.
+                    found = rows[0].revision if rows else None
+                    if found != base and not (found is None and self._begins_at(connection, base)):
+                        raise PlanConflictError(
+                            f"the plan was made against revision {base}, but environment "
+                            f"{environment} is at revision {found or 0}; plan again"
+                        )
+                    number = write(connection)
                     connection.execute(
-                        objects.update()
-                        .where(
-                            objects.c.project == self.project,
-                            objects.c.kind == kind,
-                            objects.c.name == name,
-                            objects.c.until.is_(None),
+                        environments.insert().values(
+                            project=self.project,
+                            name=environment,
+                            sequence=rows[0].sequence + 1 if rows else 1,
+                            revision=number,
+                            moved_at=datetime.now(UTC),
+                            moved_by=self.identity,
+                            reason=reason,
                         )
-                        .values(until=number)
                     )
-                    if change.item is not None:
-                        item = change.item
-                        connection.execute(
-                            objects.insert().values(
-                                project=self.project,
-                                kind=kind,
-                                name=name,
-                                since=number,
-                                version=item.version,
-                                fingerprint=item.fingerprint,
-                                origin=item.origin,
-                                definition=dict(item.definition),
-                                resolved=dict(item.resolved) if item.resolved else None,
-                            )
-                        )
-        except sa.exc.IntegrityError:
-            raise PlanConflictError(
-                f"another apply wrote revision {number} first; plan again"
-            ) from None
+                    return number
+            except sa.exc.IntegrityError:
+                continue  # somebody else wrote that number, perhaps for another environment
+        raise PlanConflictError("others write to the registry all the time; plan again")
+
+    def _begins_at(self, connection: sa.Connection, base: int | None) -> bool:
+        rows = connection.execute(_newest_of(self.project, DEFAULT)).all()
+        return base == (rows[0].revision if rows else 0)
+
+    def _insert(
+        self,
+        connection: sa.Connection,
+        writes: Sequence[Write],
+        base: int,
+        summary: str,
+        records: Sequence[Record],
+        index: Index,
+        action: str,
+    ) -> int:
+        project = self.project
+        of_project = revisions.c.project == project
+        newest = connection.execute(sa.select(sa.func.max(revisions.c.number)).where(of_project))
+        number = (newest.scalar() or 0) + 1
+        line = 1
+        if base:
+            line = self._line_of(connection, base)
+            tip = sa.select(sa.func.max(revisions.c.number)).where(
+                of_project, revisions.c.line == line
+            )
+            if connection.execute(tip).scalar_one() != base:
+                line = number
+        elif number > 1:
+            line = number
+        connection.execute(
+            revisions.insert().values(
+                project=project,
+                number=number,
+                created_at=datetime.now(UTC),
+                created_by=self.identity,
+                summary=summary,
+                parent=base or None,
+                line=line,
+                environment=self.environment,
+                action=action,
+            )
+        )
+        if line == number and base:
+            self._begin_line(connection, base, number, {write.key for write in writes})
+        else:
+            ended = [{"k": kind, "n": name, "u": number} for kind, name in (w.key for w in writes)]
+            if ended:
+                connection.execute(
+                    placements.update()
+                    .where(
+                        placements.c.project == project,
+                        placements.c.line == line,
+                        placements.c.kind == sa.bindparam("k"),
+                        placements.c.name == sa.bindparam("n"),
+                        placements.c.until.is_(None),
+                    )
+                    .values(until=sa.bindparam("u")),
+                    ended,
+                )
+        new = [write.item for write in writes if write.item and not write.item.written]
+        if new:
+            connection.execute(
+                objects.insert(),
+                [
+                    {
+                        "project": project,
+                        "kind": item.kind,
+                        "name": item.name,
+                        "written": number,
+                        "version": item.version,
+                        "fingerprint": item.fingerprint,
+                        "origin": item.origin,
+                        "definition": dict(item.definition),
+                        "resolved": dict(item.resolved) if item.resolved else None,
+                    }
+                    for item in new
+                ],
+            )
+        placed = [
+            {
+                "project": project,
+                "line": line,
+                "kind": write.key[0],
+                "name": write.key[1],
+                "since": number,
+                "written": write.item.written or number,
+            }
+            for write in writes
+            if write.item
+        ]
+        if placed:
+            connection.execute(placements.insert(), placed)
+        if records:
+            connection.execute(
+                changes.insert(),
+                [
+                    {
+                        "project": project,
+                        "revision": number,
+                        **{name: getattr(r, name) for name in _RECORDED},
+                        "details": list(r.details),
+                    }
+                    for r in records
+                ],
+            )
+        self._insert_index(connection, index, {item.key: number for item in new})
         return number
 
-    def current_schema(self) -> str | None:
-        """Return the schema version the registry's tables have; None when there are none."""
-        if not self._exists():
-            return None
-        with self._connect() as connection:
-            return self._schema_version(connection)
+    def _insert_index(
+        self, connection: sa.Connection, index: Index, written: Mapping[Key, int]
+    ) -> None:
+        def placed(key: Key) -> dict[str, Any]:
+            kind, name = key
+            return {"project": self.project, "kind": kind, "name": name, "written": written[key]}
 
-    def upgrade(self) -> None:
-        """Create the registry's tables or bring them to the newest form."""
-        if self._is_file:
-            folder = Path(str(self._url.database)).parent
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise RegistryError(
-                    f"cannot make the registry's folder {folder}: {error.strerror}"
-                ) from None
-        with self._translated():
-            migrations().upgrade(self._open())
+        found = [
+            {**placed(edge.key), "number": number, **{name: getattr(edge, name) for name in _EDGE}}
+            for number, edge in enumerate(index.edges)
+        ]
+        if found:
+            connection.execute(edges.insert(), found)
+        words = [
+            {
+                **placed(document.key),
+                **{name: getattr(document, name) for name in (*_DOCUMENT, "body")},
+            }
+            for document in index.documents
+        ]
+        if words:
+            connection.execute(documents.insert(), words)
 
-    def close(self) -> None:
-        """Close pooled connections."""
-        if self._engine is not None:
-            self._engine.dispose()
+    def _begin_line(self, connection: sa.Connection, base: int, number: int, but: set[Key]) -> None:
+        """Copy the placements at a revision to a new line, all but some."""
+        rows = connection.execute(
+            sa.select(placements.c.kind, placements.c.name, placements.c.written).where(
+                *self._placed_at(connection, base)
+            )
+        ).all()
+        copied = [
+            {
+                "project": self.project,
+                "line": number,
+                "kind": row.kind,
+                "name": row.name,
+                "since": number,
+                "written": row.written,
+            }
+            for row in rows
+            if (row.kind, row.name) not in but
+        ]
+        if copied:
+            connection.execute(placements.insert(), copied)
 
-    @property
-    def _is_file(self) -> bool:
-        database = self._url.database
-        return self._url.get_backend_name() == "sqlite" and database not in (None, "", ":memory:")
-
-    def _exists(self) -> bool:
-        return not self._is_file or Path(str(self._url.database)).exists()
-
-    def _create(self) -> None:
-        if self.current_schema() is None:
-            self.upgrade()
-
-    def _open(self) -> sa.Engine:
-        if self._engine is None:
-            in_memory = self._url.get_backend_name() == "sqlite" and not self._is_file
-            pool: dict[str, Any] = {"pool_pre_ping": True}
-            if in_memory:
-                pool = {"poolclass": sa.StaticPool}
-            elif self._is_file:  # opening a file is cheap, and nothing is left open
-                pool = {"poolclass": sa.NullPool}
-            try:
-                self._engine = sa.create_engine(self._url, **pool)
-            except sa.exc.NoSuchModuleError:
-                raise RegistryError(
-                    f"registry {self.location}: {self._url.drivername} is not a database that "
-                    "SQLAlchemy knows; use sqlite:/// or postgresql://"
-                ) from None
-            except ModuleNotFoundError as error:
-                extra = {"psycopg": "postgres"}.get(error.name or "")
-                install = f"pip install 'virtualfs[{extra}]'" if extra else f"install {error.name}"
-                raise RegistryError(
-                    f"the registry's driver {error.name} is missing; {install}"
-                ) from None
-            if self._url.get_backend_name() == "sqlite":
-                sa.event.listen(self._engine, "connect", _manual_transactions)
-                sa.event.listen(self._engine, "begin", _begin)
-        return self._engine
+    # -- inside
 
     @contextmanager
-    def _connect(self, *, write: bool = False) -> Iterator[sa.Connection]:
-        with self._translated():
-            engine = self._open().execution_options(virtualfs_write=write)
-            with engine.begin() as connection:
-                yield connection
+    def _reading(self) -> Iterator[sa.Connection | None]:
+        """Open a connection to read with; None where there is nothing to read."""
+        if not self.database.exists:
+            yield None
+            return
+        with self.database.connect() as connection:
+            yield connection if self.database.checked(connection) else None
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (sa.exc.OperationalError, sa.exc.InternalError, sa.exc.ProgrammingError) as error:
-            reason = without_secrets(str(error.orig).splitlines()[0])
+    def _pointer(self, connection: sa.Connection, name: str) -> int:
+        rows = connection.execute(_newest_of(self.project, name)).all()
+        if rows:
+            return int(rows[0].revision)
+        known = connection.execute(_newest_of(self.project)).all()
+        self._must_exist(name, {row.name: row.revision for row in known})
+        return 0
+
+    def _must_exist(self, name: str, known: Mapping[str, int]) -> None:
+        if name != DEFAULT and name not in known:
+            raise NotFoundError(
+                f"project {self.project!r} has no environment {name!r}; `virtualfs apply --env "
+                f"{name}` makes it. {did_you_mean(name, {DEFAULT, *known})}"
+            )
+
+    def _placed_at(self, connection: sa.Connection, revision: int) -> list[Any]:
+        """Return the conditions that placements at a revision fulfil."""
+        if revision == 0:
+            return [sa.false()]
+        return [
+            placements.c.project == self.project,
+            placements.c.line == self._line_of(connection, revision),
+            placements.c.since <= revision,
+            sa.or_(placements.c.until.is_(None), placements.c.until > revision),
+        ]
+
+    def _line_of(self, connection: sa.Connection, revision: int) -> int:
+        of_project = revisions.c.project == self.project
+        line = connection.execute(
+            sa.select(revisions.c.line).where(of_project, revisions.c.number == revision)
+        ).scalar()
+        if line is None:
+            newest = connection.execute(
+                sa.select(sa.func.max(revisions.c.number)).where(of_project)
+            ).scalar()
             raise RegistryError(
-                f"registry {self.location}: {reason}. Check registry= in the "
-                "configuration, and that its place exists and may be written"
-            ) from None
-        except sa.exc.DatabaseError as error:
-            if isinstance(error, sa.exc.IntegrityError):
-                raise
-            reason = without_secrets(str(error.orig).splitlines()[0])
-            raise RegistryError(f"registry {self.location}: {reason}") from None
+                f"there is no revision {revision}; project {self.project!r} has 0 to {newest or 0}"
+            )
+        return int(line)
 
-    def _newest(self, connection: sa.Connection) -> int:
-        query = sa.select(sa.func.max(revisions.c.number)).where(
-            revisions.c.project == self.project
+    def _read(self, wanted: Mapping[Key, int]) -> Iterable[StoredObject]:
+        conditions: list[Any] = []
+        if len(wanted) <= _TOGETHER:
+            conditions = [
+                sa.tuple_(objects.c.kind, objects.c.name, objects.c.written).in_(
+                    [(*key, written) for key, written in wanted.items()]
+                )
+            ]
+        return [item for item in self._objects(*conditions) if wanted.get(item.key) == item.written]
+
+    def _objects(self, *conditions: Any) -> list[StoredObject]:
+        with self._reading() as connection:
+            if connection is None:
+                return []
+            rows = connection.execute(
+                sa.select(objects)
+                .where(objects.c.project == self.project, *conditions)
+                .order_by(objects.c.written)
+            )
+            return [
+                StoredObject(
+                    kind=row.kind,
+                    name=row.name,
+                    version=row.version,
+                    fingerprint=row.fingerprint,
+                    origin=row.origin,
+                    definition=row.definition,
+                    resolved=row.resolved,
+                    written=row.written,
+                )
+                for row in rows
+            ]
+
+
+_EDGE = ("feature", "role", "upstream_kind", "warehouse", "upstream", "upstream_name")
+_DOCUMENT = ("feature", "description", "labels", "words")  # and body, which is made of them
+_RECORDED = ("action", "kind", "name", "version", "old_version", "impact")
+
+
+def _newest_of(project: str, name: str | None = None) -> sa.Select[Any]:
+    """Return the query of where environments stand: the last move of each, or of one."""
+    of_project = environments.c.project == project
+    newest = sa.select(
+        environments.c.name, sa.func.max(environments.c.sequence).label("sequence")
+    ).where(of_project)
+    if name is not None:
+        newest = newest.where(environments.c.name == name)
+    last = newest.group_by(environments.c.name).subquery()
+    return (
+        sa.select(environments)
+        .join(
+            last,
+            sa.and_(environments.c.name == last.c.name, environments.c.sequence == last.c.sequence),
         )
-        return connection.execute(query).scalar() or 0
-
-    def _schema_version(self, connection: sa.Connection) -> str | None:
-        if not sa.inspect(connection).has_table("virtualfs_schema"):
-            return None
-        row = connection.execute(sa.text("SELECT version_num FROM virtualfs_schema")).first()
-        return str(row[0]) if row else None
-
-    def _check_schema(self, connection: sa.Connection) -> None:
-        found, expected = self._schema_version(connection), migrations().head
-        if found is not None and found < expected:
-            raise RegistryError(
-                f"the registry has schema {found}, older than this VirtualFS ({expected}); "
-                "back it up, then run `virtualfs registry upgrade`"
-            )
-        if found is not None and found > expected:
-            raise RegistryError(
-                f"the registry has schema {found}, newer than this VirtualFS knows ({expected}); "
-                "upgrade the virtualfs package"
-            )
-
-
-def migrations() -> Migrations:
-    """Return the installed migrations.
-
-    Raises
-    ------
-    RegistryError
-        The package was installed without them.
-    """
-    for entry in entry_points(group="virtualfs.migrations"):
-        found: Migrations = entry.load()
-        return found
-    raise RegistryError("virtualfs is not installed whole: it has no migrations; reinstall it")
-
-
-def _stored(row: Any) -> StoredObject:
-    return StoredObject(
-        kind=row.kind,
-        name=row.name,
-        version=row.version,
-        fingerprint=row.fingerprint,
-        origin=row.origin,
-        definition=row.definition,
-        resolved=row.resolved,
+        .where(of_project)
+        .order_by(environments.c.name)
     )
 
 
-def _identity() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
-
-
-def _manual_transactions(connection: Any, _record: Any) -> None:
-    # The driver must not begin transactions by itself: writers take the lock at BEGIN (below), so
-    # that two applies cannot both read the old revision.
-    connection.isolation_level = None
-    connection.execute("PRAGMA busy_timeout = 10000")
-    connection.execute("PRAGMA foreign_keys = ON")
-
-
-def _begin(connection: sa.Connection) -> None:
-    write = connection.get_execution_options().get("virtualfs_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+def _utc(at: datetime) -> datetime:
+    # SQLite gives back naive times; they were written in UTC.
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)

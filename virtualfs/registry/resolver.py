@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from virtualfs.compiler import sql
 from virtualfs.compiler.on_demand import resolve_on_demand
@@ -16,7 +17,7 @@ from virtualfs.compiler.plan import (
     ResolvedView,
     Selection,
 )
-from virtualfs.compiler.resolve import resolve_view
+from virtualfs.compiler.resolve import column_type, relation, resolve_view
 from virtualfs.definitions.base import Definition
 from virtualfs.definitions.feature_service import FeatureService
 from virtualfs.definitions.feature_view import FeatureSelection, FeatureView
@@ -26,7 +27,8 @@ from virtualfs.definitions.source import Source
 from virtualfs.errors import DefinitionError, NotFoundError, WarehouseError, did_you_mean
 from virtualfs.functions import PythonFunctions
 from virtualfs.provider import Warehouse
-from virtualfs.registry.repository import Registry, State, StoredObject
+from virtualfs.registry.repository import Registry
+from virtualfs.registry.state import State, StoredObject
 
 __all__ = ["AnySelection", "Resolver"]
 
@@ -34,6 +36,7 @@ _REFERENCE = re.compile(r"(?P<view>[^:@]+)(@(?P<version>\d+))?:(?P<feature>.+)")
 _SERVICE = re.compile(r"(?P<service>[^:@]+)(@(?P<version>\d+))?")
 
 AnySelection = Selection | OnDemandSelection
+_View = TypeVar("_View", ResolvedView, ResolvedOnDemand)
 
 
 class Resolver:
@@ -61,17 +64,59 @@ class Resolver:
         self._folder = str(folder.resolve())
         self._warehouse = warehouse
 
-    def resolve(
-        self, project: Project, state: State, names: Iterable[str]
-    ) -> dict[str, ResolvedView]:
-        """Resolve views of a project against their warehouses.
+    def resolve(self, project: Project, state: State, name: str) -> ResolvedView:
+        """Resolve a view of a project against its warehouse.
 
         Raises
         ------
         DefinitionError
-            A view does not fit its source.
+            It does not fit its source.
         """
-        return {name: self._resolve_view(project, state, name) for name in names}
+        view = project.views[name]
+        source = project.source_of(view)
+        warehouse = self._warehouse(source.warehouse)
+        stored = state.objects.get(("feature_view", name))
+        rendered = {}
+        if stored is not None:
+            old = {f["name"]: _written(f) for f in stored.definition["features"]}
+            new = {f.name: _written(f.model_dump(mode="json")) for f in view.features}
+            kept = {
+                f["name"]: (f.get("aggregate") or {}).get("where") or f["sql"]
+                for f in stored.features
+            }
+            rendered = {f: kept[f] for f, expr in new.items() if f in kept and old.get(f) == expr}
+        try:
+            resolved = resolve_view(
+                view,
+                source,
+                project.join_keys_of(view),
+                warehouse.capabilities,
+                lambda select: self._describe(warehouse, select),
+                rendered,
+            )
+        except WarehouseError as error:
+            raise DefinitionError(
+                f"feature view {name!r}, source {source.name!r}: {error}"
+            ) from None
+        if stored is not None and stored.fingerprint == resolved.fingerprint:
+            return resolved.model_copy(update={"version": stored.version})
+        return resolved
+
+    def source_columns(self, source: Source) -> dict[str, str]:
+        """Return the columns that a source has in its warehouse now, with their types.
+
+        Raises
+        ------
+        WarehouseError
+            It cannot be read.
+        """
+        warehouse = self._warehouse(source.warehouse)
+        select = sql.select_all(relation(source, warehouse.capabilities), warehouse.capabilities)
+        described = self._describe(warehouse, select)
+        return {name: column_type(dtype) for name, dtype in described.items()}
+
+    def _describe(self, warehouse: Warehouse, select: str) -> Mapping[str, Any]:
+        return warehouse.describe(select.replace(PROJECT_FOLDER, self._folder.replace("'", "''")))
 
     def resolve_on_demand(
         self, project: Project, state: State, views: Mapping[str, ResolvedView], name: str
@@ -139,39 +184,6 @@ class Resolver:
             ) from error
         return source.as_query(text)
 
-    def _resolve_view(self, project: Project, state: State, name: str) -> ResolvedView:
-        view = project.views[name]
-        source = project.source_of(view)
-        warehouse = self._warehouse(source.warehouse)
-        stored = state.objects.get(("feature_view", name))
-        rendered = {}
-        if stored is not None:
-            old = {f["name"]: _written(f) for f in stored.definition["features"]}
-            new = {f.name: _written(f.model_dump(mode="json")) for f in view.features}
-            kept = {
-                f["name"]: (f.get("aggregate") or {}).get("where") or f["sql"]
-                for f in (stored.resolved or {})["features"]
-            }
-            rendered = {f: kept[f] for f, expr in new.items() if f in kept and old.get(f) == expr}
-        try:
-            resolved = resolve_view(
-                view,
-                source,
-                project.join_keys_of(view),
-                warehouse.capabilities,
-                lambda select: warehouse.describe(
-                    select.replace(PROJECT_FOLDER, self._folder.replace("'", "''"))
-                ),
-                rendered,
-            )
-        except WarehouseError as error:
-            raise DefinitionError(
-                f"feature view {name!r}, source {source.name!r}: {error}"
-            ) from None
-        if stored is not None and stored.fingerprint == resolved.fingerprint:
-            return resolved.model_copy(update={"version": stored.version})
-        return resolved
-
     def selections(self, features: Any, state: State) -> list[AnySelection]:
         """Return what a request's `features` mean: a service, references, views or selections.
 
@@ -212,7 +224,22 @@ class Resolver:
             name, _, number = name.partition("@")
             version = int(number) if number.isdigit() else None
         stored = self._stored("feature_view", name, version, state)
-        return stored.view().placed(self._folder)
+        return _marked(stored.view().placed(self._folder), stored, state)
+
+    def version_of(self, reference: str, state: State) -> tuple[str, int]:
+        """Return the name and version of ``view@2`` or ``service@2``.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such version.
+        """
+        name, _, number = reference.partition("@")
+        kinds = [kind for kind in (*VIEW_KINDS, "feature_service") if (kind, name) in state.objects]
+        if not number.isdigit():
+            raise NotFoundError(f"{reference!r} names no version; write for example {name}@1")
+        kind = kinds[0] if kinds else "feature_view"
+        return name, self._stored(kind, name, int(number), state).version
 
     def _view_of(
         self, name: str, version: int | None, state: State
@@ -225,7 +252,7 @@ class Resolver:
         ):
             return self.view(name, state, version), {}
         stored = self._stored(kind, name, version, state)
-        return stored.on_demand(), stored.pins
+        return _marked(stored.on_demand(), stored, state), stored.pins
 
     def _stored(self, kind: str, name: str, version: int | None, state: State) -> StoredObject:
         what = kind_in_words(kind)
@@ -241,7 +268,7 @@ class Resolver:
                     f"{what} {name!r} has no version {version}; it is at {current.version}"
                 )
         known = VIEW_KINDS if kind in VIEW_KINDS else (kind,)
-        hint = did_you_mean(name, [other for kind in known for other in state.of_kind(kind)])
+        hint = did_you_mean(name, [other for kind in known for other in state.names(kind)])
         raise NotFoundError(f"there is no {what} {name!r} in the registry. {hint}")
 
     def _service(self, text: str, state: State) -> list[AnySelection]:
@@ -254,25 +281,29 @@ class Resolver:
         if not is_service and any((kind, service) in state.objects for kind in VIEW_KINDS):
             return self._reference(text, state)
         if not is_service and version is None:
-            known = [
-                name for kind in ("feature_service", *VIEW_KINDS) for name in state.of_kind(kind)
-            ]
+            kinds = ("feature_service", *VIEW_KINDS)
+            known = [name for kind in kinds for name in state.names(kind)]
             raise NotFoundError(
                 f"there is no feature service or view {service!r} in the registry. "
                 f"{did_you_mean(service, known)}"
             )
         stored = self._stored("feature_service", service, version, state)
         definition = FeatureService(**stored.definition)
-        return [
+        text = state.deprecation(stored)
+        said = (
+            (f"feature service {service}@{stored.version} is deprecated: {text}",) if text else ()
+        )
+        found = (
             self._applied(item, state, stored.pins[item.view_name]) for item in definition.features
-        ]
+        )
+        return [replace(selection, deprecated=said) for selection in found]
 
     def _reference(self, text: str, state: State) -> list[AnySelection]:
         match = _REFERENCE.fullmatch(text) or _SERVICE.fullmatch(text)
         name = match and match.group(1)
         is_view = any((kind, name) in state.objects for kind in VIEW_KINDS)
         if match is None or ("feature" not in match.groupdict() and not is_view):
-            known = [view for kind in VIEW_KINDS for view in state.of_kind(kind)]
+            known = [view for kind in VIEW_KINDS for view in state.names(kind)]
             raise NotFoundError(
                 f"{text!r} is not a reference; write 'view:feature', or 'view@2:feature'. "
                 f"{did_you_mean(text, known)}"
@@ -298,8 +329,9 @@ class Resolver:
         name = item.view_name if isinstance(item, FeatureSelection) else item.name
         selection = item if isinstance(item, FeatureSelection) else FeatureSelection(view=name)
         if name not in project.on_demand:
-            return [self._select(selection, self._resolve_view(project, state, name), {})]
-        reads = self.resolve(project, state, dict.fromkeys(project.on_demand[name].input_names))
+            return [self._select(selection, self.resolve(project, state, name), {})]
+        names = dict.fromkeys(project.on_demand[name].input_names)
+        reads = {one: self.resolve(project, state, one) for one in names}
         on_demand = self.resolve_on_demand(project, state, reads, name)
         return [self._select(selection, on_demand, reads)]
 
@@ -326,6 +358,12 @@ class Resolver:
             keys = {key: selection.join_keys.get(column, column) for key, column in keys.items()}
             inputs.append(Selection(read, item.features, item.name, keys))
         return OnDemandSelection(view, features, name, tuple(inputs))
+
+
+def _marked(view: _View, stored: StoredObject, state: State) -> _View:
+    """Return a view with what is said against the version that it is."""
+    text = state.deprecation(stored)
+    return view if text == view.deprecated else view.model_copy(update={"deprecated": text})
 
 
 def _written(feature: Mapping[str, Any]) -> Any:

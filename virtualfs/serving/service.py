@@ -17,7 +17,7 @@ from virtualfs.compiler.plan import FeaturePlan, Part, ResolvedView
 from virtualfs.config import Config
 from virtualfs.definitions.duration import parse_duration, setting_seconds
 from virtualfs.display import Block, Grid, Note, Shown
-from virtualfs.errors import ConfigError, OnlineStoreError, SpineError
+from virtualfs.errors import ConfigError, OnlineStoreError, SpineError, warn_deprecated
 from virtualfs.functions import PythonFunctions
 from virtualfs.progress import Progress
 from virtualfs.provider import OnlineStore, Warehouse, load_provider
@@ -170,6 +170,8 @@ class OnlineService:
     ) -> OnlineResponse:
         """Return feature values as of now, or of an instant."""
         plan = self._plan(features, as_of is None)
+        if plan.deprecated:
+            warn_deprecated(plan.deprecated, 3)
         keys = entity_keys(plan, entities)
         given = request_rows(plan, request, keys)
         found = self.reader.read(
@@ -184,6 +186,8 @@ class OnlineService:
         plan = self._known_plan(features)
         if plan is None:
             plan = await asyncio.to_thread(self._plan, features, True)
+        if plan.deprecated:
+            warn_deprecated(plan.deprecated, 3)
         keys = entity_keys(plan, entities)
         given = request_rows(plan, request, keys)
         found = await self.reader.read_async(lookups(plan, keys), max_age=_age(max_age))

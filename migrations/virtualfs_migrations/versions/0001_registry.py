@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import op
+from alembic import context, op
 
 revision = "0001"
 down_revision = None
@@ -11,6 +11,8 @@ down_revision = None
 
 def upgrade() -> None:
     """Make the tables."""
+    schema = context.config.attributes.get("schema")
+    of = f"{schema}." if schema else ""
     op.create_table(
         "virtualfs_revisions",
         sa.Column("project", sa.String(255), primary_key=True),
@@ -18,6 +20,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("created_by", sa.String(255), nullable=False),
         sa.Column("summary", sa.Text, nullable=False),
+        schema=schema,
     )
     op.create_table(
         "virtualfs_objects",
@@ -33,17 +36,20 @@ def upgrade() -> None:
         sa.Column("resolved", sa.JSON, nullable=True),
         sa.ForeignKeyConstraint(
             ["project", "since"],
-            ["virtualfs_revisions.project", "virtualfs_revisions.number"],
+            [f"{of}virtualfs_revisions.project", f"{of}virtualfs_revisions.number"],
             name="fk_virtualfs_objects_since",
         ),
+        schema=schema,
     )
-    op.create_index("ix_virtualfs_objects_current", "virtualfs_objects", ["project", "until"])
-    op.create_index(
-        "ix_virtualfs_objects_version", "virtualfs_objects", ["project", "kind", "name", "version"]
-    )
+    for name, columns in (
+        ("ix_virtualfs_objects_current", ["project", "until"]),
+        ("ix_virtualfs_objects_version", ["project", "kind", "name", "version"]),
+    ):
+        op.create_index(name, "virtualfs_objects", columns, schema=schema)
 
 
 def downgrade() -> None:
     """Remove the tables."""
-    op.drop_table("virtualfs_objects")
-    op.drop_table("virtualfs_revisions")
+    schema = context.config.attributes.get("schema")
+    op.drop_table("virtualfs_objects", schema=schema)
+    op.drop_table("virtualfs_revisions", schema=schema)

@@ -1,0 +1,193 @@
+"""Column lineage of one SELECT: which columns of which tables each output comes from.
+
+Unlike what sqlglot offers, this also tells the columns that decide which rows there are (WHERE,
+JOIN, GROUP BY and the like), without which "what breaks if this column goes?" has no answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import Scope, build_scope
+
+__all__ = [
+    "ANY_COLUMN",
+    "SelectLineage",
+    "columns_in",
+    "select_lineage",
+    "table_name",
+    "tables_of",
+]
+
+ANY_COLUMN = "*"
+"""Stands for all columns of a table where they cannot be told apart."""
+
+Column = tuple[str, str]
+"""Table, dotted as it is written, and column."""
+
+
+@dataclass
+class SelectLineage:
+    """Where the outputs of a SELECT come from, in order, and what decides about its rows."""
+
+    outputs: dict[str, set[Column]] = field(default_factory=dict)
+    rows: set[Column] = field(default_factory=set)
+
+
+def columns_in(expression: exp.Expr) -> list[str]:
+    """Return the names of the columns in a row-wise expression, each once."""
+    return list(dict.fromkeys(column.name for column in expression.find_all(exp.Column)))
+
+
+def select_lineage(
+    select: exp.Expr, dialect: str, columns_of: Callable[[exp.Table], list[str]]
+) -> SelectLineage | None:
+    """Trace the outputs of a SELECT to the columns of the tables that it reads.
+
+    Parameters
+    ----------
+    columns_of
+        Returns the columns of a table, for stars and for names without their table.
+
+    Returns
+    -------
+    SelectLineage or None
+        None where the columns cannot be told; then every output may come from every table.
+    """
+    tree = select.copy()
+    schema: dict[str, Any] = {}
+    written = {}
+    for number, table in enumerate(tables_of(tree)):
+        # Tables get names of one part, so that dotted and plain ones go into one schema.
+        stand_in = f"table_{number}"
+        written[stand_in] = table_name(table)
+        columns = columns_of(table)
+        schema[stand_in] = dict.fromkeys(columns, "unknown")
+        alias = table.alias or table.name
+        table.replace(
+            exp.Table(
+                this=exp.to_identifier(stand_in),
+                alias=exp.TableAlias(this=exp.to_identifier(alias, quoted=True)),
+                joins=table.args.get("joins"),
+                laterals=table.args.get("laterals"),
+                sample=table.args.get("sample"),
+                pivots=table.args.get("pivots"),
+            )
+        )
+    try:
+        tree = qualify(
+            tree, dialect=dialect, schema=schema, validate_qualify_columns=False, identify=False,
+            quote_identifiers=False,
+        )  # fmt: skip
+        scope = build_scope(tree)
+        if scope is None:
+            return None
+        traced = _Tracer(written).trace(scope)
+    except (SqlglotError, KeyError, RecursionError):
+        return None
+    return traced
+
+
+def tables_of(tree: exp.Expr) -> list[exp.Table]:
+    """Return the tables that a SELECT reads: not the names of its CTEs, not functions."""
+    named = {cte.alias_or_name.lower() for cte in tree.find_all(exp.CTE)}
+    return [
+        table
+        for table in tree.find_all(exp.Table)
+        if isinstance(table.this, exp.Identifier) and (table.db or table.name.lower() not in named)
+    ]
+
+
+def table_name(table: exp.Table) -> str:
+    """Return a table's name, dotted as it is written."""
+    return ".".join(part.name for part in table.parts)
+
+
+_ROWS = ("where", "group", "having", "qualify", "order", "distinct", "limit", "offset", "windows")
+
+
+class _Tracer:
+    """Walks scopes inwards; each is traced once."""
+
+    def __init__(self, written: Mapping[str, str]) -> None:
+        self._written = written
+        self._known: dict[int, SelectLineage] = {}
+
+    def trace(self, scope: Scope) -> SelectLineage:
+        if id(scope) in self._known:
+            return self._known[id(scope)]
+        found = self._known[id(scope)] = SelectLineage()
+        if scope.union_scopes:
+            self._union(scope, found)
+            return found
+        select = scope.expression
+        if not isinstance(select, exp.Select):
+            # A table function: its arguments decide all that it gives.
+            for column in select.find_all(exp.Column):
+                found.rows |= self._column(column, scope)
+            return found
+        for number, projection in enumerate(select.expressions):
+            name = projection.alias_or_name or f"_{number}"
+            found.outputs[name] = self._columns(projection, scope)
+        for clause in _ROWS:
+            part = select.args.get(clause)
+            for item in part if isinstance(part, list) else [part] if part else []:
+                found.rows |= self._columns(item, scope)
+        for join in select.args.get("joins") or ():
+            for part in (join.args.get("on"), *(join.args.get("using") or ())):
+                if part is not None:
+                    found.rows |= self._columns(part, scope)
+        for source in scope.sources.values():
+            if isinstance(source, Scope):
+                found.rows |= self.trace(source).rows
+        return found
+
+    def _union(self, scope: Scope, found: SelectLineage) -> None:
+        left, right = (self.trace(part) for part in scope.union_scopes)
+        for (name, columns), others in zip(left.outputs.items(), right.outputs.values()):  # noqa: B905
+            found.outputs[name] = columns | others
+        found.rows |= left.rows | right.rows
+        if not isinstance(scope.expression, exp.Union) or scope.expression.args.get("distinct"):
+            # What is equal in all columns is merged, so all decide about the rows.
+            found.rows |= {column for part in found.outputs.values() for column in part}
+
+    def _columns(self, expression: Any, scope: Scope) -> set[Column]:
+        """Return the columns of tables that an expression, subqueries included, comes from."""
+        if not isinstance(expression, exp.Expr):
+            return set()
+        found: set[Column] = set()
+        inner = {id(part.expression): part for part in scope.subquery_scopes}
+        for column in expression.find_all(exp.Column):
+            if column.find_ancestor(exp.Query) in (scope.expression, None):
+                found |= self._column(column, scope)
+        for query in expression.find_all(exp.Query):
+            part = inner.get(id(query))
+            if part is not None:
+                traced = self.trace(part)
+                found |= traced.rows.union(*traced.outputs.values())
+        return found
+
+    def _column(self, column: exp.Column, scope: Scope) -> set[Column]:
+        source = self._source(column.table, scope)
+        if isinstance(source, exp.Table):
+            name = self._written.get(source.name)
+            return {(name, column.name)} if name else set()
+        if isinstance(source, Scope):
+            traced = self.trace(source)
+            if column.name in traced.outputs:
+                return traced.outputs[column.name]
+            return set(traced.rows) if not traced.outputs else set()
+        return set()
+
+    def _source(self, table: str, scope: Scope | None) -> Any:
+        # A correlated subquery names tables of the queries around it.
+        while scope is not None:
+            if table in scope.sources:
+                return scope.sources[table]
+            scope = scope.parent
+        return None

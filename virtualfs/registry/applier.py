@@ -1,0 +1,93 @@
+"""Writing plans: checked, indexed, in one transaction."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Callable
+
+from virtualfs.errors import PlanConflictError
+from virtualfs.registry.indexing import Indexer
+from virtualfs.registry.plan import Plan, Revision
+from virtualfs.registry.planner import Planner
+from virtualfs.registry.repository import Registry
+from virtualfs.registry.state import State
+
+__all__ = ["Applier"]
+
+
+class Applier:
+    """Writes plans to the registry's environment.
+
+    Parameters
+    ----------
+    forget
+        Called when what was read of the registry is no longer so.
+    """
+
+    def __init__(self, registry: Registry, indexer: Indexer, forget: Callable[[], None]) -> None:
+        self._registry = registry
+        self._indexer = indexer
+        self._forget = forget
+
+    def apply(self, plan: Plan, *, allow_breaking: bool = True) -> Revision:
+        """Write a plan; return the revision.
+
+        Raises
+        ------
+        DefinitionError, BreakingChangeError
+            The plan must not be applied.
+        PlanConflictError
+            The environment has moved since the plan was made, or the plan is for another one.
+        """
+        plan.check(allow_breaking=allow_breaking)
+        registry = self._registry
+        if plan.environment != registry.environment:
+            raise PlanConflictError(
+                f"the plan is for environment {plan.environment}, and this store is of environment "
+                f"{registry.environment}; plan again"
+            )
+        if not plan:
+            if plan.base and registry.environment not in {e.name for e in registry.environments()}:
+                registry.point(registry.environment, None, plan.base, "apply: nothing to change")
+            return Revision(plan.base, plan)
+        items = [write.item for write in plan.writes if write.item and not write.item.written]
+        new = {item.key: item for item in items}
+        base = registry.state(plan.base).objects
+        # Typed for writing, though it is only read.
+        afterwards = ChainMap(new, base)  # type: ignore[arg-type]
+        index = self._indexer.index(items, afterwards)
+        number = registry.write(
+            plan.writes, plan.base, plan.summary, [c.record() for c in plan.changes], index,
+            plan.action,
+        )  # fmt: skip
+        self._forget()
+        return Revision(number, plan)
+
+    def promote(
+        self,
+        planner: Planner,
+        source: str,
+        target: str,
+        *,
+        allow_breaking: bool,
+        dry_run: bool,
+    ) -> Revision:
+        """Let an environment point at the revision of another; return that revision."""
+        registry = self._registry
+        wanted = registry.state(environment=source)
+        known = {item.name: item.revision for item in registry.environments()}
+        base = registry.state(known.get(target, 0))
+        plan = planner.restore(wanted, base, f"promote {source}")
+        if not dry_run and known.get(target) != wanted.revision:
+            plan.check(allow_breaking=allow_breaking)
+            registry.point(target, known.get(target), wanted.revision, f"promote {source}")
+            self._forget()
+        return Revision(wanted.revision, plan)
+
+    def indexed(self, state: State) -> State:
+        """Return a state, after indexing what was written before there was an index."""
+        missing = self._registry.unindexed(state)
+        if missing:
+            state.objects.load()
+            self._registry.add_index(self._indexer.index(missing, state.objects), missing)
+        return state
