@@ -14,6 +14,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl
@@ -103,6 +104,7 @@ def row_hash(values: Sequence[ir.Value]) -> ir.Value:
     return sql.builtin("hash", types, "uint64")(*told)
 
 
+@cache
 def _ibis_type(native: str) -> dt.DataType:
     import ibis.expr.datatypes as dt
     from ibis.backends.sql.datatypes import DuckDBType

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import ibis.expr.datatypes as dt
+    import ibis.expr.types as ir
 
     Schema = Mapping[str, dt.DataType]
     Describe = Callable[[str], Schema]
@@ -159,7 +161,14 @@ def resolve_view(
             )
 
     # 2. The warehouse says what types the expressions have; casts must keep every value.
-    found = describe(_select(columns, place, dialect))
+    found = {
+        name: described[tree.name]
+        for name, tree in columns.items()
+        if isinstance(tree, exp.Column) and tree.name in described
+    }
+    rows_sql = _select(columns, place, dialect)
+    if len(found) < len(columns):
+        found = dict(describe(rows_sql))
     if list(found) != list(columns):
         raise DefinitionError(f"{where}: expected the columns {list(columns)}, found {list(found)}")
     for feature in features:
@@ -175,9 +184,9 @@ def resolve_view(
             )
         if feature.name not in fixed and found[feature.name] != wanted:
             columns[feature.name] = sql.cast(columns[feature.name], feature.dtype, capabilities)
-    rows_sql = _select(columns, place, dialect)
     if any(feature.dtype for feature in features):
-        found = describe(rows_sql)
+        rows_sql = _select(columns, place, dialect)
+        found = dict(describe(rows_sql))
     for aggregate, meant in inputs:
         if meant.input is not None and aggregate.column != "*":
             # Some engines lose the type of what a condition leaves.
@@ -314,10 +323,9 @@ def _aggregate_inputs(
 
 
 def _select(columns: Mapping[str, exp.Expr], place: exp.Expr, dialect: str) -> str:
-    items = [
-        exp.alias_(tree.copy(), sql.identifier(name), quoted=True) for name, tree in columns.items()
-    ]
-    return sql.text(exp.Select(expressions=items).from_(place.copy()), dialect)
+    # Nothing is copied: the trees are only written out, and go into one SELECT after the other.
+    items = [exp.Alias(this=tree, alias=sql.identifier(name)) for name, tree in columns.items()]
+    return sql.text(exp.Select(expressions=items).from_(place, copy=False), dialect)
 
 
 def _feature_sql(
@@ -329,7 +337,7 @@ def _feature_sql(
 ) -> str:
     if feature.expr is None:
         _column(feature.name, schema, where)
-        return sql.text(sql.identifier(feature.name), capabilities.dialect)
+        return sql.quoted(feature.name, capabilities.dialect)
     return _expression_sql(feature.expr, feature.name, schema, capabilities, where, rendered)
 
 
@@ -356,11 +364,18 @@ def _expression_sql(
     return _render_deferred(expression.deferred, schema, capabilities, where)
 
 
-def _render_deferred(deferred: Any, schema: Schema, capabilities: Capabilities, where: str) -> str:
+@lru_cache(maxsize=8)
+def _table(columns: tuple[tuple[str, dt.DataType], ...]) -> ir.Table:
+    """Return the table that a view's expressions are over; a view has several."""
     import ibis
+
+    return ibis.table(dict(columns), name="source")
+
+
+def _render_deferred(deferred: Any, schema: Schema, capabilities: Capabilities, where: str) -> str:
     import ibis.expr.operations as ops
 
-    table = ibis.table(dict(schema), name="source")
+    table = _table(tuple(schema.items()))
     try:
         (value,) = table.bind(deferred)
         text = sql.render_rowwise(value, table, capabilities, where)

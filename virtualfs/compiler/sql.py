@@ -101,7 +101,7 @@ def type_text(value: ir.Value) -> str:
 
 def select_all(place: exp.Expr, capabilities: Capabilities) -> str:
     """Return the SELECT of everything that a table or subquery has."""
-    tree = exp.Select(expressions=[exp.Star()]).from_(place.copy())
+    tree = exp.Select(expressions=[exp.Star()]).from_(place, copy=False)
     return text(tree, capabilities.dialect, pretty=False)
 
 
@@ -120,6 +120,7 @@ def identifier(name: str) -> exp.Identifier:
     return exp.to_identifier(name, quoted=True)
 
 
+@cache
 def quoted(name: str, dialect: str) -> str:
     """Return a name as it is quoted in a dialect's text.
 
@@ -263,7 +264,7 @@ def rowwise_tree(
             return exp.column(identifier(node.name))
         return node
 
-    found: exp.Expr = tree.transform(unqualified)
+    found: exp.Expr = tree.transform(unqualified, copy=False)
     return _settled(found)
 
 

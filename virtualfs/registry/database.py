@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +32,7 @@ class Migrations(Protocol):
         """Return the statements that bring tables of a version to the newest form."""
 
 
+@cache
 def migrations() -> Migrations:
     """Return the installed migrations.
 
@@ -71,6 +73,7 @@ class Database:
             raise RegistryError("registry_schema= is for PostgreSQL; SQLite has no schemas")
         self._schema = schema
         self._engine: sa.Engine | None = None
+        self._has_tables = False
 
     def __repr__(self) -> str:
         return f"Database({self.location!r})"
@@ -102,8 +105,11 @@ class Database:
 
     def schema_version(self, connection: sa.Connection) -> str | None:
         """Return the version of the tables; None when there are none."""
-        if not sa.inspect(connection).has_table(schema_version.name, schema=self._schema):
-            return None
+        if not self._has_tables:  # once there, they are looked for no more
+            made = sa.inspect(connection).has_table(schema_version.name, schema=self._schema)
+            if not made:
+                return None
+            self._has_tables = True
         row = connection.execute(sa.select(schema_version)).first()
         return str(row[0]) if row else None
 

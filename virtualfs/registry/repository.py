@@ -140,13 +140,21 @@ class Registry:
                 return State(0, environment=name)
             if revision is None:
                 revision = self._pointer(connection, name)
-            found = connection.execute(
-                sa.select(placements.c.kind, placements.c.name, placements.c.written).where(
-                    *self._placed_at(connection, revision)
-                )
-            )
-            written = {(row.kind, row.name): row.written for row in found}
-        return State(revision, Objects(written, self._read), name)
+            placed = self._placed_at(connection, revision)
+
+        def find(keys: Sequence[Key] | None = None, kind: str | None = None) -> dict[Key, int]:
+            query = sa.select(placements.c.kind, placements.c.name, placements.c.written)
+            query = query.where(*placed)
+            if keys is not None and len(keys) <= _TOGETHER:
+                named = sa.tuple_(placements.c.kind, placements.c.name)
+                query = query.where(named.in_([*keys]))
+            if kind is not None:
+                query = query.where(placements.c.kind == kind)
+            with self._reading() as connection:
+                rows = connection.execute(query).all() if connection is not None else ()
+            return {(row.kind, row.name): row.written for row in rows}
+
+        return State(revision, Objects(find, self._read), name)
 
     def state_to_change(self) -> State:
         """Return the state that a plan is made against; a new environment begins as the default."""

@@ -293,6 +293,7 @@ class Resolver:
         said = (
             (f"feature service {service}@{stored.version} is deprecated: {text}",) if text else ()
         )
+        state.objects.load([(kind, name) for kind in VIEW_KINDS for name in stored.pins])
         found = (
             self._applied(item, state, stored.pins[item.view_name]) for item in definition.features
         )

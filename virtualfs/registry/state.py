@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from virtualfs.compiler.plan import ResolvedOnDemand, ResolvedView
 from virtualfs.definitions.project import KINDS, VIEW_KINDS, Project, definition_from_fields
@@ -56,51 +56,91 @@ class StoredObject:
         return list((self.resolved or {}).get("features") or ())
 
 
+class Find(Protocol):
+    """Returns the revision that wrote each object: of some keys, of a kind, or of all."""
+
+    def __call__(
+        self, keys: Sequence[Key] | None = None, kind: str | None = None
+    ) -> Mapping[Key, int]: ...
+
+
 class Objects(Mapping[Key, StoredObject]):
-    """Objects by kind and name; the names are at hand, each object is read when first wanted.
+    """Objects by kind and name; both what there is and what it says are read when first wanted.
 
     Parameters
     ----------
-    written
-        The revision that wrote each object.
+    find
+        Tells what there is.
     read
-        Returns objects by the same pairs.
+        Returns objects by kind, name and the revision that wrote them.
     """
 
     def __init__(
-        self,
-        written: Mapping[Key, int],
-        read: Callable[[Mapping[Key, int]], Iterable[StoredObject]],
+        self, find: Find, read: Callable[[Mapping[Key, int]], Iterable[StoredObject]]
     ) -> None:
-        self._written = written
+        self._find = find
         self._read = read
+        self._written: dict[Key, int | None] = {}
+        self._kinds: set[str] = set()
+        self._is_whole = False
         self._known: dict[Key, StoredObject] = {}
 
     def __contains__(self, key: object) -> bool:
-        return key in self._written
+        return self.written(key) is not None  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Key]:
-        return iter(self._written)
+        self._list()
+        return (key for key, written in self._written.items() if written is not None)
 
     def __len__(self) -> int:
-        return len(self._written)
+        return sum(1 for _ in self)
 
     def __getitem__(self, key: Key) -> StoredObject:
-        if key not in self._written:
-            raise KeyError(key)
-        self.load([key])
+        if key not in self._known:
+            self.load([key])
         return self._known[key]
 
     def load(self, keys: Iterable[Key] | None = None) -> None:
-        """Read some objects at once, or all."""
-        wanted = self._written if keys is None else dict.fromkeys(keys)
-        missing = {key: self._written[key] for key in wanted if key not in self._known}
+        """Read some objects at once, or all; those that do not exist are passed over."""
+        if keys is None:
+            self._list()
+            wanted = list(self._written)
+        else:
+            wanted = [key for key in keys if key not in self._known]
+            self._look(wanted)
+        missing = {
+            key: written
+            for key in wanted
+            if key not in self._known and (written := self._written[key]) is not None
+        }
         if missing:
             self._known |= {item.key: item for item in self._read(missing)}
 
     def written(self, key: Key) -> int | None:
         """Return the revision that wrote an object; None if there is none."""
-        return self._written.get(key)
+        self._look([key])
+        return self._written[key]
+
+    def names(self, kind: str) -> list[str]:
+        """Return the names of a kind, sorted."""
+        if kind not in self._kinds and not self._is_whole:
+            self._written |= self._find(kind=kind)
+            self._kinds.add(kind)
+        places = (key for key, written in self._written.items() if written is not None)
+        return sorted(name for held, name in places if held == kind)
+
+    def _look(self, keys: Iterable[Key]) -> None:
+        unknown = [key for key in keys if key not in self._written]
+        if not unknown:
+            return
+        told = [key for key in unknown if not self._is_whole and key[0] not in self._kinds]
+        found = self._find(keys=told) if told else {}
+        self._written |= {key: found.get(key) for key in unknown}
+
+    def _list(self) -> None:
+        if not self._is_whole:
+            self._written |= self._find()
+            self._is_whole = True
 
     def values(self) -> Any:
         """Return all objects, read at once."""
@@ -113,12 +153,17 @@ class Objects(Mapping[Key, StoredObject]):
         return super().items()
 
 
+def no_objects() -> Objects:
+    """Return the objects of a state that has none."""
+    return Objects(lambda keys=None, kind=None: {}, lambda _: ())  # noqa: ARG005
+
+
 @dataclass(frozen=True)
 class State:
     """All objects of a project at one revision."""
 
     revision: int
-    objects: Objects = field(default_factory=lambda: Objects({}, lambda _: ()))
+    objects: Objects = field(default_factory=no_objects)
     environment: str = "default"
 
     def project(self) -> Project:
@@ -131,13 +176,13 @@ class State:
 
     def of_kind(self, kind: str) -> dict[str, StoredObject]:
         """Return the objects of one kind by name, sorted."""
-        names = sorted(name for k, name in self.objects if k == kind)
+        names = self.objects.names(kind)
         self.objects.load((kind, name) for name in names)
         return {name: self.objects[kind, name] for name in names}
 
     def names(self, kind: str) -> list[str]:
         """Return the names of one kind, sorted, without reading the objects."""
-        return sorted(name for k, name in self.objects if k == kind)
+        return self.objects.names(kind)
 
     def views(self) -> dict[str, StoredObject]:
         """Return the views of both kinds by name."""
@@ -145,9 +190,10 @@ class State:
 
     def deprecation(self, item: StoredObject) -> str:
         """Return why an object should no longer be used, or nothing."""
-        mark = self.objects.get((DEPRECATION, f"{item.name}@{item.version}"))
-        text = mark.definition["message"] if mark else item.definition.get("deprecated")
-        return text or ""
+        name = f"{item.name}@{item.version}"
+        if name in self.objects.names(DEPRECATION):  # of which there are few
+            return str(self.objects[DEPRECATION, name].definition["message"])
+        return str(item.definition.get("deprecated") or "")
 
 
 @dataclass(frozen=True)
