@@ -146,13 +146,13 @@ class Registry:
             query = sa.select(placements.c.kind, placements.c.name, placements.c.written)
             query = query.where(*placed)
             if keys is not None and len(keys) <= _TOGETHER:
-                named = sa.tuple_(placements.c.kind, placements.c.name)
-                query = query.where(named.in_([*keys]))
+                query = query.where(*_named(placements, keys))
             if kind is not None:
                 query = query.where(placements.c.kind == kind)
             with self._reading() as connection:
                 rows = connection.execute(query).all() if connection is not None else ()
-            return {(row.kind, row.name): row.written for row in rows}
+            found = {(row.kind, row.name): row.written for row in rows}
+            return found if keys is None else {key: found[key] for key in keys if key in found}
 
         return State(revision, Objects(find, self._read), name)
 
@@ -591,11 +591,7 @@ class Registry:
     def _read(self, wanted: Mapping[Key, int]) -> Iterable[StoredObject]:
         conditions: list[Any] = []
         if len(wanted) <= _TOGETHER:
-            conditions = [
-                sa.tuple_(objects.c.kind, objects.c.name, objects.c.written).in_(
-                    [(*key, written) for key, written in wanted.items()]
-                )
-            ]
+            conditions = _named(objects, wanted)
         return [item for item in self._objects(*conditions) if wanted.get(item.key) == item.written]
 
     def _objects(self, *conditions: Any) -> list[StoredObject]:
@@ -625,6 +621,15 @@ class Registry:
 _EDGE = ("feature", "role", "upstream_kind", "warehouse", "upstream", "upstream_name")
 _DOCUMENT = ("feature", "description", "labels", "words")  # and body, which is made of them
 _RECORDED = ("action", "kind", "name", "version", "old_version", "impact")
+
+
+def _named(table: sa.Table, keys: Iterable[Key]) -> list[Any]:
+    """Return conditions, such as the primary key can answer, that rows of some keys fulfil.
+
+    Other rows, of a kind and a name that stand in two keys, may fulfil them too.
+    """
+    kinds, names = ({*parts} for parts in zip(*keys, strict=True))
+    return [table.c.kind.in_(sorted(kinds)), table.c.name.in_(sorted(names))]
 
 
 def _newest_of(project: str, name: str | None = None) -> sa.Select[Any]:
