@@ -959,15 +959,20 @@ class FeatureStore(Shown):
         Returns
         -------
         CheckReport
-            True when something was found: NULL keys or times, times after now, rows that nothing
-            tells apart, SCD2 rows that overlap; with counts and samples, and missing indexes.
+            True when something was found: columns that are gone or have another type, NULL keys or
+            times, times after now, rows that nothing tells apart, SCD2 rows that overlap; with
+            counts and samples, and missing indexes.
         """
         state = self.state()
         if views is None:
             views = list(state.of_kind("feature_view"))
         resolved = [self._view(view, state) for view in views]
+        drift = [item for view in resolved for item in self.resolver.drift(view, state)]
+        broken = {item.view for item in drift if item.breaks}
         return check_views(
-            [(view, self.warehouse(view.warehouse)) for view in resolved], self.now()
+            [(v, self.warehouse(v.warehouse)) for v in resolved if v.label not in broken],
+            self.now(),
+            [str(item) for item in drift],
         )
 
     def _view(self, view: Any, state: State) -> ResolvedView:

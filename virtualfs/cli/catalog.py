@@ -137,6 +137,7 @@ def check_command(ctx: click.Context, views: tuple[str, ...], as_json: bool) -> 
         echo_json(
             {
                 "views": report.views,
+                "drift": report.drift,
                 "findings": [dataclasses.asdict(finding) for finding in report.findings],
                 "advice": report.advice,
             }

@@ -53,18 +53,21 @@ class CheckReport(Shown):
     views: tuple[str, ...]
     findings: tuple[Finding, ...]
     advice: tuple[str, ...]
+    drift: tuple[str, ...] = ()
+    """What the warehouse no longer has as the registry knows it, in words."""
 
     def __bool__(self) -> bool:
-        return bool(self.findings)
+        return bool(self.findings or self.drift)
 
     def _blocks(self) -> list[Block]:
         return [Code(str(self))]
 
     def __str__(self) -> str:
-        if not self.views:
+        if not self.views and not self.drift:
             return "No view is applied yet, so nothing was checked; run `virtualfs apply` first."
         count = len(self.views)
-        lines = [str(finding) for finding in self.findings]
+        lines = [f"drift: {item}" for item in self.drift]
+        lines += [str(finding) for finding in self.findings]
         if not lines:
             lines = [f"{count} view{'s' * (count != 1)} checked; the data is as they assume."]
         if self.advice:
@@ -73,13 +76,17 @@ class CheckReport(Shown):
         return "\n".join(lines)
 
 
-def check_views(views: Iterable[tuple[ResolvedView, Warehouse]], now: datetime) -> CheckReport:
+def check_views(
+    views: Iterable[tuple[ResolvedView, Warehouse]], now: datetime, drift: Iterable[str] = ()
+) -> CheckReport:
     """Look at the source of each view.
 
     Parameters
     ----------
     now
         The instant after which a row is of the future.
+    drift
+        What was found of columns, to be told with the rest.
     """
     names, findings, advice = [], [], []
     naive = now.astimezone(UTC).replace(tzinfo=None)
@@ -87,7 +94,7 @@ def check_views(views: Iterable[tuple[ResolvedView, Warehouse]], now: datetime) 
         names.append(view.label)
         findings += _check(view, warehouse, naive)
         advice += [text for text in warehouse.advice(view) if text not in advice]
-    return CheckReport(tuple(names), tuple(findings), tuple(advice))
+    return CheckReport(tuple(names), tuple(findings), tuple(advice), tuple(drift))
 
 
 def _check(view: ResolvedView, warehouse: Warehouse, now: datetime) -> list[Finding]:

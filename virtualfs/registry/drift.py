@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Drift", "drift_of"]
+from virtualfs.errors import WarehouseError, WarehouseUnavailableError
+
+__all__ = ["Drift", "find_drift"]
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,31 @@ class Drift:
         return f"{where}: column {self.column} was {self.known} and is now {self.found}"
 
 
-def drift_of(
-    view: str, source: str, known: Mapping[str, str], columns: Mapping[str, str]
-) -> Iterator[Drift]:
-    """Yield how a source's columns differ from those that a view was applied with."""
-    for name, dtype in known.items():
-        found = columns.get(name)
-        if found != dtype:
-            yield Drift(view, source, name, dtype, found)
+def find_drift(
+    view: str, source: str, known: Mapping[str, str], columns: Callable[[], Mapping[str, str]]
+) -> list[Drift]:
+    """Return how a source's columns differ from those that a view was applied with.
+
+    Parameters
+    ----------
+    known
+        Columns and their types as the view was applied with them.
+    columns
+        Returns those that the source has now.
+
+    Raises
+    ------
+    WarehouseUnavailableError
+        The warehouse is out of reach, which is no drift.
+    """
+    try:
+        found = columns()
+    except WarehouseUnavailableError:
+        raise
+    except WarehouseError as error:
+        return [Drift(view, source, reason=str(error))]
+    return [
+        Drift(view, source, name, dtype, found.get(name))
+        for name, dtype in known.items()
+        if found.get(name) != dtype
+    ]

@@ -17,9 +17,10 @@ from virtualfs.definitions.project import (
     definition_from_fields,
     kind_in_words,
 )
-from virtualfs.errors import DefinitionError, WarehouseError, WarehouseUnavailableError
+from virtualfs.definitions.source import Source
+from virtualfs.errors import DefinitionError
 from virtualfs.registry.difference import NO_MEANING, READS
-from virtualfs.registry.drift import Drift, drift_of
+from virtualfs.registry.drift import Drift, find_drift
 from virtualfs.registry.plan import Plan, changes_between
 from virtualfs.registry.policy import check_policy
 from virtualfs.registry.repository import Registry, Versions
@@ -130,6 +131,7 @@ class _Wanted:
         }
         self._views: dict[str, ResolvedView] = {}
         self._drift: list[Drift] = []
+        self._found: dict[str, dict[str, str]] = {}
 
     def plan(self) -> Plan:
         for name, entity in self._project.entities.items():
@@ -206,15 +208,8 @@ class _Wanted:
         known = (old.resolved or {}).get("source_columns")
         if not known:
             return False
-        source = old.definition["source"]
-        try:
-            found = self._resolver.source_columns(self._project.sources[source])
-        except WarehouseUnavailableError:
-            raise
-        except WarehouseError as error:
-            self._drift.append(Drift(old.name, source, reason=str(error)))
-            return True
-        drift = list(drift_of(old.name, source, known, found))
+        source = self._project.sources[old.definition["source"]]
+        drift = find_drift(old.name, source.name, known, lambda: self._columns(source))
         self._drift += drift
         # What is gone cannot be resolved; what has another type is another meaning.
         return not drift or any(item.breaks for item in drift)
@@ -231,6 +226,12 @@ class _Wanted:
         content = resolved.model_dump(mode="json", exclude={"version"})
         content["pins"] = self._pins(key[0], fields)
         self._settle(key, fields, resolved.fingerprint, content)
+
+    def _columns(self, source: Source) -> dict[str, str]:
+        """Return the columns of a source, which many views may read."""
+        if source.name not in self._found:
+            self._found[source.name] = self._resolver.source_columns(source)
+        return self._found[source.name]
 
     # -- inside
 

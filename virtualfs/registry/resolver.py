@@ -27,6 +27,7 @@ from virtualfs.definitions.source import Source
 from virtualfs.errors import DefinitionError, NotFoundError, WarehouseError, did_you_mean
 from virtualfs.functions import PythonFunctions
 from virtualfs.provider import Warehouse
+from virtualfs.registry.drift import Drift, find_drift
 from virtualfs.registry.repository import Registry
 from virtualfs.registry.state import State, StoredObject
 
@@ -114,6 +115,20 @@ class Resolver:
         select = sql.select_all(relation(source, warehouse.capabilities), warehouse.capabilities)
         described = self._describe(warehouse, select)
         return {name: column_type(dtype) for name, dtype in described.items()}
+
+    def drift(self, view: ResolvedView, state: State) -> list[Drift]:
+        """Return how the source of an applied view differs from what it was applied with.
+
+        Of a version that is no longer current, and of a view that is not applied, nothing is known.
+        """
+        stored = state.objects.get(("feature_view", view.name))
+        if stored is None or stored.version != view.version:
+            return []
+        fields = state.objects["source", stored.definition["source"]].definition
+        source = Source(**fields)
+        return find_drift(
+            view.label, source.name, view.source_columns, lambda: self.source_columns(source)
+        )
 
     def _describe(self, warehouse: Warehouse, select: str) -> Mapping[str, Any]:
         return warehouse.describe(select.replace(PROJECT_FOLDER, self._folder.replace("'", "''")))

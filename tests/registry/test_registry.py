@@ -7,38 +7,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 
 import virtualfs as vfs
+from tests.registry.conftest import AIRPORT, weather
 from virtualfs import _
-
-AIRPORT = vfs.Entity("airport", {"origin": "string"})
-
-
-def weather(*features: Any, **fields: Any) -> vfs.FeatureView:
-    return vfs.FeatureView(
-        "weather",
-        source=vfs.Source("weather", table="weather", event_timestamp="seen"),
-        entities=[AIRPORT],
-        features=features or ["temp"],
-        **fields,
-    )
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def store(
-    request: pytest.FixtureRequest, make_store: Callable[..., vfs.FeatureStore], connection: Any
-) -> vfs.FeatureStore:
-    connection.raw_sql(
-        "CREATE TABLE weather (origin TEXT, seen TIMESTAMP, temp INTEGER, wet BOOLEAN)"
-    )
-    if request.param == "sqlite":
-        return make_store()
-    url = request.getfixturevalue("postgres")
-    return make_store(project=f"p{uuid4().hex}", registry=url)
 
 
 def test_apply_writes_one_revision_and_repeating_it_none(store: vfs.FeatureStore) -> None:
