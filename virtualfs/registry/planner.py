@@ -76,7 +76,9 @@ class Planner:
         return Plan(
             self._registry.project, base.revision, tuple(changes), pinned=pinned,
             environment=base.environment, action=action,
-            writes=tuple(Write(key, target.objects.get(key)) for key in sorted(keys)),
+            writes=tuple(
+                Write(key, target.objects.get(key)) for key in ((c.kind, c.name) for c in changes)
+            ),
         )  # fmt: skip
 
     def mark(self, state: State, name: str, version: int, message: str) -> Plan:
@@ -256,7 +258,8 @@ class _Wanted:
         if old is not None and old.fingerprint == meaning:
             version = old.version
         else:
-            version = self._versions.get(key, Versions({})).of(meaning)
+            known = self._versions.get(key, Versions({}))
+            version = known.of(meaning, old.version if old else None)
         is_ours = old is None or key in self._handed
         self._objects[key] = StoredObject(
             *key, version, meaning, self._origin if is_ours or not old else old.origin, fields,

@@ -66,12 +66,16 @@ class Versions:
     fingerprints: dict[int, str]
     last: int = 0
 
-    def of(self, fingerprint: str) -> int:
-        """Return the version for a new meaning in the line: one made elsewhere, or the next."""
+    def of(self, fingerprint: str, current: int | None) -> int:
+        """Return the version for a meaning: a later one that was made of it, or the next.
+
+        Later than the current one: such as another environment has, or a rollback has left.
+        """
+        after = self.last if current is None else current
         made = [
             version
             for version, known in self.fingerprints.items()
-            if version > self.last and known == fingerprint
+            if version > after and known == fingerprint
         ]
         return made[0] if made else max(self.fingerprints, default=0) + 1
 

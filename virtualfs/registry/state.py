@@ -28,7 +28,7 @@ class StoredObject:
     origin: str
     definition: Mapping[str, Any]
     resolved: Mapping[str, Any] | None = None
-    written: int = 0
+    written: int = field(default=0, compare=False)
 
     @property
     def key(self) -> Key:
