@@ -33,7 +33,10 @@ Column = tuple[str, str]
 
 @dataclass
 class SelectLineage:
-    """Where the outputs of a SELECT come from, in order, and what decides about its rows."""
+    """Where the outputs of a SELECT come from, in order, and what decides about its rows.
+
+    Outputs are named as the engine folds them.
+    """
 
     outputs: dict[str, set[Column]] = field(default_factory=dict)
     rows: set[Column] = field(default_factory=set)
@@ -61,12 +64,13 @@ def select_lineage(
     """
     tree = select.copy()
     schema: dict[str, Any] = {}
-    written = {}
+    written: dict[str, tuple[str, dict[str, str]]] = {}
     for number, table in enumerate(tables_of(tree)):
         # Tables get names of one part, so that dotted and plain ones go into one schema.
         stand_in = f"table_{number}"
-        written[stand_in] = table_name(table)
         columns = columns_of(table)
+        # Engines that fold case lose how names are written.
+        written[stand_in] = table_name(table), {name.lower(): name for name in columns}
         schema[stand_in] = dict.fromkeys(columns, "unknown")
         alias = table.alias or table.name
         table.replace(
@@ -114,7 +118,7 @@ _ROWS = ("where", "group", "having", "qualify", "order", "distinct", "limit", "o
 class _Tracer:
     """Walks scopes inwards; each is traced once."""
 
-    def __init__(self, written: Mapping[str, str]) -> None:
+    def __init__(self, written: Mapping[str, tuple[str, Mapping[str, str]]]) -> None:
         self._written = written
         self._known: dict[int, SelectLineage] = {}
 
@@ -175,8 +179,10 @@ class _Tracer:
     def _column(self, column: exp.Column, scope: Scope) -> set[Column]:
         source = self._source(column.table, scope)
         if isinstance(source, exp.Table):
-            name = self._written.get(source.name)
-            return {(name, column.name)} if name else set()
+            if source.name not in self._written:
+                return set()
+            name, columns = self._written[source.name]
+            return {(name, columns.get(column.name.lower(), column.name))}
         if isinstance(source, Scope):
             traced = self.trace(source)
             if column.name in traced.outputs:

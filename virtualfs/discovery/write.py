@@ -5,7 +5,6 @@ The text says again what the definitions are, so reading it back gives equal one
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +12,10 @@ from typing import Any
 from virtualfs.definitions.feature_view import Feature
 from virtualfs.discovery import names
 from virtualfs.discovery.findings import KINDS, Finding, Scan
+from virtualfs.discovery.python_text import WIDTH, call, commented, mapping, text
 
 __all__ = ["to_python", "to_yaml"]
 
-_WIDTH = 100
 _HEAD = (
     "Features proposed from the tables of warehouse {warehouse!r}. Read the "
     "comments, which are doubts, and edit; then `virtualfs plan` and `virtualfs apply`."
@@ -25,7 +24,7 @@ _HEAD = (
 
 def to_python(scan: Scan) -> str:
     """Return a scan as the text of a ``features.py``."""
-    head = textwrap.fill(_HEAD.format(warehouse=scan.warehouse), _WIDTH - 4)
+    head = textwrap.fill(_HEAD.format(warehouse=scan.warehouse), WIDTH - 4)
     lines = [f'"""{head}\n"""', "", "import virtualfs as vfs", ""]
     taken = {"vfs"}
     variables = {}
@@ -34,9 +33,8 @@ def to_python(scan: Scan) -> str:
     for name, entity in scan.entities.items():
         variables[name] = names.variable(name, taken)
         taken.add(variables[name])
-        call = [_text(name), f"join_keys={_mapping(entity.join_keys)}"]
-        call += _for_people(entity)
-        lines += [f"{variables[name]} = {_call('vfs.Entity', call)}"]
+        parts = [text(name), f"join_keys={mapping(entity.join_keys)}", *_for_people(entity)]
+        lines += [f"{variables[name]} = {call('vfs.Entity', parts)}"]
     for finding in scan.proposed:
         variable = names.variable(finding.name, taken)
         taken.add(variable)
@@ -48,57 +46,37 @@ def to_python(scan: Scan) -> str:
 def _view(scan: Scan, finding: Finding, variables: Mapping[str, str]) -> str:
     view, source = scan.view_of(finding), scan.source_of(finding)
     given = {name: getattr(source, name) for name in ("table", *finding.times)}
-    parts = [_text(source.name), *(f"{name}={_text(value)}" for name, value in given.items())]
-    parts += [f"warehouse={_text(source.warehouse)}"] * (source.warehouse != "default")
-    parts += [f"timezone={_text(source.timezone)}"] * (source.timezone != "UTC")
-    parts += [f"columns={_mapping(source.columns)}"] * bool(source.columns)
+    parts = [text(source.name), *(f"{name}={text(value)}" for name, value in given.items())]
+    parts += [f"warehouse={text(source.warehouse)}"] * (source.warehouse != "default")
+    parts += [f"timezone={text(source.timezone)}"] * (source.timezone != "UTC")
+    parts += [f"columns={mapping(source.columns)}"] * bool(source.columns)
     entities = ", ".join(variables[name] for name in finding.entities)
     features = [
-        _call("vfs.Feature", _feature(feature), 8)
+        call("vfs.Feature", _feature(feature), 8)
         for feature in view.features
         if isinstance(feature, Feature)
     ]
     listed = "".join(f"\n        {feature}," for feature in features)
-    call = [
-        _text(view.name),
-        f"source={_call('vfs.Source', parts, 4)}",
+    parts_of_view = [
+        text(view.name),
+        f"source={call('vfs.Source', parts, 4)}",
         f"entities=[{entities}]",
         f"features=[{listed}\n    ]",
+        *_for_people(view),
     ]
-    call += _for_people(view)
-    return "vfs.FeatureView(\n" + "".join(f"    {part},\n" for part in call) + ")"
+    return "vfs.FeatureView(\n" + "".join(f"    {part},\n" for part in parts_of_view) + ")"
 
 
 def _feature(feature: Feature) -> list[str]:
-    return [_text(feature.name), f"dtype={_text(feature.dtype or '')}", *_for_people(feature)]
+    return [text(feature.name), f"dtype={text(feature.dtype or '')}", *_for_people(feature)]
 
 
 def _for_people(item: Any) -> list[str]:
     """Return the arguments that carry no meaning for values."""
-    parts = [f"description={_text(item.description)}"] * bool(item.description)
+    parts = [f"description={text(item.description)}"] * bool(item.description)
     owner = getattr(item, "owner", "")
-    parts += [f"owner={_text(owner)}"] * bool(owner)
-    return parts + [f"tags={_mapping(item.tags)}"] * bool(item.tags)
-
-
-def _call(function: str, parts: list[str], indent: int = 0) -> str:
-    """Return a call on one line if it fits, else with an argument to a line."""
-    line = f"{function}({', '.join(parts)})"
-    # A name and a comma or bracket stand around it.
-    if len(line) + indent + 24 <= _WIDTH:
-        return line
-    margin = " " * (indent + 4)
-    return f"{function}(\n" + "".join(f"{margin}{part},\n" for part in parts) + " " * indent + ")"
-
-
-def _text(value: str) -> str:
-    if '"' in value and "'" not in value and "\\" not in value and value.isprintable():
-        return f"'{value}'"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _mapping(value: Mapping[str, str]) -> str:
-    return "{" + ", ".join(f"{_text(key)}: {_text(item)}" for key, item in value.items()) + "}"
+    parts += [f"owner={text(owner)}"] * bool(owner)
+    return parts + [f"tags={mapping(item.tags)}"] * bool(item.tags)
 
 
 def _comments(finding: Finding) -> list[str]:
@@ -119,18 +97,7 @@ def _comments(finding: Finding) -> list[str]:
     if finding.left_out:
         listed = "; ".join(f"{name} ({why})" for name, why in finding.left_out.items())
         lines.append(f"Left out: {listed}.")
-    return _commented(lines)
-
-
-def _commented(lines: list[str]) -> list[str]:
-    found = []
-    for line in lines:
-        flat = " ".join("".join(c if c.isprintable() else " " for c in line).split())
-        found += textwrap.wrap(
-            flat, _WIDTH, initial_indent="# ", subsequent_indent="#   ",
-            break_long_words=False, break_on_hyphens=False,
-        )  # fmt: skip
-    return found
+    return commented(lines)
 
 
 def _left_out(scan: Scan) -> list[str]:
@@ -138,7 +105,7 @@ def _left_out(scan: Scan) -> list[str]:
     if not left:
         return []
     lines = [f"{finding.table.label}: {'; '.join(finding.notes)}." for finding in left]
-    return ["", "", "# Tables without a view:", *_commented(lines)]
+    return ["", "", "# Tables without a view:", *commented(lines)]
 
 
 def to_yaml(scan: Scan) -> str:
@@ -146,9 +113,9 @@ def to_yaml(scan: Scan) -> str:
     import yaml
 
     def dumped(items: list[dict[str, Any]]) -> str:
-        return yaml.safe_dump(items, sort_keys=False, allow_unicode=True, width=_WIDTH)
+        return yaml.safe_dump(items, sort_keys=False, allow_unicode=True, width=WIDTH)
 
-    lines = _commented([_HEAD.format(warehouse=scan.warehouse)])
+    lines = commented([_HEAD.format(warehouse=scan.warehouse)])
     if scan.entities:
         lines += ["", "entities:"]
         lines += [dumped([_fields(entity)]).rstrip() for entity in scan.entities.values()]

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import sqlalchemy as sa
+
 from virtualfs.compiler.lineage import ANY_COLUMN
 from virtualfs.definitions.project import VIEW_KINDS, kind_in_words
 from virtualfs.display import Block, Code, Shown
@@ -217,16 +219,16 @@ class _Walk:
         edges = self._registry.edges(
             self._state,
             edge_table.c.upstream_kind == "column",
-            edge_table.c.upstream_name.in_([match["column"], ANY_COLUMN]),
+            _is_column(match["column"]),
         )
         table = match["table"].lower()
         places = {
-            (edge.warehouse, edge.upstream)
+            (edge.warehouse, edge.upstream, edge.upstream_name)
             for edge in edges
             if edge.upstream.lower() == table or edge.upstream.lower().endswith(f".{table}")
             if match["warehouse"] in (None, edge.warehouse)
         }
-        return [_column(*place, match["column"]) for place in sorted(places)]
+        return [_column(*place) for place in sorted(places)]
 
     def _object(self, name: str) -> StoredObject | None:
         for kind in (*VIEW_KINDS, "feature_service"):
@@ -272,7 +274,7 @@ class _Walk:
                 edges = self._registry.edges(
                     self._state,
                     edge_table.c.upstream_kind == "column",
-                    edge_table.c.upstream_name.in_([column, ANY_COLUMN]),
+                    _is_column(column),
                     edge_table.c.upstream == table,
                     edge_table.c.warehouse == warehouse,
                 )
@@ -325,6 +327,10 @@ class _Walk:
         if item is None or f"{item.name}@{item.version}" != edge.upstream:
             return Node("feature", place)  # an old version, which is still pinned
         return self._feature(item, edge.upstream_name)
+
+
+def _is_column(name: str) -> Any:
+    return sa.func.lower(edge_table.c.upstream_name).in_([name.lower(), ANY_COLUMN])
 
 
 def _column(warehouse: str, table: str, column: str) -> Node:

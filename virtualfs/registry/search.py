@@ -15,7 +15,7 @@ from virtualfs.registry.tables import documents
 
 __all__ = ["Found", "SearchResult", "search"]
 
-_EXACT, _NAME, _NAME_START, _NAME_PART = 100.0, 20.0, 12.0, 6.0
+_EXACT, _NAME, _NAME_START, _NAME_PART = 100.0, 20.0, 12.0, 3.0
 _LABEL, _DESCRIPTION, _WORD = 5.0, 4.0, 2.0
 _PART = 0.5
 """What a part of a word is worth beside the whole one."""
