@@ -163,7 +163,8 @@ class _Builder:
                 if self._is_free(taken, shown, f"feature {view.name}:{feature.name}"):
                     kind = type_of(feature.dtype) | None
                     resolver = _feature_of(position, is_float=feature.dtype.startswith("float"))
-                    fields.append((_field(resolver, shown, kind, feature.description), kind))
+                    field = _field(resolver, shown, kind, feature.description, feature.deprecated)
+                    fields.append((field, kind))
             about = "Where the values come from"
             fields.append((_field(_meta, "_meta", FeatureViewMeta, about), FeatureViewMeta))
             self._objects[view.name] = _make_type(
@@ -185,7 +186,7 @@ class _Builder:
         if root:
             parameters.append(("as_of", "asOf", datetime | None, None))
         resolver = _with_parameters(_view_of(view, list(others)), parameters)
-        return [(_field(resolver, name, kind, view.description), kind)]
+        return [(_field(resolver, name, kind, view.description, view.deprecated), kind)]
 
 
 def _one_entity(keys: Sequence[str]) -> Callable[..., EntityKeys]:
@@ -253,11 +254,14 @@ def _unique(name: str, taken: set[str]) -> str:
     return name
 
 
-def _field(resolver: Any, name: str, kind: Any, description: str | None = None) -> Any:
+def _field(
+    resolver: Any, name: str, kind: Any, description: str | None = None, deprecated: str = ""
+) -> Any:
     return strawberry.field(
         resolver=resolver if hasattr(resolver, "__signature__") else _with_parameters(resolver, ()),
         name=name,
         description=description or None,
+        deprecation_reason=deprecated or None,
         graphql_type=kind,
     )
 

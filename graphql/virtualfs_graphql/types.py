@@ -109,6 +109,10 @@ class _Versioned(_Stored):
     def version(self) -> int:
         return self._stored.version
 
+    @described("Why it should no longer be used, and what to use instead; null while it may be")
+    def deprecated(self) -> str | None:
+        return self._snapshot.state.deprecation(self._stored) or None
+
 
 @strawberry.type(description="A thing that features describe, and the keys that name it.")
 class Entity(_Stored):
@@ -234,6 +238,10 @@ class Feature:
     @strawberry.field
     def tags(self) -> JSON:
         return cast("JSON", dict(self._feature.tags))
+
+    @described("Why it should no longer be used, and what to use instead; null while it may be")
+    def deprecated(self) -> str | None:
+        return self._feature.deprecated or None
 
     @described("Its expression, over the columns of the source or the inputs of an on-demand view")
     def sql(self) -> str:

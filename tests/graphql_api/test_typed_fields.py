@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 import virtualfs as vfs
+from tests.graphql_api.conftest import Client
+from virtualfs_graphql.app import SERVER, sdl
 from virtualfs_graphql.catalog import field_name, type_name
 
 
@@ -208,8 +210,6 @@ def test_malformed_instant_is_refused(ask):
 
 
 def test_a_view_may_be_called_as_its_entity(store, tmp_path):
-    from virtualfs_graphql.app import sdl
-
     carrier = vfs.Entity("carrier", {"carrier_id": "int64"})
     source = vfs.Source("routes", table="routes", event_timestamp="seen_at")
     store.apply(
@@ -234,3 +234,24 @@ def test_a_view_may_be_called_as_its_entity(store, tmp_path):
 def test_names(name, expected):
     assert field_name(name) == expected
     assert type_name("airport_weather") == "AirportWeather"
+
+
+def test_what_is_deprecated_says_so_in_the_schema_and_the_catalog(store):
+    weather = store.state().project().views["airport_weather"]
+    temp, *others = weather.features
+    store.apply([
+        weather.model_copy(update={
+            "deprecated": "use sky",
+            "features": (temp.model_copy(update={"deprecated": "use warmth"}), *others),
+        })
+    ])  # fmt: skip
+    text = sdl(store)
+    assert 'temp: Float @deprecated(reason: "use warmth")' in text
+    assert 'airportWeather: AirportWeather @deprecated(reason: "use sky")' in text
+    query = '{ featureView(name: "airport_weather") { deprecated features { name deprecated } } }'
+    answer = Client(SERVER.asgi(store)).post("/graphql", json={"query": query}).json()
+    assert answer["data"]["featureView"]["deprecated"] == "use sky"
+    assert answer["data"]["featureView"]["features"][:2] == [
+        {"name": "temp", "deprecated": "use warmth"},
+        {"name": "freezing", "deprecated": None},
+    ]

@@ -50,9 +50,11 @@ _FILE_NAME = re.compile(
 # than sqlglot has classes for, so they are refused by name.
 _OUTSIDE = re.compile(
     r"^(read_\w+|scan_\w+|\w+_scan|\w+_scan_pushdown|glob|getenv|sniff_csv|parquet_\w+|query|"
-    r"query_table|pg_read_\w+|pg_ls_\w+|pg_stat_file|pg_sleep\w*|dblink\w*|lo_\w+|nextval|setval|"
-    r"set_config|load_extension|json_execute_\w+|write_log|which_secret|"
-    r"copy_\w+|http_\w+|shellfs|edit|writefile|readfile|fsdir)$",
+    r"query_table|(?!pg_typeof$)pg_\w+|\w+_to_xml\w*|crosstab\w*|ts_stat|txid_\w+|dblink\w*|lo_\w+|"
+    r"nextval|setval|set_config|current_setting|sleep_ms|"
+    r"load_extension|json_execute_\w+|write_log|which_secret|"
+    r"copy_\w+|http_\w+|shellfs|edit|writefile|readfile|fsdir|"
+    r"java_method|(try_)?reflect|system\$\w+|external_query)$",
     re.IGNORECASE,
 )
 _UNSTEADY = re.compile(
@@ -343,7 +345,7 @@ def _refuse_outside(tree: exp.Expr, where: str) -> None:
                     f"{where}: {name}() reads outside the warehouse's tables; of functions only "
                     f"{', '.join(sorted(_TABLE_FUNCTIONS))} may stand in FROM"
                 )
-        if isinstance(node, exp.DDL | exp.DML | exp.Command | exp.Into):
+        if isinstance(node, exp.DDL | exp.DML | exp.Command | exp.Into | exp.Lock):
             raise DefinitionError(f"{where}: stored SQL may only read; found {node.key.upper()}")
 
 

@@ -225,7 +225,8 @@ class _Walk:
         places = {
             (edge.warehouse, edge.upstream, edge.upstream_name)
             for edge in edges
-            if edge.upstream.lower() == table or edge.upstream.lower().endswith(f".{table}")
+            if edge.upstream.lower() == table
+            or edge.upstream.lower().endswith((f".{table}", f"/{table}"))
             if match["warehouse"] in (None, edge.warehouse)
         }
         return [_column(*place) for place in sorted(places)]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from virtualfs.definitions.project import kind_in_words
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.registry.indexing import Document
 from virtualfs.registry.repository import Registry
@@ -53,7 +54,7 @@ class SearchResult(Shown):
     def _blocks(self) -> list[Block]:
         if not self.found:
             return [Note(f"Nothing found for {self.text!r}.")]
-        rows = [(item.kind.replace("_", " "), item.name, item.description) for item in self.found]
+        rows = [(kind_in_words(item.kind), item.name, item.description) for item in self.found]
         return [Grid(("kind", "name", "description"), rows)]
 
 
