@@ -15,7 +15,7 @@ import virtualfs as vfs
 from virtualfs import _
 from virtualfs.definitions.duration import format_duration, parse_duration
 from virtualfs.definitions.expression import Expression, written
-from virtualfs.definitions.project import Project, load_definitions
+from virtualfs.definitions.project import Project, collect, load_definitions
 
 AIRPORT = vfs.Entity("airport", {"origin": "string"})
 WEATHER = vfs.Source("weather", table="weather", event_timestamp="time_hour")
@@ -170,3 +170,17 @@ def test_broken_files_are_named(tmp_path: Path, name: str, text: str, words: str
     with pytest.raises(vfs.DefinitionError, match=words) as error:
         load_definitions(tmp_path / name)
     assert name in str(error.value)
+
+
+def test_a_module_may_hold_definitions_in_lists_and_dictionaries(tmp_path: Path) -> None:
+    path = tmp_path / "features.py"
+    path.write_text(
+        "import virtualfs as vfs\n"
+        "entities = {n: vfs.Entity(n, {n: 'string'}) for n in 'ab'}\n"
+        "views = [vfs.FeatureView(f'v{n}', source=vfs.Source('s', table='t'), "
+        "entities=[entities['a']], features=['f']) for n in range(2)]\n"
+        "first = views[0]\nnumbers = [1, 2]\n"
+    )
+    found = collect(load_definitions(path))
+    assert sorted(found["entity"]) == ["a", "b"]
+    assert sorted(found["feature_view"]) == ["v0", "v1"]

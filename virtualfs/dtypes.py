@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -79,6 +80,7 @@ def normalize(name: str) -> str:
 DTypeName = Annotated[str, AfterValidator(normalize)]
 
 
+@lru_cache(maxsize=1024)
 def type_name(dtype: dt.DataType) -> str | None:
     """Return a data type as text that reads back; None for one without, or without an Arrow type.
 

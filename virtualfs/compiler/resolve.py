@@ -131,7 +131,7 @@ def resolve_view(
     # 1. Every column of a row by name: keys and times first, then features.
     times = (source.event_time, source.created_timestamp, source.valid_to)
     fixed = [*dict.fromkeys([*join_keys, *filter(None, times)])]
-    columns: dict[str, exp.Expr] = {name: exp.column(sql.identifier(named[name])) for name in fixed}
+    columns: dict[str, exp.Expr] = {name: sql.column(named[name]) for name in fixed}
     features = [feature for feature in view.features if isinstance(feature, Feature)]
     inputs = _aggregate_inputs(view, schema, named, columns, capabilities, rendered)
     texts = {}
@@ -140,7 +140,7 @@ def resolve_view(
         text = _feature_sql(feature, schema, capabilities, inside, rendered)
         texts[feature.name] = text
         if feature.expr is None:
-            tree: exp.Expr = exp.column(sql.identifier(named[feature.name]))
+            tree: exp.Expr = sql.column(named[feature.name])
         else:
             tree = sql.parse_expression(text, dialect, named, inside)
         if feature.name in columns and columns[feature.name] != tree:
@@ -301,11 +301,11 @@ def _aggregate_inputs(
         if place not in made and condition is None:
             made[place] = None if counts_rows else aggregate.column
             if not counts_rows:
-                columns[aggregate.column] = exp.column(sql.identifier(named[aggregate.column]))
+                columns[aggregate.column] = sql.column(named[aggregate.column])
         elif place not in made:
             value: exp.Expr = exp.Literal.number(1)
             if not counts_rows:
-                value = exp.column(sql.identifier(named[aggregate.column]))
+                value = sql.column(named[aggregate.column])
             test = sql.parse_expression(condition or "", dialect, named, where)
             made[place] = name = f"{_INPUT}{len(made)}"
             columns[name] = exp.Case(ifs=[exp.If(this=test, true=value)])

@@ -25,6 +25,7 @@ __all__ = [
     "brief",
     "builtin",
     "cast",
+    "column",
     "expression_errors",
     "identifier",
     "is_there",
@@ -120,6 +121,11 @@ def text(tree: exp.Expr, dialect: str, *, pretty: bool = True) -> str:
 def identifier(name: str) -> exp.Identifier:
     """Return a name as a quoted identifier, so that any name is taken literally."""
     return exp.to_identifier(name, quoted=True)
+
+
+def column(name: str) -> exp.Column:
+    """Return a column by its name, without a table."""
+    return exp.Column(this=identifier(name))
 
 
 @cache
@@ -228,7 +234,7 @@ def parse_expression(sql: str, dialect: str, columns: Mapping[str, str], where: 
             raise DefinitionError(
                 f"{where}: the source has no column {written!r}. {did_you_mean(name, columns)}"
             )
-        return exp.column(identifier(columns[name]))
+        return column(columns[name])
 
     bound: exp.Expr = tree.transform(to_source)
     return bound
@@ -263,7 +269,7 @@ def rowwise_tree(
 
     def unqualified(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Column):
-            return exp.column(identifier(node.name))
+            return column(node.name)
         return node
 
     found: exp.Expr = tree.transform(unqualified, copy=False)

@@ -238,7 +238,13 @@ def flatten(items: Iterable[Any]) -> Iterator[Any]:
 
 
 def _in_module(module: ModuleType) -> list[Definition]:
-    return [value for value in vars(module).values() if isinstance(value, Definition)]
+    """Return the definitions of a module, also those that it holds in lists and dictionaries."""
+    found: list[Definition] = []
+    for value in vars(module).values():
+        held = value.values() if isinstance(value, dict) else value
+        values = held if isinstance(value, list | tuple | dict) else [value]
+        found += [item for item in values if isinstance(item, Definition)]
+    return found
 
 
 def _add_view(view: Any, add: Any) -> None:
