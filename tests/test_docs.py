@@ -163,6 +163,26 @@ def test_the_ibis_example(flights: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "Because the row of" in out
 
 
+def test_the_example_of_the_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _make_project(tmp_path / "virtualfs-demo")
+    with FeatureStore(tmp_path / "virtualfs-demo") as store:
+        store.apply()
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(block((ROOT / "docs" / "registry.md").read_text(), "registry"), names)
+    for name in ("store", "dev"):
+        names[name].close()  # type: ignore[attr-defined]
+    shown = capsys.readouterr().out
+    assert "Revision(number=2" in shown
+    assert "~ feature view airport_weather (v1 -> v2) breaking" in shown
+    assert "[3.9" in shown
+    assert "[39.02]" in shown
+    assert "revision 3" in shown
+    assert "feature airport_weather@1:freezing" in shown
+
+
 def test_the_boundary_example() -> None:
     names: dict[str, object] = {}
     exec(block((ROOT / "docs" / "point-in-time.md").read_text(), "boundary"), names)

@@ -244,8 +244,9 @@ class _Walk:
     def _feature(self, item: StoredObject, name: str) -> Node:
         feature = next(feature for feature in item.features if feature["name"] == name)
         kind = "feature" if item.kind == "feature_view" else "on_demand_feature"
-        said = str(feature["sql"]).strip('"')
-        detail = feature["dtype"] if said == name else f"{said}: {feature['dtype']}"
+        said = str(feature["sql"])
+        is_plain = said.strip('"`') == name
+        detail = feature["dtype"] if is_plain else f"{said}: {feature['dtype']}"
         return Node(kind, f"{item.name}@{item.version}:{name}", detail)
 
     def up(self, nodes: Iterable[Node]) -> Iterator[Link]:

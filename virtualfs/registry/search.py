@@ -20,7 +20,8 @@ _EXACT, _NAME, _NAME_START, _NAME_PART = 100.0, 20.0, 12.0, 3.0
 _LABEL, _DESCRIPTION, _WORD = 5.0, 4.0, 2.0
 _PART = 0.5
 """What a part of a word is worth beside the whole one."""
-_KINDS = {"": 1.2, "feature_service": 1.1, "feature_view": 1.1}
+_KINDS = {"feature_service": 1.1, "feature_view": 1.1, "on_demand_feature_view": 1.1}
+"""What a match in an object as a whole is worth beside one in a feature."""
 
 
 @dataclass(frozen=True)
