@@ -1,0 +1,214 @@
+"""What all rooms of a store stand on: configuration, registry, warehouses, the online service."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from virtualfs.compiler.plan import (
+    FeaturePlan,
+    OnDemandSelection,
+    ResolvedView,
+)
+from virtualfs.config import Config, Warehouse, find_config, load_config
+from virtualfs.display import Block, Grid, Note, Shown
+from virtualfs.errors import (
+    ConfigError,
+    NotFoundError,
+    did_you_mean,
+)
+from virtualfs.functions import PythonFunctions
+from virtualfs.provider import Warehouse as OpenWarehouse
+from virtualfs.provider import load_provider
+from virtualfs.registry.applier import Applier
+from virtualfs.registry.database import Database
+from virtualfs.registry.indexing import Indexer
+from virtualfs.registry.planner import Planner
+from virtualfs.registry.recent import Recent
+from virtualfs.registry.repository import Registry
+from virtualfs.registry.resolver import Resolver
+from virtualfs.registry.state import State
+from virtualfs.serving.request import plan_online
+from virtualfs.serving.service import OnlineService
+
+__all__ = ["StoreBase"]
+
+
+class StoreBase(Shown):
+    """A store's configuration, and what it opens: registry, warehouses, online service."""
+
+    def __init__(
+        self,
+        config: str | Path | Config | None = None,
+        *,
+        connections: Mapping[str, Any] | None = None,
+        environment: str | None = None,
+        revision: int | None = None,
+    ) -> None:
+        if isinstance(config, Config):
+            self.config = config
+        elif config is None and connections and find_config() is None:
+            self.config = Config(project=_project_name(Path.cwd()))
+        else:
+            self.config = load_config(config)
+        database = Database(self.config.registry_url(), self.config.registry_schema)
+        self.registry = Registry(
+            database,
+            self.config.project,
+            environment or self.config.environment,
+            self.config.author(),
+        )
+        self._revision = revision
+        self._lock = threading.RLock()
+        self._warehouses: dict[str, OpenWarehouse] = {}
+        for name, connection in (connections or {}).items():
+            provider = load_provider(connection.name, f"connections[{name!r}]")
+            self._warehouses[name] = provider.adopt(name, connection)
+        self.functions = PythonFunctions(self.config.python.modules, self.config.folder)
+        self.resolver = Resolver(self.registry, self.warehouse, self.config.folder, self.functions)
+        self._planner = Planner(self.registry, self.resolver, self.config.policy)
+        self._recent: Recent[FeaturePlan] = Recent(self.registry, revision)
+        self._applier = Applier(self.registry, Indexer(self.warehouse), self._recent.forget)
+        engines = {name: connection.name for name, connection in (connections or {}).items()}
+        self.online = OnlineService(
+            self.config, self.warehouse, engines, self._online_plan, self._known_plan, self.now,
+            self.functions,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"FeatureStore(project={self.config.project!r})"
+
+    def _blocks(self) -> list[Block]:
+        config = self.config
+        rows = [
+            (f"warehouse {name}", item.url.get_secret_value().partition("://")[0])
+            for name, item in config.warehouses.items()
+            if name not in self._warehouses
+        ]
+        rows += [
+            (f"warehouse {name}", f"{opened.capabilities.engine}, open")
+            for name, opened in self._warehouses.items()
+        ]
+        return [
+            Note(f"Feature store of project {config.project}", strong=True),
+            Grid(
+                ("", ""),
+                [
+                    ("folder", config.folder),
+                    ("registry", self.registry.database.location),
+                    ("environment", self.registry.environment),
+                    ("revision", "the newest" if self._revision is None else self._revision),
+                    *rows,
+                    ("cache", config.cache.url.get_secret_value().partition("://")[0]),
+                ],
+            ),
+        ]
+
+    def close(self) -> None:
+        """Close everything that the store itself opened."""
+        self.online.close()
+        for warehouse in self._warehouses.values():
+            warehouse.close()
+        self.registry.database.close()
+
+    def state(self) -> State:
+        """Return the registry's objects, at the store's revision or the newest."""
+        return self.registry.state(self._revision)
+
+    def now(self) -> datetime:
+        """Return the instant of online reads: the configured clock, or the process's."""
+        return self.config.clock or datetime.now(UTC)
+
+    def warehouse(self, name: str = "default") -> OpenWarehouse:
+        """Return a warehouse by name, opening it when first needed.
+
+        Raises
+        ------
+        ConfigError
+            The configuration has no such warehouse, or no provider is installed for its URL.
+        """
+        with self._lock:
+            if name not in self._warehouses:
+                settings = self.config.warehouses.get(name)
+                if settings is None:
+                    known = {*self.config.warehouses, *self._warehouses}
+                    raise ConfigError(
+                        f"there is no warehouse {name!r}; add [warehouses.{name}] with its url to "
+                        f"virtualfs.toml, or pass connections=. {did_you_mean(name, known)}"
+                    )
+                self._warehouses[name] = self._open(name, settings)
+            return self._warehouses[name]
+
+    def _open(self, name: str, settings: Warehouse) -> OpenWarehouse:
+        url = self.config.absolute_url(settings.url.get_secret_value())
+        scheme, separator, _ = url.partition("://")
+        if not separator:
+            raise ConfigError(
+                f"warehouses.{name}.url is not a URL; for a DuckDB file write duckdb://PATH"
+            )
+        opened: OpenWarehouse = load_provider(scheme, f"warehouses.{name}.url").open(
+            name, settings, url, self.config.folder
+        )
+        return opened
+
+    def _view(self, view: Any, state: State) -> ResolvedView:
+        if isinstance(view, str) and ("on_demand_feature_view", view) not in state.objects:
+            return self.resolver.view(view, state)
+        (selection,) = self.resolver.selections([view], state)
+        if isinstance(selection, OnDemandSelection):
+            raise NotFoundError(
+                f"{selection.view.label} is computed on demand and has no rows of its own; look at "
+                "the views that it reads"
+            )
+        return selection.view
+
+    def _must_be_newest(self) -> None:
+        if self._revision is not None:
+            raise ConfigError("this store reads an old revision; change it with one opened without")
+
+    def _indexed(self) -> State:
+        """Return the state, with what is derived from it written where it was not yet."""
+        return self._applier.indexed(self.state())
+
+    def _online_plan(self, features: Any, at_hand: bool) -> FeaturePlan:
+        """Return the plan of an online read; those of names are kept while the registry stands."""
+
+        def make(state: State) -> FeaturePlan:
+            return plan_online(self.resolver.selections(features, state), at_hand=at_hand)
+
+        names = _names(features)
+        return make(self.state()) if names is None else self._recent.get((names, at_hand), make)
+
+    def _known_plan(self, features: Any) -> FeaturePlan | None:
+        names = _names(features)
+        return None if names is None else self._recent.peek((names, True))
+
+
+def _names(features: Any) -> str | tuple[str, ...] | None:
+    """Return features that were asked for by name, None for others."""
+    if isinstance(features, str):
+        return features
+    if isinstance(features, list | tuple) and all(isinstance(item, str) for item in features):
+        return tuple(features)
+    return None
+
+
+def _project_name(folder: Path) -> str:
+    import re
+
+    return re.sub(r"[^\w.\-]", "_", folder.name) or "default"

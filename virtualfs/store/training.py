@@ -1,0 +1,146 @@
+"""The room of training sets."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from virtualfs.compiler.plan import (
+    LateData,
+    plan_features,
+)
+from virtualfs.compiler.program import compile_known_keys
+from virtualfs.errors import (
+    NotFoundError,
+    SpineError,
+    UnsupportedByWarehouseError,
+    warn_deprecated,
+)
+from virtualfs.serving.service import utc
+from virtualfs.store.base import StoreBase
+from virtualfs.training.dataset import TrainingDataset
+from virtualfs.training.spine import WarehouseSpine, read_spine, zone_doubt
+
+__all__ = ["Training"]
+
+
+class Training(StoreBase):
+    """Builds point-in-time training sets."""
+
+    def get_historical_features(
+        self,
+        spine: Any,
+        features: Any,
+        late_data: LateData = "include",
+        timestamp: str = "event_timestamp",
+        full_feature_names: bool = False,
+    ) -> TrainingDataset:
+        """Describe a training dataset: the spine's rows with features as of each row's instant.
+
+        Parameters
+        ----------
+        spine
+            pandas, polars or pyarrow table, record-batch reader, path of a Parquet or CSV file,
+            Ibis table, or SQL text.
+        features
+            Name of a service or view, a list of ``"view:feature"`` references, or views; views
+            need not be applied.
+        late_data
+            ``"include"`` goes by event time alone. ``"exclude"`` also needs a row's created
+            timestamp to lie at or before the instant, which is what was truly known then; a
+            source without one is judged by event time alone, and ``explain()`` says so.
+        timestamp
+            The spine's column of instants; naive ones are UTC.
+        full_feature_names
+            Whether every output column is called ``view__feature``.
+
+        Returns
+        -------
+        TrainingDataset
+            Lazy: nothing has run yet.
+
+        Raises
+        ------
+        NotFoundError, SpineError
+            A feature is not known; the spine does not fit the features.
+        """
+        state = self.state()
+        selections = self.resolver.selections(features, state)
+        if not selections:
+            raise NotFoundError("no features were asked for; name a service, references or views")
+        names = sorted({view.warehouse for item in selections for view in item.views})
+        if len(names) > 1:
+            raise UnsupportedByWarehouseError(
+                f"the features lie in several warehouses ({', '.join(names)}); "
+                "ask for those of one warehouse at a time"
+            )
+        # What is computed from a request alone is computed where the spine would be looked for.
+        warehouse = self.warehouse(names[0] if names else "default")
+        read = read_spine(spine, warehouse)
+        if late_data not in ("include", "exclude"):
+            raise SpineError(f"late_data is 'include' or 'exclude', not {late_data!r}")
+        plan = plan_features(
+            selections, read.columns, full_names=full_feature_names, late_data=late_data
+        )
+        if plan.deprecated:
+            warn_deprecated(plan.deprecated, 2)
+        found = read.check(plan, timestamp)
+        # A spine of ours is in UTC.
+        doubt = zone_doubt(found, plan, timestamp) if read is not spine else None
+        context = {
+            "project": self.config.project,
+            "revision": state.revision,
+            "service": features if isinstance(features, str) else None,
+            "warehouse": warehouse.name,
+            "doubts": [doubt] if doubt else [],
+        }
+        return TrainingDataset(warehouse, read, plan, timestamp, context, self.functions)
+
+    def get_batch_features(
+        self,
+        features: Any,
+        as_of: datetime | None = None,
+        late_data: LateData = "include",
+        full_feature_names: bool = False,
+    ) -> TrainingDataset:
+        """Describe the features of all entities that are known at one instant, to score them all.
+
+        The spine is made in the warehouse: the keys that the views know then, each once, and the
+        instant as ``event_timestamp``.
+
+        Parameters
+        ----------
+        features
+            As in :meth:`get_historical_features`. Views that have fewer keys join in; at least one
+            must have them all.
+        as_of
+            The instant; now when None.
+
+        Raises
+        ------
+        SpineError
+            No view has all the keys, so that nothing says which combinations of them exist.
+        """
+        selections = self.resolver.selections(features, self.state())
+        plan = plan_features(selections, (), late_data=late_data)
+        if plan.request:
+            raise SpineError(
+                f"these features need what a request brings ({', '.join(plan.request)}), and a "
+                "batch of all entities has none; use get_historical_features with a spine"
+            )
+        wanted = set(plan.key_columns)
+        whole = [part for part in plan.parts if set(part.key_columns) == wanted]
+        if not wanted or not whole:
+            raise SpineError(
+                "no view has all of the join keys "
+                f"({', '.join(sorted(wanted)) or 'there are none'}), so nothing says which "
+                "entities there are; use get_historical_features with a spine"
+            )
+        at = self.now() if as_of is None else utc(as_of, "as_of")
+        capabilities = self.warehouse(whole[0].view.warehouse).capabilities
+        spine = WarehouseSpine(
+            *compile_known_keys(whole, at.replace(tzinfo=None), "event_timestamp", capabilities)
+        )
+        return self.get_historical_features(
+            spine, features, late_data, full_feature_names=full_feature_names
+        )
