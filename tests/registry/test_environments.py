@@ -283,6 +283,6 @@ def test_a_registry_is_whole_whenever_an_apply_is_killed(
             newest, records = store.registry.revisions()[0]
             assert newest.number == state.revision
             assert len([one for one in records if one.kind == "feature_view"]) == 20
-            assert not store.registry.unindexed(state)
+            assert not store.registry.index.missing(state)
             assert store.apply([AIRPORT.model_copy(update={"description": str(last)})])
             last = store.state().revision

@@ -86,8 +86,8 @@ class Applier:
 
     def indexed(self, state: State) -> State:
         """Return a state, after indexing what was written before there was an index."""
-        missing = self._registry.unindexed(state)
+        missing = self._registry.index.missing(state)
         if missing:
             state.objects.load()
-            self._registry.add_index(self._indexer.index(missing, state.objects), missing)
+            self._registry.index.add(self._indexer.index(missing, state.objects), missing)
         return state

@@ -103,6 +103,21 @@ class Database:
             with engine.begin() as connection:
                 yield connection
 
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection | None]:
+        """Open a connection to read with; None where there is nothing to read.
+
+        Raises
+        ------
+        RegistryError
+            The tables are of another version than this package's, or the database refuses.
+        """
+        if not self.exists:
+            yield None
+            return
+        with self.connect() as connection:
+            yield connection if self.checked(connection) else None
+
     def schema_version(self, connection: sa.Connection) -> str | None:
         """Return the version of the tables; None when there are none."""
         if not self._has_tables:  # once there, they are looked for no more

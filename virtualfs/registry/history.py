@@ -10,7 +10,8 @@ from typing import Any
 from virtualfs.definitions.project import KINDS, kind_in_words
 from virtualfs.display import Block, Code, Shown
 from virtualfs.errors import NotFoundError, did_you_mean
-from virtualfs.registry.repository import Record, Registry, RevisionRow
+from virtualfs.registry.records import Record, RevisionRow
+from virtualfs.registry.repository import Registry
 from virtualfs.registry.state import State
 from virtualfs.registry.tables import edges
 
@@ -108,7 +109,7 @@ class FeatureUsage:
 def usage(registry: Registry, state: State) -> list[FeatureUsage]:
     """Return every feature with its users, the most used first."""
     users: dict[tuple[str, str, str], dict[str, None]] = defaultdict(dict)
-    for edge in registry.edges(state, edges.c.upstream_kind == "feature"):
+    for edge in registry.index.edges(state, edges.c.upstream_kind == "feature"):
         view = edge.upstream.partition("@")[0]
         users[view, edge.upstream_name, edge.key[0]][edge.key[1]] = None
     found = [

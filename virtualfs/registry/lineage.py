@@ -216,7 +216,7 @@ class _Walk:
         return tuple(found)
 
     def _columns(self, match: re.Match[str]) -> list[Node]:
-        edges = self._registry.edges(
+        edges = self._registry.index.edges(
             self._state,
             edge_table.c.upstream_kind == "column",
             _is_column(match["column"]),
@@ -273,7 +273,7 @@ class _Walk:
         for node in nodes:
             if node.kind == "column":
                 warehouse, table, column = node.place
-                edges = self._registry.edges(
+                edges = self._registry.index.edges(
                     self._state,
                     edge_table.c.upstream_kind == "column",
                     _is_column(column),
@@ -297,7 +297,7 @@ class _Walk:
             if item.kind == "feature_service":
                 continue
             wanted = [name] if name is not None else [f["name"] for f in item.features]
-            yield from self._registry.edges(
+            yield from self._registry.index.edges(
                 self._state,
                 edge_table.c.upstream_kind == "feature",
                 edge_table.c.upstream_name.in_(wanted),
@@ -315,7 +315,7 @@ class _Walk:
 
     def _edges_of(self, key: Key) -> list[Edge]:
         kind, name = key
-        return self._registry.edges(
+        return self._registry.index.edges(
             self._state, edge_table.c.kind == kind, edge_table.c.name == name
         )
 

@@ -11,7 +11,7 @@ from virtualfs.display import Block, Code, Note, Shown
 from virtualfs.errors import BreakingChangeError, DefinitionError
 from virtualfs.registry.difference import Impact, difference, read_by
 from virtualfs.registry.drift import Drift
-from virtualfs.registry.repository import Record
+from virtualfs.registry.records import Record
 from virtualfs.registry.state import DEPRECATION, Key, StoredObject, Write
 
 __all__ = ["Change", "Plan", "Revision", "changes_between"]

@@ -23,7 +23,8 @@ from virtualfs.registry.difference import NO_MEANING, READS
 from virtualfs.registry.drift import Drift, find_drift
 from virtualfs.registry.plan import Plan, changes_between
 from virtualfs.registry.policy import check_policy
-from virtualfs.registry.repository import Registry, Versions
+from virtualfs.registry.records import Versions
+from virtualfs.registry.repository import Registry
 from virtualfs.registry.resolver import Resolver
 from virtualfs.registry.state import DEPRECATION, Key, State, StoredObject, Write
 

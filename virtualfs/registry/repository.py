@@ -3,94 +3,34 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from virtualfs.definitions.project import KINDS
 from virtualfs.errors import NotFoundError, PlanConflictError, RegistryError, did_you_mean
 from virtualfs.registry.database import Database
-from virtualfs.registry.indexing import Document, Edge, Index
+from virtualfs.registry.index_tables import IndexTables
+from virtualfs.registry.indexing import Index
+from virtualfs.registry.records import Environment, Record, RevisionRow, Versions
 from virtualfs.registry.state import Key, Objects, State, StoredObject, Write
 from virtualfs.registry.tables import (
     changes,
-    documents,
-    edges,
     environments,
     objects,
     placements,
     revisions,
 )
 
-__all__ = ["DEFAULT", "Environment", "Record", "Registry", "RevisionRow"]
+__all__ = ["DEFAULT", "Registry"]
 
 DEFAULT = "default"
 """The environment of those who name none."""
 _TRIES = 5
 _TOGETHER = 300
 """Beyond so many objects all of a kind are read, and not each by its name."""
-
-
-@dataclass(frozen=True)
-class Environment:
-    """A name, and the revision that it points at."""
-
-    name: str
-    revision: int
-    moved_at: datetime
-    moved_by: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class RevisionRow:
-    """Who wrote a revision, when, on top of which, and what it did in one line."""
-
-    number: int
-    parent: int | None
-    environment: str
-    action: str
-    created_at: datetime
-    created_by: str
-    summary: str
-
-
-@dataclass
-class Versions:
-    """The versions that an object ever had, with their fingerprints, and its last one in a line."""
-
-    fingerprints: dict[int, str]
-    last: int = 0
-
-    def of(self, fingerprint: str, current: int | None) -> int:
-        """Return the version for a meaning: a later one that was made of it, or the next.
-
-        Later than the current one: such as another environment has, or a rollback has left.
-        """
-        after = self.last if current is None else current
-        made = [
-            version
-            for version, known in self.fingerprints.items()
-            if version > after and known == fingerprint
-        ]
-        return made[0] if made else max(self.fingerprints, default=0) + 1
-
-
-@dataclass(frozen=True)
-class Record:
-    """One change of one object, as a revision recorded it."""
-
-    action: str
-    kind: str
-    name: str
-    version: int
-    old_version: int | None
-    impact: str
-    details: tuple[str, ...] = ()
 
 
 class Registry:
@@ -119,6 +59,7 @@ class Registry:
         self.project = project
         self.environment = environment
         self.identity = identity
+        self.index = IndexTables(database, project)
 
     def __repr__(self) -> str:
         return f"Registry({self.database.location!r}, {self.project!r}, {self.environment!r})"
@@ -138,7 +79,7 @@ class Registry:
             There is no such revision.
         """
         name = environment or self.environment
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             if connection is None:
                 self._must_exist(name, {})
                 return State(0, environment=name)
@@ -153,7 +94,7 @@ class Registry:
                 query = query.where(*_named(placements, keys))
             if kind is not None:
                 query = query.where(placements.c.kind == kind)
-            with self._reading() as connection:
+            with self.database.reading() as connection:
                 rows = connection.execute(query).all() if connection is not None else ()
             found = {(row.kind, row.name): row.written for row in rows}
             return found if keys is None else {key: found[key] for key in keys if key in found}
@@ -168,7 +109,7 @@ class Registry:
 
     def newest_revision(self) -> int:
         """Return the revision of the environment, without reading its objects; 0 if none."""
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             if connection is None:
                 self._must_exist(self.environment, {})
                 return 0
@@ -176,7 +117,7 @@ class Registry:
 
     def environments(self) -> list[Environment]:
         """Return the environments by name."""
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             if connection is None:
                 return []
             rows = connection.execute(_newest_of(self.project)).all()
@@ -190,10 +131,6 @@ class Registry:
         rows = self._objects(*of_name)
         return rows[-1] if rows else None
 
-    def written(self, name: str) -> list[StoredObject]:
-        """Return every object that ever had a name, as often as it was written, oldest first."""
-        return self._objects(objects.c.name == name)
-
     def versions(self, revision: int) -> dict[Key, Versions]:
         """Return the versions of every object that ever was.
 
@@ -203,7 +140,7 @@ class Registry:
             The state that is to be followed.
         """
         found: dict[Key, Versions] = {}
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             if connection is None:
                 return found
             ever = sa.select(
@@ -243,7 +180,7 @@ class Registry:
         name
             Only revisions that changed an object of this name, with those changes.
         """
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             if connection is None:
                 return []
             query = sa.select(revisions).where(revisions.c.project == self.project)
@@ -266,54 +203,6 @@ class Registry:
             for r in rows
             if name is None or r.number in by_revision
         ]  # fmt: skip
-
-    # -- what is derived from objects
-
-    def unindexed(self, state: State) -> list[StoredObject]:
-        """Return the objects of a state that were written before there was an index."""
-        here = {key: state.objects.written(key) for key in state.objects if key[0] in KINDS}
-        with self._reading() as connection:
-            if connection is None:
-                return []
-            rows = connection.execute(
-                sa.select(documents.c.kind, documents.c.name, documents.c.written).where(
-                    documents.c.project == self.project, documents.c.feature == ""
-                )
-            )
-            known = {((row.kind, row.name), row.written) for row in rows}
-        missing = [key for key, written in here.items() if (key, written) not in known]
-        state.objects.load(missing)
-        return [state.objects[key] for key in missing]
-
-    def add_index(self, index: Index, items: Iterable[StoredObject]) -> None:
-        """Write what is derived from objects that were written before."""
-        with self.database.connect(write=True) as connection:
-            self._insert_index(connection, index, {item.key: item.written for item in items})
-
-    def edges(self, state: State, *conditions: Any) -> list[Edge]:
-        """Return the edges of a state's objects that meet conditions on the table of edges."""
-        return [
-            Edge((row.kind, row.name), *(getattr(row, name) for name in _EDGE))
-            for row in self._derived(edges, state, conditions, (edges.c.kind, edges.c.name,
-                                                                edges.c.number))
-        ]  # fmt: skip
-
-    def documents(self, state: State, *conditions: Any) -> list[Document]:
-        """Return the documents of a state's objects that meet conditions on their table."""
-        return [
-            Document((row.kind, row.name), *(getattr(row, name) for name in _DOCUMENT))
-            for row in self._derived(documents, state, conditions, ())
-        ]
-
-    def _derived(
-        self, table: sa.Table, state: State, conditions: Sequence[Any], order: Sequence[Any]
-    ) -> list[Any]:
-        with self._reading() as connection:
-            if connection is None:
-                return []
-            query = sa.select(table).where(table.c.project == self.project, *conditions)
-            rows = connection.execute(query.order_by(*order)).all()
-        return [row for row in rows if state.objects.written((row.kind, row.name)) == row.written]
 
     # -- writing
 
@@ -493,31 +382,8 @@ class Registry:
                     for r in records
                 ],
             )
-        self._insert_index(connection, index, {item.key: number for item in new})
+        self.index.insert(connection, index, {item.key: number for item in new})
         return number
-
-    def _insert_index(
-        self, connection: sa.Connection, index: Index, written: Mapping[Key, int]
-    ) -> None:
-        def placed(key: Key) -> dict[str, Any]:
-            kind, name = key
-            return {"project": self.project, "kind": kind, "name": name, "written": written[key]}
-
-        found = [
-            {**placed(edge.key), "number": number, **{name: getattr(edge, name) for name in _EDGE}}
-            for number, edge in enumerate(index.edges)
-        ]
-        if found:
-            connection.execute(edges.insert(), found)
-        words = [
-            {
-                **placed(document.key),
-                **{name: getattr(document, name) for name in (*_DOCUMENT, "body")},
-            }
-            for document in index.documents
-        ]
-        if words:
-            connection.execute(documents.insert(), words)
 
     def _begin_line(self, connection: sa.Connection, base: int, number: int, but: set[Key]) -> None:
         """Copy the placements at a revision to a new line, all but some."""
@@ -542,15 +408,6 @@ class Registry:
             connection.execute(placements.insert(), copied)
 
     # -- inside
-
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection | None]:
-        """Open a connection to read with; None where there is nothing to read."""
-        if not self.database.exists:
-            yield None
-            return
-        with self.database.connect() as connection:
-            yield connection if self.database.checked(connection) else None
 
     def _pointer(self, connection: sa.Connection, name: str) -> int:
         rows = connection.execute(_newest_of(self.project, name)).all()
@@ -599,7 +456,7 @@ class Registry:
         return [item for item in self._objects(*conditions) if wanted.get(item.key) == item.written]
 
     def _objects(self, *conditions: Any) -> list[StoredObject]:
-        with self._reading() as connection:
+        with self.database.reading() as connection:
             if connection is None:
                 return []
             rows = connection.execute(
@@ -622,8 +479,6 @@ class Registry:
             ]
 
 
-_EDGE = ("feature", "role", "upstream_kind", "warehouse", "upstream", "upstream_name")
-_DOCUMENT = ("feature", "description", "labels", "words")  # and body, which is made of them
 _RECORDED = ("action", "kind", "name", "version", "old_version", "impact")
 
 

@@ -70,7 +70,8 @@ def search(registry: Registry, state: State, text: str, limit: int = 50) -> Sear
     # The database leaves out what lacks a word; what it holds is in lower case already.
     held = [documents.c.body.contains(word, autoescape=True) for word in words]
     scored = (
-        (_score(document, words, text), document) for document in registry.documents(state, *held)
+        (_score(document, words, text), document)
+        for document in registry.index.documents(state, *held)
     )
     found = sorted(
         (item for item in scored if item[0] > 0),

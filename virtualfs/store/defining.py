@@ -15,7 +15,7 @@ from virtualfs.discovery.reader import scan_warehouse
 from virtualfs.discovery.register import table_view
 from virtualfs.registry.export import to_yaml
 from virtualfs.registry.plan import Plan, Revision
-from virtualfs.registry.repository import Environment
+from virtualfs.registry.records import Environment
 from virtualfs.store.base import StoreBase
 
 __all__ = ["Defining"]
