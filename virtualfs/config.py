@@ -103,6 +103,10 @@ class Policy(_Section):
         return names
 
 
+ENVIRONMENT = r"^\w[\w.\-]{0,99}$"
+"""What names of environments look like."""
+
+
 class Config(_Section):
     """Everything that ``virtualfs.toml`` says.
 
@@ -131,7 +135,7 @@ class Config(_Section):
     definitions: tuple[str, ...] = ()
     registry: SecretStr = SecretStr("sqlite:///.virtualfs/registry.db")
     registry_schema: str | None = Field(default=None, pattern=r"^[A-Za-z_]\w{0,62}$")
-    environment: str = Field(default="default", pattern=r"^\w[\w.\-]*$")
+    environment: str = Field(default="default", pattern=ENVIRONMENT)
     identity: str | None = Field(default=None, min_length=1, max_length=255)
     clock: datetime | None = None
     warehouses: dict[str, Warehouse] = {}

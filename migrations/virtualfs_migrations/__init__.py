@@ -19,8 +19,13 @@ _LOCK = 7_202_613
 class Migrations:
     """The migrations as the core sees them. Alembic itself is imported only to upgrade."""
 
-    head = "0002"
-    """The newest schema version; a test compares it with the scripts."""
+    versions = ("0001", "0002")
+    """The schema versions, oldest first; a test compares them with the scripts."""
+
+    @property
+    def head(self) -> str:
+        """The newest schema version."""
+        return self.versions[-1]
 
     def config(self, output: io.StringIO | None = None) -> Config:
         """Return Alembic's configuration of this package."""

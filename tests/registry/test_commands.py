@@ -17,6 +17,7 @@ import pytest
 
 from virtualfs import FeatureDeprecationWarning, FeatureStore
 from virtualfs.cli import main
+from virtualfs.definitions.expression import checksum
 
 COMMAND = [sys.executable, "-c", "from virtualfs.cli import main; main()"]
 FEATURES = """
@@ -244,7 +245,8 @@ service = vfs.FeatureService(
 def test_a_tree_that_no_export_wrote_is_refused(project: Path) -> None:
     (project / "features.yaml").write_text(
         "on_demand_feature_views:\n- name: d\n  request: {x: float64}\n  features:\n"
-        "  - {name: f, expr: {ibis: _.x, tree: [[__import__, float64, os, []]]}}\n"
+        "  - {name: f, expr: {ibis: _.x, tree: [[__import__, float64, os, []]], "
+        f"check: {checksum('_.x', [['__import__', 'float64', 'os', []]])}}}}}\n"
     )
     toml = project / "virtualfs.toml"
     toml.write_text(toml.read_text().replace("features.py", "features.yaml"))

@@ -188,8 +188,12 @@ def test_applies_to_two_environments_at_once_both_win(
 ) -> None:
     data.apply([weather()])
     names = [f"e{number}" for number in range(4)]
-    views = {name: weather(vfs.Feature("temp", f"temp + {n}")) for n, name in enumerate(names)}
-    plans = {name: open_store(environment=name).plan([views[name]]) for name in names}
+    plans = {
+        name: open_store(environment=name).plan([
+            vfs.FeatureView(name, source=weather().source, entities=[AIRPORT], features=["temp"])
+        ])
+        for name in names
+    }  # fmt: skip
     barrier, failed = threading.Barrier(len(names)), []
 
     def run(name: str) -> None:
@@ -206,7 +210,45 @@ def test_applies_to_two_environments_at_once_both_win(
         thread.join()
     assert not failed
     assert sorted(item.revision for item in data.environments()) == [1, 2, 3, 4, 5]
-    assert [value(open_store(environment=name)) for name in names] == [10, 11, 12, 13]
+    for name in names:
+        assert open_store(environment=name).state().names("feature_view") == sorted(
+            [name, "weather"]
+        )
+
+
+def test_a_version_means_one_thing_in_all_environments(
+    data: vfs.FeatureStore, open_store: Callable[..., Any]
+) -> None:
+    data.apply([weather()])
+    dev = open_store(environment="dev")
+    here, there = data.plan([COLD]), dev.plan([WARM])
+    dev.apply(there)
+    with pytest.raises(vfs.PlanConflictError, match="given version 2 of weather to another"):
+        data.apply(here)
+    data.apply([COLD])
+    assert (value(data), value(dev)) == (11, 12)
+    assert value(data, "weather@2:temp") == value(dev, "weather@2:temp") == 12
+    assert value(data, "weather@3:temp") == 11
+
+
+def test_an_environment_may_be_the_first_of_all(open_store: Callable[..., Any]) -> None:
+    dev = open_store(environment="dev")
+    assert dev.apply([weather()]).number == 1
+    assert open_store().state().revision == 0
+    assert open_store().apply([weather()]).number == 2
+    assert open_store().state().objects["feature_view", "weather"].version == 1
+
+
+def test_names_that_no_store_could_open_are_refused(store: vfs.FeatureStore) -> None:
+    store.apply([weather()])
+    for name in ("", "a b", "x\n", "é" * 101):
+        with pytest.raises(vfs.ConfigError, match="cannot be an environment's name"):
+            store.promote("default", name)
+    for huge in (10**20, 2**31, -1):
+        with pytest.raises(vfs.RegistryError, match="no revision"):
+            store.rollback(huge)
+        with pytest.raises(vfs.NotFoundError, match=r"no version|not a reference"):
+            store.get_online_features([f"weather@{huge}:temp"], KEY)
 
 
 def test_the_registry_is_never_updated_or_deleted_from(data: vfs.FeatureStore) -> None:

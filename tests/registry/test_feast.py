@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 import virtualfs as vfs
 from virtualfs.cli import cli
 from virtualfs.definitions.project import load_definitions
-from virtualfs.discovery.feast import import_feast
+from virtualfs.discovery.feast import feast_text, functions_text, import_feast
 
 QUICKSTART = Path(__file__).parents[1] / "data" / "feast_quickstart.json"
 
@@ -173,3 +174,68 @@ def test_what_is_none_of_feasts_is_refused_in_words(tmp_path: Path) -> None:
         done = CliRunner().invoke(cli, ["import", "feast", str(path)], obj={})
         assert words in str(done.exception)
     assert "feast registry-dump" in str(done.exception)
+
+
+def on_demand(name: str, body: str) -> dict[str, Any]:
+    source = {"featureViewProjection": {"featureViewName": "v", "featureColumns": [{"name": "f"}]}}
+    function = {"userDefinedFunction": {"bodyText": body, "name": "tr"}}
+    spec = {"name": name, "mode": "pandas", "sources": {"v": source},
+            "featureTransformation": function,
+            "features": [{"name": "x", "valueType": "INT64"}]}  # fmt: skip
+    return {"spec": spec}
+
+
+def test_functions_of_one_name_stay_apart_and_say_what_they_lack() -> None:
+    bodies = [f"def tr(df):\n    return df[['f']] * {n}\n" for n in (1, 2)]
+    odd = "def tr(df):\n    return helper(math.sqrt(df), np.e, len(df))\n"
+    views = [on_demand("a-b", bodies[0]), on_demand("a_b", bodies[1]), on_demand("c", odd)]
+    project = imported(view(), onDemandFeatureViews=views)
+    made: dict[str, Any] = {}
+    exec(functions_text(project), made)
+    assert [item.function for item in project.definitions[-3:]] == [
+        "feast_functions:a_b", "feast_functions:a_b_2", "feast_functions:c",
+    ]  # fmt: skip
+    assert made["a_b"](pd.DataFrame({"f": [3]})).iloc[0, 0] == 3
+    assert made["a_b_2"](pd.DataFrame({"f": [3]})).iloc[0, 0] == 6
+    assert any("helper, math must be imported" in line for line in project.left_out)
+
+
+def test_times_are_kept_whole_and_sources_of_one_name_apart() -> None:
+    views = [view(ttl="1.5s"), view(name="w", ttl="0.5s")]
+    views[1]["spec"]["batchSource"] = {**views[0]["spec"]["batchSource"],
+                                       "snowflakeOptions": {"table": "U"}}  # fmt: skip
+    found = [item for item in imported(*views).definitions if isinstance(item, vfs.FeatureView)]
+    assert [item.ttl.total_seconds() for item in found if item.ttl] == [1.5, 0.5]
+    assert [item.source.table for item in found if isinstance(item.source, vfs.Source)] == [
+        "T", "U",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"featureViews": [{"spec": {}}, 7]},
+        {"featureViews": "x", "entities": {"a": 1}},
+        {"featureViews": [view(ttl="abc")]},
+        {"featureViews": [view(batchSource={"customOptions": {"configuration": "AAAA"}})]},
+        {"featureViews": [view(batchSource={"customOptions": {}})]},
+        {"featureViews": [view(batchSource={"fileOptions": {}})]},
+        {"featureViews": [view(features=7)]},
+        {"featureViews": [view()], "featureServices": [{"spec": {"name": "s", "features": [{}]}}]},
+        {"entities": [{"spec": {"name": "my entity"}}], "featureViews": [view(entities=[])]},
+        {"featureViews": [], "onDemandFeatureViews": [
+            {"spec": {"name": "o", "sources": {"r": {"requestDataSource": {}}}}}]},
+    ],
+)  # fmt: skip
+def test_what_is_of_another_form_is_told_and_stops_nothing(content: dict[str, Any]) -> None:
+    assert import_feast(content).left_out
+
+
+def test_any_name_makes_a_file_that_reads(tmp_path: Path) -> None:
+    entity = {"spec": {"name": "e", "joinKey": "k", "valueType": "INT64",
+                       "description": 'a """ \\ \n ü'}}  # fmt: skip
+    project = import_feast(
+        {"entities": [entity], "featureViews": [view(name="class", tags={'"': "'"})]}
+    )
+    (tmp_path / "f.py").write_text(feast_text(project, 'x""" \\'))
+    assert {item.name for item in load_definitions(tmp_path / "f.py")} == {"e", "s", "class"}

@@ -85,7 +85,7 @@ def show_command(ctx: click.Context, name: str, version: int | None, as_json: bo
         found = [item for item in versions if item is not None]
     if not found:
         hint = did_you_mean(name, {key[1] for key in state.objects if key[0] in KINDS})
-        which = f"no version {version} of {name!r}" if version else f"no {name!r}"
+        which = f"no version {version} of {name!r}" if version is not None else f"no {name!r}"
         raise NotFoundError(f"there is {which} in the registry. {hint}")
     if as_json:
         echo_json(

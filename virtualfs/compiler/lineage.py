@@ -13,7 +13,7 @@ from typing import Any
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.qualify import qualify
-from sqlglot.optimizer.scope import Scope, build_scope
+from sqlglot.optimizer.scope import Scope, build_scope, traverse_scope
 
 __all__ = [
     "ANY_COLUMN",
@@ -65,25 +65,23 @@ def select_lineage(
     tree = select.copy()
     schema: dict[str, Any] = {}
     written: dict[str, tuple[str, dict[str, str]]] = {}
-    for number, table in enumerate(tables_of(tree)):
-        # Tables get names of one part, so that dotted and plain ones go into one schema.
-        stand_in = f"table_{number}"
-        columns = columns_of(table)
-        # Engines that fold case lose how names are written.
-        written[stand_in] = table_name(table), {name.lower(): name for name in columns}
-        schema[stand_in] = dict.fromkeys(columns, "unknown")
-        alias = table.alias or table.name
-        table.replace(
-            exp.Table(
-                this=exp.to_identifier(stand_in),
-                alias=exp.TableAlias(this=exp.to_identifier(alias, quoted=True)),
-                joins=table.args.get("joins"),
-                laterals=table.args.get("laterals"),
-                sample=table.args.get("sample"),
-                pivots=table.args.get("pivots"),
-            )
-        )
     try:
+        for number, table in enumerate(tables_of(tree)):
+            # Tables get names of one part, so that dotted and plain ones go into one schema.
+            stand_in = f"table_{number}"
+            columns = columns_of(table)
+            # Engines that fold case lose how names are written.
+            written[stand_in] = table_name(table), {name.lower(): name for name in columns}
+            schema[stand_in] = dict.fromkeys(columns, "unknown")
+            kept = ("joins", "laterals", "sample", "pivots")
+            named = exp.Table(
+                this=exp.to_identifier(stand_in),
+                alias=exp.TableAlias(
+                    this=exp.to_identifier(table.alias or table.name, quoted=True)
+                ),
+                **{name: table.args.get(name) for name in kept},
+            )
+            table.replace(named)
         tree = qualify(
             tree, dialect=dialect, schema=schema, validate_qualify_columns=False, identify=False,
             quote_identifiers=False,
@@ -94,17 +92,20 @@ def select_lineage(
         traced = _Tracer(written).trace(scope)
     except (SqlglotError, KeyError, RecursionError):
         return None
+    reached = {table for table, _ in traced.rows.union(*traced.outputs.values())}
+    # A table that decides about nothing but how many rows there are, or was not understood.
+    traced.rows |= {(name, ANY_COLUMN) for name, _ in written.values() if name not in reached}
     return traced
 
 
 def tables_of(tree: exp.Expr) -> list[exp.Table]:
-    """Return the tables that a SELECT reads: not the names of its CTEs, not functions."""
-    named = {cte.alias_or_name.lower() for cte in tree.find_all(exp.CTE)}
-    return [
-        table
-        for table in tree.find_all(exp.Table)
-        if isinstance(table.this, exp.Identifier) and (table.db or table.name.lower() not in named)
-    ]
+    """Return the tables that a SELECT reads: not the names of its CTEs where these hold."""
+    found: dict[int, exp.Table] = {}
+    for scope in traverse_scope(tree):
+        for source in scope.sources.values():
+            if isinstance(source, exp.Table) and isinstance(source.this, exp.Identifier):
+                found[id(source)] = source
+    return list(found.values())
 
 
 def table_name(table: exp.Table) -> str:
@@ -123,21 +124,31 @@ class _Tracer:
         self._known: dict[int, SelectLineage] = {}
 
     def trace(self, scope: Scope) -> SelectLineage:
-        if id(scope) in self._known:
-            return self._known[id(scope)]
-        found = self._known[id(scope)] = SelectLineage()
+        # By expression, as the name of a recursion stands for another scope of its first part.
+        if id(scope.expression) in self._known:
+            return self._known[id(scope.expression)]
+        found = self._known[id(scope.expression)] = SelectLineage()
         if scope.union_scopes:
             self._union(scope, found)
             return found
         select = scope.expression
         if not isinstance(select, exp.Select):
+            if scope.subquery_scopes:  # LATERAL (SELECT ...)
+                inner = self.trace(scope.subquery_scopes[0])
+                found.outputs |= inner.outputs
+                found.rows |= inner.rows
+                return found
             # A table function: its arguments decide all that it gives.
             for column in select.find_all(exp.Column):
                 found.rows |= self._column(column, scope)
             return found
         for number, projection in enumerate(select.expressions):
-            name = projection.alias_or_name or f"_{number}"
-            found.outputs[name] = self._columns(projection, scope)
+            found_here = self._columns(projection, scope)
+            if projection.find(exp.Columns, exp.Star) and not projection.find(exp.Count):
+                # Names by a pattern, or a star over what has no schema: it may be any column.
+                found.outputs[ANY_COLUMN] = found_here | self._everything(scope)
+                continue
+            found.outputs[projection.alias_or_name or f"_{number}"] = found_here
         for clause in _ROWS:
             part = select.args.get(clause)
             for item in part if isinstance(part, list) else [part] if part else []:
@@ -152,13 +163,33 @@ class _Tracer:
         return found
 
     def _union(self, scope: Scope, found: SelectLineage) -> None:
-        left, right = (self.trace(part) for part in scope.union_scopes)
-        for (name, columns), others in zip(left.outputs.items(), right.outputs.values()):  # noqa: B905
-            found.outputs[name] = columns | others
+        first, second = scope.union_scopes
+        left = self.trace(first)
+        # The second may be a turn of a recursion, which reads what there is so far.
+        found.outputs |= {name: set(columns) for name, columns in left.outputs.items()}
+        found.rows |= left.rows
+        right = self.trace(second)
+        if scope.expression.args.get("by_name"):
+            for name, columns in right.outputs.items():
+                found.outputs[name] = found.outputs.get(name, set()) | columns
+        else:
+            for name, columns in zip(left.outputs, right.outputs.values()):  # noqa: B905
+                found.outputs[name] |= columns
         found.rows |= left.rows | right.rows
         if not isinstance(scope.expression, exp.Union) or scope.expression.args.get("distinct"):
             # What is equal in all columns is merged, so all decide about the rows.
             found.rows |= {column for part in found.outputs.values() for column in part}
+
+    def _everything(self, scope: Scope) -> set[Column]:
+        """Return any column of every table that a scope reads."""
+        found = set()
+        for source in scope.sources.values():
+            if isinstance(source, exp.Table):
+                found |= {(name, ANY_COLUMN) for name, _ in [self._written[source.name]]}
+            else:
+                traced = self.trace(source)
+                found |= traced.rows.union(*traced.outputs.values())
+        return found
 
     def _columns(self, expression: Any, scope: Scope) -> set[Column]:
         """Return the columns of tables that an expression, subqueries included, comes from."""
@@ -185,10 +216,12 @@ class _Tracer:
             return {(name, columns.get(column.name.lower(), column.name))}
         if isinstance(source, Scope):
             traced = self.trace(source)
-            if column.name in traced.outputs:
-                return traced.outputs[column.name]
-            return set(traced.rows) if not traced.outputs else set()
-        return set()
+            outputs = traced.outputs
+            if column.name in outputs or ANY_COLUMN in outputs:
+                return outputs.get(column.name, outputs.get(ANY_COLUMN, set()))
+            if not outputs:
+                return set(traced.rows)
+        return self._everything(scope)  # it is not known whose it is
 
     def _source(self, table: str, scope: Scope | None) -> Any:
         # A correlated subquery names tables of the queries around it.

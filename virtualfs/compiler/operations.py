@@ -416,7 +416,7 @@ def is_tree(data: Any) -> bool:
         operation, dtype, value, args = item
         values = value if isinstance(value, list) else [value]
         if (
-            operation not in {"input", "literal", *OPERATIONS}
+            operation not in {"input", "literal", "if", "coalesce", *OPERATIONS}
             or not isinstance(dtype, str)
             or not isinstance(args, list)
             or not all(type(arg) is int and 0 <= arg < place for arg in args)

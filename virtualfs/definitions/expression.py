@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from pydantic import PrivateAttr, model_serializer, model_validator
 
-from virtualfs.definitions.base import Model
+from virtualfs.definitions.base import Model, fingerprint
 
-__all__ = ["Expression"]
+__all__ = ["Expression", "checksum"]
 
 
 class Expression(Model):
@@ -33,9 +33,15 @@ class Expression(Model):
             expression: Expression = handler({"language": "ibis", "text": written(value)})
             expression._deferred = value
             return expression
-        elif isinstance(value, dict) and {"ibis"} < set(value) <= {"ibis", "sql", "tree"}:
+        elif isinstance(value, dict) and set(value) in _EXPORTED:
+            made = value.get("sql") or value.get("tree")
+            if value["check"] != checksum(value["ibis"], made):
+                raise ValueError(
+                    "what an export wrote of an Ibis expression was edited; write the SQL alone, "
+                    "as in expr: 'temp * 2', or edit the Python that it came from"
+                )
             expression = handler({"language": "ibis", "text": value["ibis"]})
-            expression._made = value.get("sql") or value.get("tree")
+            expression._made = made
             return expression
         elif isinstance(value, dict) and len(value) == 1 and set(value) <= {"ibis", "sql"}:
             ((language, text),) = value.items()
@@ -74,6 +80,14 @@ class Expression(Model):
 
     def __hash__(self) -> int:
         return hash((self.language, self.text))
+
+
+_EXPORTED = ({"ibis", "sql", "check"}, {"ibis", "tree", "check"})
+
+
+def checksum(text: str, made: Any) -> str:
+    """Return what ties an Ibis expression to what was made of it."""
+    return fingerprint([text, made])[:12]
 
 
 def _is_deferred(value: object) -> bool:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import ast
 import base64
+import builtins
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from virtualfs.definitions.feature_service import FeatureService
 from virtualfs.definitions.feature_view import Feature, FeatureView
 from virtualfs.definitions.on_demand import OnDemandFeatureView
 from virtualfs.definitions.source import Source
+from virtualfs.discovery import names
 from virtualfs.discovery.python_text import commented, definitions_text
 from virtualfs.errors import ConfigError, DefinitionError
 
@@ -75,7 +78,7 @@ class FeastProject:
     definitions
         Ours, in order of dependence.
     functions
-        Source text of the functions of on-demand views, by name.
+        Source text of the functions of on-demand views, by the names that they have in it.
     left_out
         What could not be carried over, in words.
     """
@@ -108,6 +111,10 @@ def read_feast(path: Path, python: str | None = None) -> dict[str, Any]:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
+        except ValueError:
+            raise ConfigError(
+                f"{path} is not the JSON of `feast registry-dump`: it is no text"
+            ) from None
     try:
         content = json.loads(text)
     except ValueError as error:
@@ -152,7 +159,8 @@ def import_feast(content: Mapping[str, Any], relative_to: str = "") -> FeastProj
 
 def feast_text(project: FeastProject, name: str) -> str:
     """Return the text of a ``features.py`` for what was carried over."""
-    head = f"Features of the Feast repository {name!r}. Read it, then `virtualfs plan`."
+    shown = "".join(char if char.isalnum() or char in "._- " else "_" for char in name)
+    head = f"Features of the Feast repository {shown}. Read it, then `virtualfs plan`."
     lines = [f'"""{head}"""', "", "import virtualfs as vfs", ""]
     lines.append(definitions_text(project.definitions))
     if project.left_out:
@@ -180,7 +188,10 @@ class _Reader:
 
     def read(self) -> None:
         """Carry over everything that can be; the rest is told."""
-        self._read_entities()
+        types = self._key_types()
+        for spec in self._specs("entities"):
+            if spec["name"] != _NOBODY:
+                self._try(f"entity {spec['name']}", self._entity, spec, types)
         for kind in ("featureViews", "streamFeatureViews"):
             for spec in self._specs(kind):
                 self._try(f"feature view {spec['name']}", self._view, spec)
@@ -194,63 +205,74 @@ class _Reader:
         for spec in self._specs("featureServices"):
             self._try(f"feature service {spec['name']}", self._service, spec)
         for section, what in _NOT_OURS.items():
-            for item in self._content.get(section) or ():
-                name = (item.get("spec") or item).get("name", "without a name")
-                self._leave(f"{what} {name}", "there is nothing like it here")
+            for spec in self._specs(section):
+                self._leave(f"{what} {spec['name']}", "there is nothing like it here")
 
     def _specs(self, section: str) -> Iterator[dict[str, Any]]:
-        for item in self._content.get(section) or ():
-            yield item.get("spec") or item
+        items = self._content.get(section) or ()
+        if not isinstance(items, list | tuple):
+            self._leave(f"all of {section}", "it is no list")
+            items = ()
+        for item in items:
+            spec = item.get("spec", item) if isinstance(item, dict) else None
+            if isinstance(spec, dict) and isinstance(spec.get("name"), str):
+                yield spec
+            else:
+                self._leave(f"something in {section}", "it has no name")
 
     def _leave(self, what: str, why: str) -> None:
         self.project.left_out.append(f"{what}: {why}")
 
-    def _try(self, what: str, make: Any, spec: Mapping[str, Any]) -> None:
+    def _try(self, what: str, make: Any, *arguments: Any) -> None:
         try:
-            make(spec)
+            make(*arguments)
         except (DefinitionError, _CannotSayError) as error:
             self._leave(what, " ".join(str(error).split()))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self._leave(what, f"it is not of the form that Feast writes ({error!r})")
 
-    def _read_entities(self) -> None:
+    def _key_types(self) -> dict[str, list[str]]:
         types: dict[str, list[str]] = {}
         for section in ("featureViews", "streamFeatureViews", "labelViews"):
             for spec in self._specs(section):
                 for column in spec.get("entityColumns") or ():
-                    types.setdefault(column["name"], []).append(column.get("valueType", "STRING"))
-        for spec in self._specs("entities"):
-            if spec["name"] == _NOBODY:
-                continue
-            key = spec.get("joinKey") or spec["name"]
-            known = [spec.get("valueType", ""), *types.get(key, ())]
-            dtype = next((_TYPES[name] for name in known if name in _TYPES), "")
-            if not dtype:
-                self._leave(f"the type of join key {key}", "it is not known; string is a guess")
-                dtype = "string"
-            self._entities[spec["name"]] = Entity(
-                spec["name"], join_keys={key: dtype}, **_for_people(spec)
-            )
+                    if isinstance(column, dict) and "name" in column:
+                        kind = column.get("valueType", "STRING")
+                        types.setdefault(column["name"], []).append(kind)
+        return types
+
+    def _entity(self, spec: Mapping[str, Any], types: Mapping[str, list[str]]) -> None:
+        key = spec.get("joinKey") or spec["name"]
+        known = [spec.get("valueType", ""), *types.get(key, ())]
+        dtype = next((_TYPES[name] for name in known if name in _TYPES), "")
+        if not dtype:
+            self._leave(f"the type of join key {key}", "it is not known; string is a guess")
+            dtype = "string"
+        self._entities[spec["name"]] = Entity(
+            spec["name"], join_keys={key: dtype}, **_for_people(spec)
+        )
 
     def _source(self, spec: Mapping[str, Any], what: str) -> Source:
         """Return a batch source; that of a push or stream source is the one behind it."""
         while "batchSource" in spec:
             spec = spec["batchSource"]
         name = spec.get("name") or what
-        if name not in self._sources:
-            place: dict[str, Any] = _place(spec)
-            if "path" in place and "://" not in place["path"]:
-                path = Path(self._relative_to) / place["path"]
-                place["path"] = os.path.normpath(path)
-            if spec.get("datePartitionColumn"):
-                self._leave(f"source {name}", "its date partition column is not used")
-            self._sources[name] = Source(
-                name,
-                **place,
-                columns=spec.get("fieldMapping") or {},
-                event_timestamp=spec.get("timestampField") or None,
-                created_timestamp=spec.get("createdTimestampColumn") or None,
-                **_for_people(spec),
-            )
-        return self._sources[name]
+        place: dict[str, Any] = _place(spec)
+        if "path" in place and "://" not in place["path"]:
+            place["path"] = os.path.normpath(Path(self._relative_to) / place["path"])
+        source = Source(
+            name,
+            **place,
+            columns=spec.get("fieldMapping") or {},
+            event_timestamp=spec.get("timestampField") or None,
+            created_timestamp=spec.get("createdTimestampColumn") or None,
+            **_for_people(spec),
+        )
+        if self._sources.get(name, source) != source:
+            source = source.model_copy(update={"name": f"{name}_of_{what}"})
+        if spec.get("datePartitionColumn") and source.name not in self._sources:
+            self._leave(f"source {name}", "its date partition column is not used")
+        return self._sources.setdefault(source.name, source)
 
     def _view(self, spec: Mapping[str, Any]) -> None:
         name = spec["name"]
@@ -273,7 +295,7 @@ class _Reader:
             source=self._source(place, name),
             entities=self._entities_of(spec),
             features=features,
-            ttl=f"{int(ttl)}s" if ttl >= 1 and is_plain else None,
+            ttl=timedelta(seconds=ttl) if ttl and is_plain else None,
             online=bool(spec.get("online")),
             **_for_people(spec),
         )
@@ -315,7 +337,8 @@ class _Reader:
                 continue
             projection = source.get("featureViewProjection") or source["featureView"]["spec"]
             inputs.append(self._selection(projection))
-        self.project.functions[name] = _function(function["bodyText"])
+        variable = names.variable(name, self.project.functions)
+        source_text, unknown = _function(function["bodyText"], variable)
         self._views[name] = OnDemandFeatureView(
             name,
             inputs=inputs,
@@ -326,9 +349,15 @@ class _Reader:
                 )
                 for column in spec.get("features") or ()
             ],
-            function=f"feast_functions:{_defined(self.project.functions[name])}",
+            function=f"feast_functions:{variable}",
             **_for_people(spec),
         )
+        self.project.functions[variable] = source_text
+        if unknown:
+            self._leave(
+                f"what the function of {name} uses",
+                f"{', '.join(unknown)} must be imported or defined in feast_functions.py",
+            )
 
     def _selection(self, projection: Mapping[str, Any]) -> Any:
         name = projection.get("featureViewName") or projection.get("name") or ""
@@ -415,15 +444,15 @@ def _aggregate(item: Mapping[str, Any]) -> Aggregate:
     )
     if function not in FUNCTIONS:
         raise _CannotSayError(f"its aggregation {item['function']} is not known")
-    window = str(item.get("timeWindow") or "")
+    window = float(str(item.get("timeWindow") or "0s").removesuffix("s"))
     return Aggregate(
-        item["column"], function, f"{int(float(window.removesuffix('s')))}s" if window else None,
+        item["column"], function, timedelta(seconds=window) if window else None,
         name=item.get("name", ""),
     )  # fmt: skip
 
 
-def _function(body: str) -> str:
-    """Return the source of a function without its decorators."""
+def _function(body: str, name: str) -> tuple[str, list[str]]:
+    """Return the source of a function under a name, and what it uses that is not there."""
     try:
         tree = ast.parse(body)
     except SyntaxError:
@@ -431,11 +460,11 @@ def _function(body: str) -> str:
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     if len(functions) != 1:
         raise _CannotSayError("its function is not one def")
-    functions[0].decorator_list = []
-    return ast.unparse(functions[0])
-
-
-def _defined(source: str) -> str:
-    node = ast.parse(source).body[0]
-    assert isinstance(node, ast.FunctionDef)
-    return node.name
+    function = functions[0]
+    function.decorator_list = []
+    used = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+    known = {node.id for node in used if not isinstance(node.ctx, ast.Load)}
+    known |= {node.arg for node in ast.walk(function) if isinstance(node, ast.arg)}
+    known |= {*_IMPORTS, *dir(builtins), function.name}
+    function.name = name
+    return ast.unparse(function), sorted({node.id for node in used} - known)

@@ -9,7 +9,7 @@ from virtualfs.errors import PlanConflictError
 from virtualfs.registry.indexing import Indexer
 from virtualfs.registry.plan import Plan, Revision
 from virtualfs.registry.planner import Planner
-from virtualfs.registry.repository import Registry
+from virtualfs.registry.repository import Registry, checked_name
 from virtualfs.registry.state import State
 
 __all__ = ["Applier"]
@@ -74,6 +74,7 @@ class Applier:
     ) -> Revision:
         """Let an environment point at the revision of another; return that revision."""
         registry = self._registry
+        checked_name(target)
         wanted = registry.state(environment=source)
         known = {item.name: item.revision for item in registry.environments()}
         base = registry.state(known.get(target, 0))

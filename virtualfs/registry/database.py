@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -20,7 +21,12 @@ __all__ = ["Database", "Migrations", "migrations"]
 class Migrations(Protocol):
     """What the entry point of the group ``virtualfs.migrations`` must be."""
 
-    head: str
+    versions: tuple[str, ...]
+    """Schema versions, oldest first."""
+
+    @property
+    def head(self) -> str:
+        """The newest schema version."""
 
     def upgrade(self, engine: sa.Engine, schema: str | None = None) -> None:
         """Bring the registry's tables to the newest form."""
@@ -81,7 +87,11 @@ class Database:
     @property
     def location(self) -> str:
         """The URL with its password masked, and the schema."""
-        shown = self._url.render_as_string(hide_password=True)
+        hidden = {
+            name: "***" if re.search("(?i)pass|secret|token|key", name) else value
+            for name, value in self._url.query.items()
+        }
+        shown = self._url.set(query=hidden).render_as_string(hide_password=True)
         return f"{shown}, schema {self._schema}" if self._schema else shown
 
     @property
@@ -177,6 +187,13 @@ class Database:
         RegistryError
             The older form cannot hold what is there; nothing was changed.
         """
+        known = migrations().versions
+        current = self.current_schema()
+        if version not in known or current is None or version > current:
+            raise RegistryError(
+                f"the registry has schema {current or 'none'}, which cannot be taken back to "
+                f"{version!r}; known are {', '.join(known)}"
+            )
         with self._translated():
             try:
                 migrations().downgrade(self.open(), version, self._schema)
@@ -237,7 +254,7 @@ class Database:
         try:
             yield
         except (sa.exc.OperationalError, sa.exc.InternalError, sa.exc.ProgrammingError) as error:
-            reason = without_secrets(str(error.orig).splitlines()[0])
+            reason = without_secrets((str(error.orig).splitlines() or ["it refused"])[0])
             raise RegistryError(
                 f"registry {self.location}: {reason}. Check registry= in the "
                 "configuration, and that its place exists and may be written"
@@ -245,7 +262,7 @@ class Database:
         except sa.exc.DatabaseError as error:
             if isinstance(error, sa.exc.IntegrityError):
                 raise
-            reason = without_secrets(str(error.orig).splitlines()[0])
+            reason = without_secrets((str(error.orig).splitlines() or ["it refused"])[0])
             raise RegistryError(f"registry {self.location}: {reason}") from None
 
 

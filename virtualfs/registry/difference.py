@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from virtualfs.definitions.project import VIEW_KINDS
-from virtualfs.registry.state import Key, StoredObject
+from virtualfs.registry.state import DEPRECATION, Key, StoredObject
 
 __all__ = ["NO_MEANING", "READS", "Difference", "Impact", "difference", "read_by"]
 
@@ -48,6 +49,10 @@ def difference(
     impacts
         Of the objects that this one stands on.
     """
+    if DEPRECATION in {item.kind for item in (old, new) if item is not None}:
+        # A mark breaks nothing, and nor does taking it away.
+        said = (new or old).definition["message"]  # type: ignore[union-attr]
+        return Difference("metadata", (f"message: {said}",))
     if new is None:
         return Difference("breaking", ())
     details = tuple(_details(new, old))
@@ -84,14 +89,29 @@ def _entity(old: StoredObject, new: StoredObject, before: Objects, after: Object
 
 
 def _source(old: StoredObject, new: StoredObject, before: Objects, after: Objects) -> bool:  # noqa: ARG001
-    return not _same_rows(old.definition, new.definition)
+    added = new.definition["columns"].items() >= old.definition["columns"].items()
+    return not (added and _same_place(old.definition, new.definition))
 
 
-def _same_rows(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Tell whether two sources give the same rows; one may name more columns."""
+def _same_place(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Tell whether two sources read the same rows by the same times."""
     told = NO_MEANING | {"name", "columns"}
-    return new["columns"].items() >= old["columns"].items() and all(
-        old[field] == new[field] for field in new if field not in told
+    return all(old[field] == new[field] for field in new if field not in told)
+
+
+def _same_names(view: StoredObject, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Tell whether the columns that a view reads are called the same by both sources."""
+    if old["columns"] == new["columns"]:
+        return True
+    read = (view.resolved or {}).get("source_columns")
+    if not read:
+        return False
+    names = {column: old["columns"].get(column, column) for column in read}
+    others = {
+        new["columns"].get(column, column) for column in new["columns"] if column not in names
+    }
+    return others.isdisjoint(names.values()) and all(
+        new["columns"].get(column, column) == name for column, name in names.items()
     )
 
 
@@ -107,29 +127,41 @@ def _view(old: StoredObject, new: StoredObject, before: Objects, after: Objects)
         list(was["join_keys"].items()) != list(now["join_keys"].items())
         or any(was.get(rule) != now.get(rule) for rule in rules)
         or (source is not None and other is not None
-            and not _same_rows(source.definition, other.definition))
-        or _recomputed(old, new, ("dtype", "sql", "aggregate"))
+            and not (_same_place(source.definition, other.definition)
+                     and _same_names(old, source.definition, other.definition)))
+        or _recomputed(old, new)
     )  # fmt: skip
 
 
 def _on_demand(old: StoredObject, new: StoredObject, before: Objects, after: Objects) -> bool:  # noqa: ARG001
     was, now = old.resolved or {}, new.resolved or {}
     return (
-        _recomputed(old, new, ("dtype", "sql"))
+        _recomputed(old, new)
         or not now["request"].items() <= was["request"].items()
         or any(was.get(name) != now.get(name) for name in ("function", "mode", "source_hash"))
-        or [item["join_keys"] for item in was["inputs"]]
-        != [item["join_keys"] for item in now["inputs"]]
+        or any(place != _places(now).get(name, place) for name, place in _places(was).items())
     )
 
 
-def _recomputed(old: StoredObject, new: StoredObject, fields: tuple[str, ...]) -> bool:
-    now = {feature["name"]: feature for feature in new.features}
-    return any(
-        feature["name"] not in now
-        or any(feature.get(name) != now[feature["name"]].get(name) for name in fields)
-        for feature in old.features
-    )
+def _places(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where the inputs of an on-demand view come from, by their names in expressions."""
+    inputs = resolved["inputs"]
+    return {
+        name: (inputs[number]["view"], feature, inputs[number]["join_keys"])
+        for name, (number, feature) in resolved["columns"].items()
+        if number is not None
+    }
+
+
+def _recomputed(old: StoredObject, new: StoredObject) -> bool:
+    was, now = ({f["name"]: _computed(f) for f in item.features} for item in (old, new))
+    return any(meaning != now.get(name) for name, meaning in was.items())
+
+
+def _computed(feature: Mapping[str, Any]) -> tuple[Any, ...]:
+    aggregate = dict(feature.get("aggregate") or {})
+    aggregate.pop("input", None)  # a name of ours, by number
+    return feature["dtype"], feature["sql"], aggregate
 
 
 def _service(old: StoredObject, new: StoredObject, before: Objects, after: Objects) -> bool:
@@ -138,18 +170,17 @@ def _service(old: StoredObject, new: StoredObject, before: Objects, after: Objec
 
 
 def _outputs(service: StoredObject, objects: Objects) -> Iterator[tuple[Any, ...]]:
-    """Yield the features of a service in its order, as a model sees them."""
+    """Yield the features of a service in its order, by the names that a model sees."""
+    found = []
     for part in service.definition["features"]:
         views = [objects.get((kind, part["view"])) for kind in VIEW_KINDS]
         held = {f["name"]: f["dtype"] for view in views if view for f in view.features}
-        for name in part["features"] or held:
-            yield (
-                part["view"],
-                part["name"],
-                name,
-                held.get(name),
-                sorted(part["join_keys"].items()),
-            )
+        found += [(part, name, held.get(name)) for name in part["features"] or held]
+    times = Counter(name for _, name, _ in found)
+    for part, name, dtype in found:
+        holder = part["name"] or part["view"]
+        shown = name if times[name] == 1 else f"{holder}__{name}"
+        yield shown, part["view"], name, dtype, sorted(part["join_keys"].items())
 
 
 def _details(new: StoredObject, old: StoredObject | None) -> Iterator[str]:
@@ -170,6 +201,13 @@ def _details(new: StoredObject, old: StoredObject | None) -> Iterator[str]:
         kept = [name for name in before if name in after]
         if kept != [name for name in after if name in before]:
             yield f"~ order of features: {', '.join(after)}"
+    if old and new.kind == "feature_view":
+        was, now = ((item.resolved or {}).get("source_columns") or {} for item in (old, new))
+        yield from (
+            f"~ column {name} of the source: {dtype} -> {now[name]}"
+            for name, dtype in was.items()
+            if now.get(name, dtype) != dtype
+        )
     if old and new.kind == "on_demand_feature_view":
         hashes = [(item.resolved or {}).get("source_hash") for item in (old, new)]
         if all(hashes) and hashes[0] != hashes[1]:

@@ -53,7 +53,7 @@ def find_drift(
     known
         Columns and their types as the view was applied with them.
     columns
-        Returns those that the source has now.
+        Returns those that the source has now; in lower case too where the engine folds case.
 
     Raises
     ------
@@ -66,8 +66,9 @@ def find_drift(
         raise
     except WarehouseError as error:
         return [Drift(view, source, reason=str(error))]
+    now = {name: found.get(name, found.get(name.lower())) for name in known}
     return [
-        Drift(view, source, name, dtype, found.get(name))
+        Drift(view, source, name, dtype, now[name])
         for name, dtype in known.items()
-        if found.get(name) != dtype
+        if now[name] != dtype
     ]

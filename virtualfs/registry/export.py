@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from virtualfs.definitions.expression import checksum
 from virtualfs.definitions.project import YAML_SECTIONS, definition_from_fields
 from virtualfs.registry.state import State, StoredObject
 
@@ -35,7 +36,9 @@ def _fields(item: StoredObject) -> dict[str, Any]:
                           strict=True):  # fmt: skip
         for field in ("expr", "where"):
             if isinstance(told.get(field), dict):
-                told[field] |= _made(field, made[full["name"]])
+                held = _made(field, made[full["name"]])
+                (value,) = held.values()
+                told[field] |= {**held, "check": checksum(told[field]["ibis"], value)}
     return fields
 
 

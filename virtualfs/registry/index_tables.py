@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -44,7 +45,10 @@ class IndexTables:
 
     def add(self, index: Index, items: Iterable[StoredObject]) -> None:
         """Write what is derived from objects that were written before."""
-        with self._database.connect(write=True) as connection:
+        with (
+            suppress(sa.exc.IntegrityError),  # somebody else has just done the same
+            self._database.connect(write=True) as connection,
+        ):
             self.insert(connection, index, {item.key: item.written for item in items})
 
     def edges(self, state: State, *conditions: Any) -> list[Edge]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +106,7 @@ class Indexer:
         objects
             All objects of the state that the items are, or will be, part of.
         """
+        self._columns.clear()  # tables change
         return Index(tuple(self._edges(items, objects)), tuple(self._documents(items, objects)))
 
     def _edges(
@@ -140,6 +142,7 @@ class Indexer:
                 continue
             for told, feature in zip(fields["features"], item.features, strict=True):
                 words = [told.get("column") or "", str(feature["sql"])]
+                words += [*fields.get("entities", ()), *(item.resolved or {}).get("join_keys", ())]
                 yield Document(
                     item.key,
                     feature["name"],
@@ -188,6 +191,7 @@ def _view_edges(
     resolved = item.resolved or {}
     warehouse = source["warehouse"]
     inside = {name: column for column, name in source["columns"].items()}
+    folded = {name.lower(): column for name, column in inside.items()}
     lineage = traced.get(source["name"])
     place = source["table"] or source["path"]
 
@@ -195,6 +199,8 @@ def _view_edges(
         found: dict[tuple[str, str], None] = {}
         for name in names:
             column = inside.get(name, name)
+            if capabilities.folds_case:
+                column = folded.get(name.lower(), column)
             if lineage is None:
                 found[place, column] = None
                 continue
@@ -269,13 +275,20 @@ def _words(item: StoredObject, objects: Mapping[Key, StoredObject]) -> Iterator[
         yield fields["source"]
         source = objects.get(("source", fields["source"]))
         if source:
-            yield source.definition["table"] or source.definition["path"] or ""
+            yield from _place_words(source.definition)
         yield from (item.resolved or {}).get("source_columns") or ()
+        yield from (item.resolved or {}).get("join_keys") or ()
     if item.kind == "source":
-        yield fields["table"] or fields["path"] or ""
+        yield from _place_words(fields)
     for part in (
         *fields.get("inputs", ()),
         *(fields["features"] if "service" in item.kind else ()),
     ):
         yield part["view"]
         yield from part["features"] or ()
+
+
+def _place_words(source: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the words of where a source reads from: its table, its path, the names in its query."""
+    yield source["table"] or source["path"] or ""
+    yield from dict.fromkeys(re.findall(r"\w+", source["query"] or ""))

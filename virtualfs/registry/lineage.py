@@ -21,7 +21,6 @@ from virtualfs.registry.tables import edges as edge_table
 __all__ = ["Direction", "Lineage", "Link", "Node", "trace"]
 
 Direction = Literal["upstream", "downstream", "both"]
-_COLUMN = re.compile(r"(?:(?P<warehouse>[^:]+):(?!//))?(?P<table>.+)\.(?P<column>[^.]+)")
 _REFERENCE = re.compile(r"(?P<name>[^:@]+)(@(?P<version>\d+))?(:(?P<feature>.+))?")
 
 
@@ -189,6 +188,8 @@ class _Walk:
         match = _REFERENCE.fullmatch(reference)
         if match is not None:
             item = self._object(match["name"])
+            if item is None and not match["feature"]:
+                item = self._state.objects.get(("feature_service", match["name"]))
             if item is not None:
                 version = int(match["version"] or item.version)
                 if version != item.version:
@@ -205,34 +206,35 @@ class _Walk:
                         f"{did_you_mean(match['feature'], names)}"
                     )
                 return (self._feature(item, match["feature"]),)
-        column = _COLUMN.fullmatch(reference)
-        found = self._columns(column) if column is not None else []
+        found = self._columns(reference)
         if not found:
-            known = [name for kind, name in self._state.objects if kind != "entity"]
+            known = [
+                n for kind in (*VIEW_KINDS, "feature_service") for n in self._state.names(kind)
+            ]
             raise NotFoundError(
                 f"the registry knows nothing called {reference!r}; write view:feature, a view, a "
                 f"service, or table.column. {did_you_mean(reference.partition(':')[0], known)}"
             )
         return tuple(found)
 
-    def _columns(self, match: re.Match[str]) -> list[Node]:
-        edges = self._registry.index.edges(
-            self._state,
-            edge_table.c.upstream_kind == "column",
-            _is_column(match["column"]),
-        )
-        table = match["table"].lower()
-        places = {
-            (edge.warehouse, edge.upstream, edge.upstream_name)
-            for edge in edges
-            if edge.upstream.lower() == table
-            or edge.upstream.lower().endswith((f".{table}", f"/{table}"))
-            if match["warehouse"] in (None, edge.warehouse)
-        }
-        return [_column(*place) for place in sorted(places)]
+    def _columns(self, reference: str) -> list[Node]:
+        """Return the columns that a reference may mean; tables may be named in part or in full."""
+        warehouse, separator, rest = reference.partition(":")
+        if not separator or rest.startswith("//"):
+            warehouse, rest = "", reference
+        found: dict[tuple[str, str, str], None] = {}
+        for match in re.finditer(r"\.", rest):  # a name may hold dots itself
+            table, column = rest[: match.start()], rest[match.end() :].strip('"')
+            for edge in self._registry.index.edges(
+                self._state, edge_table.c.upstream_kind == "column", _is_column(column)
+            ):
+                name = edge.upstream_name if edge.upstream_name != ANY_COLUMN else column
+                if warehouse in ("", edge.warehouse) and _is_table(table, edge.upstream):
+                    found[edge.warehouse, edge.upstream, name] = None
+        return [_column(*place) for place in sorted(found)]
 
     def _object(self, name: str) -> StoredObject | None:
-        for kind in (*VIEW_KINDS, "feature_service"):
+        for kind in VIEW_KINDS:
             item = self._state.objects.get((kind, name))
             if item is not None:
                 return item
@@ -310,6 +312,8 @@ class _Walk:
             if node.kind in ("column", "request") or match is None:
                 continue
             item = self._object(match["name"])
+            if node.kind == "feature_service":
+                item = self._state.objects.get((node.kind, match["name"]))
             if item is not None and item.version == int(match["version"] or 0):
                 yield item, match["feature"], node
 
@@ -329,6 +333,13 @@ class _Walk:
         if item is None or f"{item.name}@{item.version}" != edge.upstream:
             return Node("feature", place)  # an old version, which is still pinned
         return self._feature(item, edge.upstream_name)
+
+
+def _is_table(asked: str, known: str) -> bool:
+    """Tell whether one of two names is the other, or the end of it."""
+    names = [name.lower().replace('"', "").removeprefix("./") for name in (asked, known)]
+    longer, shorter = sorted(names, key=len, reverse=True)
+    return longer == shorter or longer.endswith((f".{shorter}", f"/{shorter}"))
 
 
 def _is_column(name: str) -> Any:

@@ -74,8 +74,17 @@ class Planner:
         for state in (target, base):
             state.objects.load()
         changes, pinned = changes_between(base.objects, target.objects, keys)
+        changed = [
+            target.objects.get((c.kind, c.name)) for c in changes if c.kind == "feature_view"
+        ]
+        drift = [
+            f"drift: {one}"
+            for item in changed
+            if item is not None and action.startswith("rollback")
+            for one in self._resolver.drift(item.view(), target)
+        ]
         return Plan(
-            self._registry.project, base.revision, tuple(changes), pinned=pinned,
+            self._registry.project, base.revision, tuple(changes), tuple(drift), pinned=pinned,
             environment=base.environment, action=action,
             writes=tuple(
                 Write(key, target.objects.get(key)) for key in ((c.kind, c.name) for c in changes)
@@ -254,11 +263,17 @@ class _Wanted:
     ) -> None:
         old = self._state.objects.get(key)
         if old is not None and old.fingerprint == meaning and old.definition == fields:
-            self._objects[key] = old
-            return
+            # Another type of a column that changes no meaning is remembered all the same.
+            columns = [
+                (content or {}).get("source_columns") for content in (old.resolved, resolved)
+            ]
+            if not columns[0] or columns[0] == columns[1]:
+                self._objects[key] = old
+                return
         if old is not None and old.fingerprint == meaning:
             version = old.version
         else:
+            self._must_keep_its_kind(key)
             known = self._versions.get(key, Versions({}))
             version = known.of(meaning, old.version if old else None)
         is_ours = old is None or key in self._handed
@@ -266,6 +281,16 @@ class _Wanted:
             *key, version, meaning, self._origin if is_ours or not old else old.origin, fields,
             resolved,
         )  # fmt: skip
+
+    def _must_keep_its_kind(self, key: Key) -> None:
+        """Refuse a view whose name was that of the other kind, as references could not tell."""
+        kind, name = key
+        for other in VIEW_KINDS:
+            if kind in VIEW_KINDS and other != kind and (other, name) in self._versions:
+                raise DefinitionError(
+                    f"{kind_in_words(kind)} {name!r}: there are versions of a "
+                    f"{kind_in_words(other)} of this name, which stay answerable; choose another"
+                )
 
     @cached_property
     def _versions(self) -> dict[Key, Versions]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +11,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from virtualfs.errors import NotFoundError, PlanConflictError, RegistryError, did_you_mean
+from virtualfs.config import ENVIRONMENT
+from virtualfs.definitions.project import KINDS
+from virtualfs.errors import (
+    ConfigError,
+    NotFoundError,
+    PlanConflictError,
+    RegistryError,
+    did_you_mean,
+)
 from virtualfs.registry.database import Database
 from virtualfs.registry.index_tables import IndexTables
 from virtualfs.registry.indexing import Index
@@ -24,11 +33,13 @@ from virtualfs.registry.tables import (
     revisions,
 )
 
-__all__ = ["DEFAULT", "Registry"]
+__all__ = ["DEFAULT", "Registry", "checked_name"]
 
 DEFAULT = "default"
 """The environment of those who name none."""
 _TRIES = 5
+_MOST = 2**31
+"""Numbers of revisions and versions are below it."""
 _TOGETHER = 300
 """Beyond so many objects all of a kind are read, and not each by its name."""
 
@@ -57,7 +68,7 @@ class Registry:
     ) -> None:
         self.database = database
         self.project = project
-        self.environment = environment
+        self.environment = checked_name(environment)
         self.identity = identity
         self.index = IndexTables(database, project)
 
@@ -81,7 +92,8 @@ class Registry:
         name = environment or self.environment
         with self.database.reading() as connection:
             if connection is None:
-                self._must_exist(name, {})
+                if revision is None:
+                    self._must_exist(name, {})
                 return State(0, environment=name)
             if revision is None:
                 revision = self._pointer(connection, name)
@@ -127,6 +139,8 @@ class Registry:
 
     def version(self, kind: str, name: str, version: int) -> StoredObject | None:
         """Return an object as it was in one of its versions, or None."""
+        if not 0 < version < _MOST:
+            return None
         of_name = (objects.c.kind == kind, objects.c.name == name, objects.c.version == version)
         rows = self._objects(*of_name)
         return rows[-1] if rows else None
@@ -236,6 +250,8 @@ class Registry:
     def point(self, environment: str, base: int | None, revision: int, reason: str) -> None:
         """Move an environment from revision `base` (None: it is new) to another.
 
+        Its name has been checked by :func:`checked_name`.
+
         Raises
         ------
         PlanConflictError
@@ -319,6 +335,7 @@ class Registry:
                 action=action,
             )
         )
+        self._check_versions(connection, writes)
         if line == number and base:
             self._begin_line(connection, base, number, {write.key for write in writes})
         else:
@@ -385,6 +402,28 @@ class Registry:
         self.index.insert(connection, index, {item.key: number for item in new})
         return number
 
+    def _check_versions(self, connection: sa.Connection, writes: Sequence[Write]) -> None:
+        """Refuse a version that another environment has meanwhile given to another meaning."""
+        new = {
+            write.key: write.item
+            for write in writes
+            if write.item and not write.item.written and write.item.kind in KINDS
+        }
+        keys = list(new)
+        for start in range(0, len(keys), _TOGETHER):
+            found = connection.execute(
+                sa.select(objects.c.kind, objects.c.name, objects.c.version, objects.c.fingerprint)
+                .where(objects.c.project == self.project)
+                .where(*_named(objects, keys[start : start + _TOGETHER]))
+            )
+            for row in found:
+                item = new.get((row.kind, row.name))
+                if item and item.version == row.version and item.fingerprint != row.fingerprint:
+                    raise PlanConflictError(
+                        f"another environment has given version {row.version} of {row.name} to "
+                        "another meaning since the plan was made; plan again"
+                    )
+
     def _begin_line(self, connection: sa.Connection, base: int, number: int, but: set[Key]) -> None:
         """Copy the placements at a revision to a new line, all but some."""
         rows = connection.execute(
@@ -437,9 +476,11 @@ class Registry:
 
     def _line_of(self, connection: sa.Connection, revision: int) -> int:
         of_project = revisions.c.project == self.project
-        line = connection.execute(
-            sa.select(revisions.c.line).where(of_project, revisions.c.number == revision)
-        ).scalar()
+        line = None
+        if 0 < revision < _MOST:
+            line = connection.execute(
+                sa.select(revisions.c.line).where(of_project, revisions.c.number == revision)
+            ).scalar()
         if line is None:
             newest = connection.execute(
                 sa.select(sa.func.max(revisions.c.number)).where(of_project)
@@ -480,6 +521,15 @@ class Registry:
 
 
 _RECORDED = ("action", "kind", "name", "version", "old_version", "impact")
+
+
+def checked_name(environment: str) -> str:
+    """Return the name of an environment, or raise ConfigError."""
+    if not re.match(ENVIRONMENT, environment) or environment.endswith("\n"):
+        raise ConfigError(
+            f"{environment!r} cannot be an environment's name; use letters, digits, '_', '-', '.'"
+        )
+    return environment
 
 
 def _named(table: sa.Table, keys: Iterable[Key]) -> list[Any]:

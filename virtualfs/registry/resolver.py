@@ -85,7 +85,9 @@ class Resolver:
                 f["name"]: (f.get("aggregate") or {}).get("where") or f["sql"]
                 for f in stored.features
             }
-            rendered = {f: kept[f] for f, expr in new.items() if f in kept and old.get(f) == expr}
+            if (stored.resolved or {}).get("warehouse") == source.warehouse:
+                same = (f for f, expr in new.items() if f in kept and old.get(f) == expr)
+                rendered = {f: kept[f] for f in same}
         try:
             resolved = resolve_view(
                 view,
@@ -114,7 +116,10 @@ class Resolver:
         warehouse = self._warehouse(source.warehouse)
         select = sql.select_all(relation(source, warehouse.capabilities), warehouse.capabilities)
         described = self._describe(warehouse, select)
-        return {name: column_type(dtype) for name, dtype in described.items()}
+        found = {name: column_type(dtype) for name, dtype in described.items()}
+        if warehouse.capabilities.folds_case:  # the names may be written otherwise
+            found = {**{name.lower(): dtype for name, dtype in found.items()}, **found}
+        return found
 
     def drift(self, view: ResolvedView, state: State) -> list[Drift]:
         """Return how the source of an applied view differs from what it was applied with.
@@ -250,11 +255,18 @@ class Resolver:
             There is no such version.
         """
         name, _, number = reference.partition("@")
-        kinds = [kind for kind in (*VIEW_KINDS, "feature_service") if (kind, name) in state.objects]
         if not number.isdigit():
             raise NotFoundError(f"{reference!r} names no version; write for example {name}@1")
-        kind = kinds[0] if kinds else "feature_view"
-        return name, self._stored(kind, name, int(number), state).version
+        kinds = (*VIEW_KINDS, "feature_service")
+        found = [kind for kind in kinds if self._registry.version(kind, name, int(number))]
+        if len(found) > 1:
+            raise NotFoundError(
+                f"{reference} is a view's and a service's, and cannot tell which; rename one"
+            )
+        if not found:
+            hint = did_you_mean(name, [other for kind in kinds for other in state.names(kind)])
+            raise NotFoundError(f"there is no version {number} of {name!r}. {hint}")
+        return name, int(number)
 
     def _view_of(
         self, name: str, version: int | None, state: State

@@ -37,7 +37,7 @@ revisions = sa.Table(
     sa.Column("parent", sa.Integer, nullable=True),
     sa.Column("line", sa.Integer, nullable=False, server_default="1"),
     sa.Column("environment", sa.String(255), nullable=False, server_default="default"),
-    sa.Column("action", sa.String(16), nullable=False, server_default="apply"),
+    sa.Column("action", sa.String(64), nullable=False, server_default="apply"),
 )
 
 environments = sa.Table(

@@ -83,7 +83,7 @@ def upgrade() -> None:
         sa.Column("parent", sa.Integer, nullable=True),
         sa.Column("line", sa.Integer, nullable=False, server_default="1"),
         sa.Column("environment", sa.String(255), nullable=False, server_default="default"),
-        sa.Column("action", sa.String(16), nullable=False, server_default="apply"),
+        sa.Column("action", sa.String(64), nullable=False, server_default="apply"),
     ):
         op.add_column("virtualfs_revisions", column, schema=schema)
     op.execute(f"UPDATE {of}virtualfs_revisions SET parent = number - 1 WHERE number > 1")
@@ -141,6 +141,8 @@ def downgrade() -> None:
             raise RuntimeError(
                 "this registry has environments, which schema 0001 cannot hold; nothing was changed"
             )
+    for table in ("placements", "objects"):  # marks of old versions, which 0001 knows nothing of
+        op.execute(f"DELETE FROM {of}virtualfs_{table} WHERE kind = 'deprecation'")
     op.drop_index("ix_virtualfs_placements_current", "virtualfs_placements", schema=schema)
     op.execute(f"ALTER TABLE {of}virtualfs_objects RENAME COLUMN written TO since")
     op.execute(f"ALTER TABLE {of}virtualfs_objects ADD COLUMN until INTEGER")
