@@ -256,6 +256,7 @@ def resolve_view(
     )
 
 
+@lru_cache(maxsize=1024)
 def column_type(dtype: dt.DataType) -> str:
     """Return a column's type as it is compared with what it was; whether it may be NULL is not."""
     return str(dtype).lstrip("!")
