@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -229,6 +230,23 @@ def test_a_version_means_one_thing_in_all_environments(
     assert (value(data), value(dev)) == (11, 12)
     assert value(data, "weather@2:temp") == value(dev, "weather@2:temp") == 12
     assert value(data, "weather@3:temp") == 11
+
+
+def test_an_old_version_is_described_as_its_environment_does(
+    data: vfs.FeatureStore, open_store: Callable[..., Any]
+) -> None:
+    data.apply([weather(description="here")])
+    data.apply([COLD])
+    dev = open_store(environment="dev")
+    dev.rollback(1)
+    dev.apply([weather(description="there", deprecated="dev only")])
+    versions = [
+        store.registry.version("feature_view", "weather", 1).definition for store in (data, dev)
+    ]
+    assert [item["description"] for item in versions] == ["here", "there"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert value(data, "weather@1:temp") == 10
 
 
 def test_an_environment_may_be_the_first_of_all(open_store: Callable[..., Any]) -> None:

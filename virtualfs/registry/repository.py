@@ -138,12 +138,33 @@ class Registry:
         ]
 
     def version(self, kind: str, name: str, version: int) -> StoredObject | None:
-        """Return an object as it was in one of its versions, or None."""
+        """Return an object as it was in one of its versions, or None.
+
+        Where it was described in other words since, those of this environment come first.
+        """
         if not 0 < version < _MOST:
             return None
-        of_name = (objects.c.kind == kind, objects.c.name == name, objects.c.version == version)
-        rows = self._objects(*of_name)
+        of_name = (objects.c.kind == kind, objects.c.name == name)
+        rows = self._objects(*of_name, objects.c.version == version)
+        if len(rows) > 1:
+            here = self._written_here(kind, name)
+            rows = [row for row in rows if row.written in here] or rows
         return rows[-1] if rows else None
+
+    def _written_here(self, kind: str, name: str) -> set[int]:
+        """Return the revisions that wrote what stood at a name in this environment's line."""
+        with self.database.reading() as connection:
+            revision = self._pointer(connection, self.environment) if connection is not None else 0
+            if connection is None or not revision:
+                return set()
+            query = sa.select(placements.c.written).where(
+                placements.c.project == self.project,
+                placements.c.line == self._line_of(connection, revision),
+                placements.c.kind == kind,
+                placements.c.name == name,
+                placements.c.since <= revision,
+            )
+            return set(connection.execute(query).scalars())
 
     def versions(self, revision: int) -> dict[Key, Versions]:
         """Return the versions of every object that ever was.
