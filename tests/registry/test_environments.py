@@ -237,6 +237,7 @@ def test_an_old_version_is_described_as_its_environment_does(
 ) -> None:
     data.apply([weather(description="here")])
     data.apply([COLD])
+    data.promote("default", "dev")
     dev = open_store(environment="dev")
     dev.rollback(1)
     dev.apply([weather(description="there", deprecated="dev only")])
