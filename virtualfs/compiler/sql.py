@@ -276,7 +276,7 @@ def rowwise_tree(
             return column(node.name)
         return node
 
-    found: exp.Expr = tree.transform(unqualified, copy=False)
+    found: exp.Expr = tree.transform(unqualified)  # parts of it are shared, so it is copied
     return _settled(found)
 
 
