@@ -43,6 +43,16 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def own_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a project of the demonstration that a test may change."""
+    _make_project(tmp_path / "virtualfs-demo")
+    with FeatureStore(tmp_path / "virtualfs-demo") as store:
+        store.apply()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def test_every_python_block_is_marked() -> None:
     blocks = re.findall(r"(.*)\n```python", README)
     assert blocks
@@ -163,13 +173,7 @@ def test_the_ibis_example(flights: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "Because the row of" in out
 
 
-def test_the_example_of_the_registry(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _make_project(tmp_path / "virtualfs-demo")
-    with FeatureStore(tmp_path / "virtualfs-demo") as store:
-        store.apply()
-    monkeypatch.chdir(tmp_path)
+def test_the_example_of_the_registry(own_demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
     exec(block((ROOT / "docs" / "registry.md").read_text(), "registry"), names)
     for name in ("store", "dev"):
@@ -248,13 +252,7 @@ def test_the_spark_example(demo: Path) -> None:
     assert float(out.split("temp ")[-1]) == pytest.approx(native["temp"].sum(), rel=1e-12)
 
 
-def test_the_online_example(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _make_project(tmp_path / "virtualfs-demo")
-    with FeatureStore(tmp_path / "virtualfs-demo") as store:
-        store.apply()
-    monkeypatch.chdir(tmp_path)
+def test_the_online_example(own_demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     names: dict[str, object] = {}
     exec(block((ROOT / "docs" / "online.md").read_text(), "online"), names)

@@ -28,6 +28,9 @@ __all__ = [
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+_DEPRECATED = "Why it should no longer be used, and what to use instead; null while it may be"
+
+
 def described(description: str, graphql_type: Any = None) -> Callable[[_F], _F]:
     """Make a resolver a field with a description; typed, as Strawberry's own is not."""
     made = strawberry.field(description=description, graphql_type=graphql_type)
@@ -109,7 +112,7 @@ class _Versioned(_Stored):
     def version(self) -> int:
         return self._stored.version
 
-    @described("Why it should no longer be used, and what to use instead; null while it may be")
+    @described(_DEPRECATED)
     def deprecated(self) -> str | None:
         return self._snapshot.state.deprecation(self._stored) or None
 
@@ -239,7 +242,7 @@ class Feature:
     def tags(self) -> JSON:
         return cast("JSON", dict(self._feature.tags))
 
-    @described("Why it should no longer be used, and what to use instead; null while it may be")
+    @described(_DEPRECATED)
     def deprecated(self) -> str | None:
         return self._feature.deprecated or None
 

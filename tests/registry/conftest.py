@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +22,26 @@ def weather(*features: Any, **fields: Any) -> vfs.FeatureView:
         features=features or ["temp"],
         **fields,
     )
+
+
+def at_once(calls: Sequence[Callable[[], Any]]) -> list[Exception]:
+    """Make calls at the same moment, each in a thread; return what was raised."""
+    barrier = threading.Barrier(len(calls))
+    failed: list[Exception] = []
+
+    def run(call: Callable[[], Any]) -> None:
+        barrier.wait()
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return failed
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -7,11 +7,11 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 import virtualfs as vfs
-from tests.registry.conftest import AIRPORT, weather
+from tests.registry.conftest import AIRPORT, at_once, weather
 
 NOON = datetime(2020, 1, 2, 12, tzinfo=UTC)
 KEY = [{"origin": "JFK"}]
@@ -195,21 +195,8 @@ def test_applies_to_two_environments_at_once_both_win(
         ])
         for name in names
     }  # fmt: skip
-    barrier, failed = threading.Barrier(len(names)), []
-
-    def run(name: str) -> None:
-        barrier.wait()
-        try:
-            open_store(environment=name).apply(plans[name])
-        except Exception as error:  # noqa: BLE001
-            failed.append(error)
-
-    threads = [threading.Thread(target=run, args=(name,)) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failed
+    stores = {name: open_store(environment=name) for name in names}
+    assert not at_once([partial(stores[name].apply, plans[name]) for name in names])
     assert sorted(item.revision for item in data.environments()) == [1, 2, 3, 4, 5]
     for name in names:
         assert open_store(environment=name).state().names("feature_view") == sorted(

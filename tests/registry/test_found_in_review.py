@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import virtualfs as vfs
-from tests.registry.conftest import AIRPORT
+from tests.registry.conftest import AIRPORT, at_once
 from virtualfs import _
 from virtualfs.registry.database import Database
 from virtualfs.registry.indexing import Index
@@ -197,21 +196,10 @@ def test_two_that_index_at_once_do_no_harm(shop: Any) -> None:
     with engine.begin() as connection:
         for table in ("edges", "documents"):
             connection.exec_driver_sql(f"DELETE FROM virtualfs_{table}")
-    barrier, failed = threading.Barrier(3), []
-
-    def run() -> None:
-        barrier.wait()
-        try:
-            assert len(shop.search("temp")) > 0
-        except Exception as error:  # noqa: BLE001
-            failed.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failed
+    found: list[int] = []
+    assert not at_once([lambda: found.append(len(shop.search("temp")))] * 3)
+    assert len(found) == 3
+    assert all(count > 0 for count in found)
 
 
 def test_secrets_in_a_urls_settings_are_masked() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 import virtualfs as vfs
-from tests.registry.conftest import weather
+from tests.registry.conftest import at_once, weather
 from virtualfs.registry.database import Database, migrations
 
 
@@ -146,21 +145,7 @@ def test_a_downgrade_that_would_lose_environments_is_refused(
 
 
 def test_of_two_that_make_the_tables_at_once_one_does(url: str, opened: Any) -> None:
-    barrier, failed = threading.Barrier(4), []
-
-    def run() -> None:
-        barrier.wait()
-        try:
-            opened(url).upgrade()
-        except Exception as error:  # noqa: BLE001
-            failed.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failed
+    assert not at_once([opened(url).upgrade for _ in range(4)])
     assert opened(url).current_schema() == migrations().head
 
 

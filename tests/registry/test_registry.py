@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 import virtualfs as vfs
-from tests.registry.conftest import AIRPORT, weather
+from tests.registry.conftest import AIRPORT, at_once, weather
 from virtualfs import _
 
 
@@ -98,21 +98,9 @@ def test_a_stale_plan_is_refused(store: vfs.FeatureStore) -> None:
 def test_of_two_applies_at_once_one_wins(store: vfs.FeatureStore) -> None:
     store.apply([AIRPORT])
     plans = [store.plan([weather(feature)]) for feature in ("temp", "wet")]
-    barrier, outcomes = threading.Barrier(2), []
-
-    def run(plan: vfs.Plan) -> None:
-        barrier.wait()
-        try:
-            outcomes.append(store.apply(plan).number)
-        except vfs.PlanConflictError:
-            outcomes.append("conflict")
-
-    threads = [threading.Thread(target=run, args=(plan,)) for plan in plans]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(map(str, outcomes)) == ["2", "conflict"]
+    (lost,) = at_once([partial(store.apply, plan) for plan in plans])
+    assert isinstance(lost, vfs.PlanConflictError)
+    assert store.state().revision == 2
 
 
 def test_an_ibis_expression_survives_as_sql(store: vfs.FeatureStore) -> None:

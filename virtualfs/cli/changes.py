@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from virtualfs.cli.output import coloured, echo_json, json_option, open_store
+from virtualfs.cli.output import ask, coloured, echo_json, json_option, open_store
 from virtualfs.registry.plan import Plan, Revision
 
 _yes: Callable[[Any], Any] = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -121,7 +120,7 @@ def promote_command(
     _show(plan, as_json=as_json)
     plan.check(allow_breaking=allow_breaking)
     _ask(f"Promote {source} to {target}?", plan, yes=yes)
-    revision = store.promote(source, target, allow_breaking=allow_breaking)
+    revision = store.apply(plan, allow_breaking=allow_breaking)
     if as_json:
         echo_json({"revision": revision.number, "plan": revision.plan.to_dict()})
     else:
@@ -150,11 +149,8 @@ def _show(plan: Plan, *, as_json: bool) -> None:
 
 
 def _ask(question: str, plan: Plan, *, yes: bool) -> None:
-    if not plan or yes:
-        return
-    if not sys.stdin.isatty():
-        raise click.UsageError("there is no terminal to ask on; pass --yes to go on")
-    click.confirm(f"\n{question}", abort=True, err=True)
+    if plan and not yes:
+        ask(f"\n{question}")
 
 
 def _done(revision: Revision, said: str, *, as_json: bool) -> None:

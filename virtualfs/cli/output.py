@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from virtualfs.display import Shown, shown_text, text_table
 if TYPE_CHECKING:
     from virtualfs.store import FeatureStore
 
-__all__ = ["coloured", "echo_json", "echo_shown", "echo_table", "json_option", "open_store"]
+__all__ = ["ask", "coloured", "echo_json", "echo_shown", "echo_table", "json_option", "open_store"]
 
 json_option: Callable[[Any], Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON."
@@ -35,6 +36,19 @@ def open_store(ctx: click.Context, environment: str | None = None) -> FeatureSto
         )
     )
     return store
+
+
+def ask(question: str) -> None:
+    """Ask on the terminal, and go no further on a no.
+
+    Raises
+    ------
+    click.UsageError
+        There is no terminal.
+    """
+    if not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask on; pass --yes to go on")
+    click.confirm(question, abort=True, err=True)
 
 
 def echo_json(value: Any) -> None:

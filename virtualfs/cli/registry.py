@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
 import click
 
-from virtualfs.cli.output import echo_json, echo_table, json_option, open_store
+from virtualfs.cli.output import ask, echo_json, echo_table, json_option, open_store
 from virtualfs.definitions.project import collect
 from virtualfs.errors import ConfigError, VirtualFSError, WarehouseError
 from virtualfs.registry.database import migrations
@@ -71,9 +70,7 @@ def downgrade(ctx: click.Context, version: str, yes: bool) -> None:
     """
     database = open_store(ctx).registry.database
     if not yes:
-        if not sys.stdin.isatty():
-            raise click.UsageError("there is no terminal to ask on; pass --yes to go on")
-        click.confirm(f"Take {database.location} back to schema {version}?", abort=True)
+        ask(f"Take {database.location} back to schema {version}?")
     before = database.current_schema()
     database.downgrade(version)
     click.echo(f"Registry schema: {before} -> {database.current_schema()}")

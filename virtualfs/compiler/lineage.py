@@ -41,6 +41,10 @@ class SelectLineage:
     outputs: dict[str, set[Column]] = field(default_factory=dict)
     rows: set[Column] = field(default_factory=set)
 
+    def everything(self) -> set[Column]:
+        """Return all columns that take part."""
+        return self.rows.union(*self.outputs.values())
+
 
 def columns_in(expression: exp.Expr) -> list[str]:
     """Return the names of the columns in a row-wise expression, each once."""
@@ -92,7 +96,7 @@ def select_lineage(
         traced = _Tracer(written).trace(scope)
     except (SqlglotError, KeyError, RecursionError):
         return None
-    reached = {table for table, _ in traced.rows.union(*traced.outputs.values())}
+    reached = {table for table, _ in traced.everything()}
     # A table that decides about nothing but how many rows there are, or was not understood.
     traced.rows |= {(name, ANY_COLUMN) for name, _ in written.values() if name not in reached}
     return traced
@@ -155,8 +159,7 @@ class _Tracer:
                 found.rows |= self._columns(item, scope)
         for join in select.args.get("joins") or ():
             for part in (join.args.get("on"), *(join.args.get("using") or ())):
-                if part is not None:
-                    found.rows |= self._columns(part, scope)
+                found.rows |= self._columns(part, scope)
         for source in scope.sources.values():
             if isinstance(source, Scope):
                 found.rows |= self.trace(source).rows
@@ -175,20 +178,20 @@ class _Tracer:
         else:
             for name, columns in zip(left.outputs, right.outputs.values()):  # noqa: B905
                 found.outputs[name] |= columns
-        found.rows |= left.rows | right.rows
+        found.rows |= right.rows
         if not isinstance(scope.expression, exp.Union) or scope.expression.args.get("distinct"):
             # What is equal in all columns is merged, so all decide about the rows.
-            found.rows |= {column for part in found.outputs.values() for column in part}
+            found.rows |= found.everything()
 
     def _everything(self, scope: Scope) -> set[Column]:
         """Return any column of every table that a scope reads."""
-        found = set()
+        found: set[Column] = set()
         for source in scope.sources.values():
             if isinstance(source, exp.Table):
-                found |= {(name, ANY_COLUMN) for name, _ in [self._written[source.name]]}
+                name, _ = self._written[source.name]
+                found.add((name, ANY_COLUMN))
             else:
-                traced = self.trace(source)
-                found |= traced.rows.union(*traced.outputs.values())
+                found |= self.trace(source).everything()
         return found
 
     def _columns(self, expression: Any, scope: Scope) -> set[Column]:
@@ -203,8 +206,7 @@ class _Tracer:
         for query in expression.find_all(exp.Query):
             part = inner.get(id(query))
             if part is not None:
-                traced = self.trace(part)
-                found |= traced.rows.union(*traced.outputs.values())
+                found |= self.trace(part).everything()
         return found
 
     def _column(self, column: exp.Column, scope: Scope) -> set[Column]:

@@ -136,7 +136,7 @@ class Program:
 
     def ordered_spine(self) -> str:
         """Return the SELECT of the spine's own columns in order."""
-        columns = [exp.column(sql.identifier(name)) for name in self.spine_columns]
+        columns = [sql.column(name) for name in self.spine_columns]
         select = exp.select(*columns).from_(_spine_table())
         return sql.text(select.order_by(_by_row()), self.dialect)
 
@@ -146,7 +146,7 @@ class Program:
 
     def slice(self, start: int, stop: int) -> str:
         """Return the SELECT of the spine's rows from `start` up to but not `stop`."""
-        row = exp.column(sql.identifier(ROW))
+        row = sql.column(ROW)
         within = exp.and_(row >= start, row < stop)
         return sql.text(exp.select("*").from_(_spine_table()).where(within), self.dialect)
 
@@ -182,9 +182,7 @@ class Program:
             name: exp.alias_(tree.copy(), sql.identifier(name), quoted=True)
             for name, tree in self.computed
         }
-        outer = exp.Select(
-            expressions=[trees.get(name, exp.column(sql.identifier(name))) for name in outputs]
-        )
+        outer = exp.Select(expressions=[trees.get(name, sql.column(name)) for name in outputs])
         whole = outer.from_(sql.subquery(inner, "inputs")).order_by(_by_row())
         return sql.text(whole, self.dialect)
 

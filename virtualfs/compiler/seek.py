@@ -171,7 +171,7 @@ def _lateral(
             sql.identifier(stands_for.get(name, RESERVED + name)), _SPINE, quoted=True
         )
 
-    place = [exp.column(sql.identifier(name)) for name in (*part.key_columns, TIME)]
+    place = [sql.column(name) for name in (*part.key_columns, TIME)]
     source = sql.subquery(spine, "bounds") if spine else exp.Table(this=sql.identifier(sql.SPINE))
     sorted_spine = exp.select("*").from_(source).order_by(*place)
     select = exp.select(exp.column(sql.identifier(ROW), _SPINE, quoted=True)).from_(

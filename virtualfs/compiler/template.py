@@ -96,9 +96,9 @@ class Template:
         shown = value.args["true"] if isinstance(value, exp.If) else value
         shown.set("this", sql.identifier(_FEATURE))
         if shown is not value:  # NULL beyond the TTL, of the feature's own type
-            missing = exp.column(sql.identifier(_NULL))
+            missing = sql.column(_NULL)
             value = exp.Case(ifs=[exp.If(this=value.this, true=shown)], default=missing)
-        place.replace(exp.column(sql.identifier(_VALUES)))
+        place.replace(sql.column(_VALUES))
         return cls(sql.text(tree, dialect), sql.text(value, dialect))
 
     def filled(self, part: Part, key_types: KeyTypes, capabilities: Capabilities) -> str:

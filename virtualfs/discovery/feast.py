@@ -289,7 +289,7 @@ class _Reader:
         if not features:
             raise _CannotSayError("no feature is left of it")
         ttl = float(str(spec.get("ttl") or "0s").removesuffix("s"))
-        is_plain = features and isinstance(features[0], Feature)
+        is_plain = isinstance(features[0], Feature)
         self._views[name] = FeatureView(
             name,
             source=self._source(place, name),

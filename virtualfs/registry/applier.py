@@ -8,8 +8,7 @@ from collections.abc import Callable
 from virtualfs.errors import PlanConflictError
 from virtualfs.registry.indexing import Indexer
 from virtualfs.registry.plan import Plan, Revision
-from virtualfs.registry.planner import Planner
-from virtualfs.registry.repository import Registry, checked_name
+from virtualfs.registry.repository import Registry
 from virtualfs.registry.state import State
 
 __all__ = ["Applier"]
@@ -39,8 +38,15 @@ class Applier:
         PlanConflictError
             The environment has moved since the plan was made, or the plan is for another one.
         """
-        plan.check(allow_breaking=allow_breaking)
         registry = self._registry
+        if plan.revision is not None:
+            if plan.revision != plan.base:
+                plan.check(allow_breaking=allow_breaking)
+                base = plan.base or None
+                registry.point(plan.environment, base, plan.revision, plan.action)
+                self._forget()
+            return Revision(plan.revision, plan)
+        plan.check(allow_breaking=allow_breaking)
         if plan.environment != registry.environment:
             raise PlanConflictError(
                 f"the plan is for environment {plan.environment}, and this store is of environment "
@@ -52,9 +58,9 @@ class Applier:
             return Revision(plan.base, plan)
         items = [write.item for write in plan.writes if write.item and not write.item.written]
         new = {item.key: item for item in items}
-        base = registry.state(plan.base).objects
+        old = registry.state(plan.base).objects
         # Typed for writing, though it is only read.
-        afterwards = ChainMap(new, base)  # type: ignore[arg-type]
+        afterwards = ChainMap(new, old)  # type: ignore[arg-type]
         index = self._indexer.index(items, afterwards)
         number = registry.write(
             plan.writes, plan.base, plan.summary, [c.record() for c in plan.changes], index,
@@ -62,28 +68,6 @@ class Applier:
         )  # fmt: skip
         self._forget()
         return Revision(number, plan)
-
-    def promote(
-        self,
-        planner: Planner,
-        source: str,
-        target: str,
-        *,
-        allow_breaking: bool,
-        dry_run: bool,
-    ) -> Revision:
-        """Let an environment point at the revision of another; return that revision."""
-        registry = self._registry
-        checked_name(target)
-        wanted = registry.state(environment=source)
-        known = {item.name: item.revision for item in registry.environments()}
-        base = registry.state(known.get(target, 0))
-        plan = planner.restore(wanted, base, f"promote {source}")
-        if not dry_run and known.get(target) != wanted.revision:
-            plan.check(allow_breaking=allow_breaking)
-            registry.point(target, known.get(target), wanted.revision, f"promote {source}")
-            self._forget()
-        return Revision(wanted.revision, plan)
 
     def indexed(self, state: State) -> State:
         """Return a state, after indexing what was written before there was an index."""

@@ -10,14 +10,15 @@ from typing import Any
 from virtualfs.definitions.project import KINDS, kind_in_words
 from virtualfs.display import Block, Code, Shown
 from virtualfs.errors import NotFoundError, did_you_mean
-from virtualfs.registry.records import Record, RevisionRow
+from virtualfs.registry.records import SIGNS, Record, RevisionRow, version_text
 from virtualfs.registry.repository import Registry
 from virtualfs.registry.state import State
 from virtualfs.registry.tables import edges
 
 __all__ = ["FeatureUsage", "History", "history", "usage"]
 
-_SIGNS = {"add": "+", "change": "~", "remove": "-"}
+_USERS = ("feature_service", "on_demand_feature_view")
+"""Kinds that use features."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,10 @@ class History(Shown):
                 lines.append(f"    {row.summary}")
                 continue
             for record in records:
-                version = f"v{record.version}"
-                if record.action == "change" and record.old_version != record.version:
-                    version = f"v{record.old_version} -> v{record.version}"
+                version = version_text(record.action, record.version, record.old_version)
                 told = "" if record.impact == "unknown" else f", {record.impact}"
                 head = f"{kind_in_words(record.kind)} {record.name} ({version}{told})"
-                lines.append(f"    {_SIGNS[record.action]} {head}")
+                lines.append(f"    {SIGNS[record.action]} {head}")
                 lines += [f"        {line}" for line in record.details]
         return "\n".join(lines) or "There are no revisions yet."
 
@@ -121,6 +120,3 @@ def usage(registry: Registry, state: State) -> list[FeatureUsage]:
         for feature in item.features
     ]
     return sorted(found, key=lambda item: (-len(item.services), -len(item.on_demand)))
-
-
-_USERS = ("feature_service", "on_demand_feature_view")

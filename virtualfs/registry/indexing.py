@@ -20,7 +20,7 @@ from virtualfs.compiler.lineage import (
     table_name,
     tables_of,
 )
-from virtualfs.definitions.project import VIEW_KINDS
+from virtualfs.definitions.project import KINDS, VIEW_KINDS
 from virtualfs.errors import VirtualFSError
 from virtualfs.provider import Warehouse
 from virtualfs.registry.state import Key, StoredObject
@@ -112,13 +112,14 @@ class Indexer:
     def _edges(
         self, items: Iterable[StoredObject], objects: Mapping[Key, StoredObject]
     ) -> Iterator[Edge]:
-        traced: dict[str, SelectLineage | None] = {}
+        traced: dict[str, SelectLineage] = {}
         for item in items:
             if item.kind == "feature_view":
                 source = objects["source", item.definition["source"]].definition
                 if source["name"] not in traced and source["query"]:
                     traced[source["name"]] = self._trace(source)
-                yield from _view_edges(item, source, traced, self._dialect(source))
+                lineage = traced.get(source["name"])
+                yield from _view_edges(item, source, lineage, self._capabilities(source))
             elif item.kind == "on_demand_feature_view":
                 yield from _on_demand_edges(item)
             elif item.kind == "feature_service":
@@ -128,7 +129,7 @@ class Indexer:
         self, items: Iterable[StoredObject], objects: Mapping[Key, StoredObject]
     ) -> Iterator[Document]:
         for item in items:
-            if item.kind not in (*VIEW_KINDS, "entity", "source", "feature_service"):
+            if item.kind not in KINDS:
                 continue
             fields = item.definition
             yield Document(
@@ -151,11 +152,11 @@ class Indexer:
                     " ".join(filter(None, words)),
                 )
 
-    def _dialect(self, source: Mapping[str, Any]) -> Capabilities:
+    def _capabilities(self, source: Mapping[str, Any]) -> Capabilities:
         return self._warehouse(source["warehouse"]).capabilities
 
-    def _trace(self, source: Mapping[str, Any]) -> SelectLineage | None:
-        dialect = self._dialect(source).dialect
+    def _trace(self, source: Mapping[str, Any]) -> SelectLineage:
+        dialect = self._capabilities(source).dialect
         tree = sql.parse_select(source["query"], dialect, f"source {source['name']!r}")
 
         def columns_of(table: exp.Table) -> list[str]:
@@ -185,14 +186,14 @@ class Indexer:
 def _view_edges(
     item: StoredObject,
     source: Mapping[str, Any],
-    traced: Mapping[str, SelectLineage | None],
+    lineage: SelectLineage | None,
     capabilities: Capabilities,
 ) -> Iterator[Edge]:
     resolved = item.resolved or {}
     warehouse = source["warehouse"]
     inside = {name: column for column, name in source["columns"].items()}
     folded = {name.lower(): column for name, column in inside.items()}
-    lineage = traced.get(source["name"])
+    outputs = {name.lower(): found for name, found in lineage.outputs.items()} if lineage else {}
     place = source["table"] or source["path"]
 
     def edges(names: Iterable[str], feature: str, role: str) -> Iterator[Edge]:
@@ -204,7 +205,6 @@ def _view_edges(
             if lineage is None:
                 found[place, column] = None
                 continue
-            outputs = {key.lower(): value for key, value in lineage.outputs.items()}
             columns = outputs.get(column.lower(), outputs.get(ANY_COLUMN, set()))
             found |= dict.fromkeys(sorted(columns))
         for table, column in found:

@@ -11,13 +11,12 @@ from virtualfs.display import Block, Code, Note, Shown
 from virtualfs.errors import BreakingChangeError, DefinitionError
 from virtualfs.registry.difference import Impact, difference, read_by
 from virtualfs.registry.drift import Drift
-from virtualfs.registry.records import Record
+from virtualfs.registry.records import SIGNS, Record, version_text
 from virtualfs.registry.state import DEPRECATION, Key, StoredObject, Write
 
 __all__ = ["Change", "Plan", "Revision", "changes_between"]
 
 Action = Literal["add", "change", "remove"]
-_SIGNS = {"add": "+", "change": "~", "remove": "-"}
 _ORDER = [*KINDS, DEPRECATION]
 
 
@@ -49,12 +48,10 @@ class Change:
     sql: str = ""
 
     def __str__(self) -> str:
-        version = f"v{self.version}"
-        if self.action == "change" and self.old_version != self.version:
-            version = f"v{self.old_version} -> v{self.version}"
+        version = version_text(self.action, self.version, self.old_version)
         if self.impact == "metadata":
             version += ", metadata only"
-        head = f"{_SIGNS[self.action]} {kind_in_words(self.kind)} {self.name} ({version})"
+        head = f"{SIGNS[self.action]} {kind_in_words(self.kind)} {self.name} ({version})"
         is_told = self.action != "add" and self.impact != "metadata"
         lines = [f"{head} {self.impact}" if is_told else head]
         lines += [f"    {line}" for line in self.details]
@@ -92,6 +89,8 @@ class Plan(Shown):
     pinned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     environment: str = "default"
     action: str = "apply"
+    revision: int | None = None
+    """The revision that the environment will point at, where none is to be written."""
     writes: tuple[Write, ...] = field(default=(), repr=False)
 
     def __bool__(self) -> bool:
@@ -114,7 +113,7 @@ class Plan(Shown):
         """The plan in one line."""
         if not self.changes:
             return "Nothing to change."
-        counts = [sum(c.action == action for c in self.changes) for action in _SIGNS]
+        counts = [sum(c.action == action for c in self.changes) for action in SIGNS]
         text = "{} to add, {} to change, {} to remove.".format(*counts)
         breaking = sum(change.impact == "breaking" for change in self.changes)
         return f"{text} {breaking} breaking." if breaking else text
@@ -153,15 +152,9 @@ class Plan(Shown):
             "base_revision": self.base,
             "changes": [
                 {
-                    "action": change.action,
-                    "kind": change.kind,
-                    "name": change.name,
-                    "version": change.version,
-                    "old_version": change.old_version,
-                    "impact": change.impact,
+                    **vars(change),
                     "details": list(change.details),
                     "touches": list(change.touches),
-                    "sql": change.sql,
                 }
                 for change in self.changes
             ],

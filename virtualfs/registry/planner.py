@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +25,7 @@ from virtualfs.registry.drift import Drift, find_drift
 from virtualfs.registry.plan import Plan, changes_between
 from virtualfs.registry.policy import check_policy
 from virtualfs.registry.records import Versions
-from virtualfs.registry.repository import Registry
+from virtualfs.registry.repository import Registry, checked_name
 from virtualfs.registry.resolver import Resolver
 from virtualfs.registry.state import DEPRECATION, Key, State, StoredObject, Write
 
@@ -62,7 +63,15 @@ class Planner:
         check_policy(self._policy, handed)
         state = self._registry.state_to_change()
         state.objects.load()
-        return _Wanted(self._registry, self._resolver, state, handed, origin, prune=prune).plan()
+        wanted = _Wanted(self._registry, self._resolver, state, handed, origin, prune=prune)
+        objects = wanted.objects()
+        return self._between(
+            state,
+            objects,
+            {**state.objects, **objects},
+            warnings=tuple(wanted.warnings()),
+            drift=tuple(wanted.drift),
+        )
 
     def restore(self, target: State, base: State, action: str) -> Plan:
         """Plan to make `base` what `target` is, with the objects as they were written."""
@@ -73,23 +82,32 @@ class Planner:
         }
         for state in (target, base):
             state.objects.load()
-        changes, pinned = changes_between(base.objects, target.objects, keys)
-        changed = [
-            target.objects.get((c.kind, c.name)) for c in changes if c.kind == "feature_view"
-        ]
+        plan = self._between(base, target.objects, keys, action=action)
+        if not action.startswith("rollback"):
+            return plan
+        changed = (target.objects.get(write.key) for write in plan.writes)
         drift = [
             f"drift: {one}"
             for item in changed
-            if item is not None and action.startswith("rollback")
+            if item is not None and item.kind == "feature_view"
             for one in self._resolver.drift(item.view(), target)
         ]
-        return Plan(
-            self._registry.project, base.revision, tuple(changes), tuple(drift), pinned=pinned,
-            environment=base.environment, action=action,
-            writes=tuple(
-                Write(key, target.objects.get(key)) for key in ((c.kind, c.name) for c in changes)
-            ),
-        )  # fmt: skip
+        return replace(plan, warnings=tuple(drift))
+
+    def promotion(self, source: str, target: str) -> Plan:
+        """Plan to let an environment point at the revision that another points at.
+
+        Raises
+        ------
+        NotFoundError
+            There is no environment `source`.
+        """
+        checked_name(target)
+        wanted = self._registry.state(environment=source)
+        known = {item.name: item.revision for item in self._registry.environments()}
+        base = replace(self._registry.state(known.get(target, 0)), environment=target)
+        plan = self.restore(wanted, base, f"promote {source}")
+        return replace(plan, revision=wanted.revision)
 
     def mark(self, state: State, name: str, version: int, message: str) -> Plan:
         """Plan to mark a version as deprecated, or (an empty message) as not."""
@@ -99,10 +117,28 @@ class Planner:
         if message:
             fields = {"name": key[1], "message": message}
             objects[key] = StoredObject(*key, version, fingerprint(fields), "api", fields)
-        changes, _ = changes_between(state.objects, objects, [key])
+        return self._between(state, objects, [key])
+
+    def _between(
+        self,
+        base: State,
+        objects: Mapping[Key, StoredObject],
+        keys: Iterable[Key],
+        **fields: Any,
+    ) -> Plan:
+        """Return the plan that makes a state hold other objects.
+
+        Parameters
+        ----------
+        keys
+            The objects that may differ.
+        """
+        changes, pinned = changes_between(base.objects, objects, keys)
+        written = ((change.kind, change.name) for change in changes)
         return Plan(
-            self._registry.project, state.revision, tuple(changes), environment=state.environment,
-            writes=(Write(key, objects.get(key)),) if changes else (),
+            self._registry.project, base.revision, tuple(changes), pinned=pinned,
+            environment=base.environment, **fields,
+            writes=tuple(Write(key, objects.get(key)) for key in written),
         )  # fmt: skip
 
 
@@ -142,10 +178,11 @@ class _Wanted:
             key: item for key, item in state.objects.items() if key[0] == DEPRECATION
         }
         self._views: dict[str, ResolvedView] = {}
-        self._drift: list[Drift] = []
+        self.drift: list[Drift] = []
         self._found: dict[str, dict[str, str]] = {}
 
-    def plan(self) -> Plan:
+    def objects(self) -> dict[Key, StoredObject]:
+        """Return the objects of the wanted state."""
         for name, entity in self._project.entities.items():
             self._plain("entity", name, entity)
         for name, source in self._project.sources.items():
@@ -156,14 +193,7 @@ class _Wanted:
             self._on_demand(name)
         for name, service in self._project.services.items():
             self._plain("feature_service", name, service)
-        old = self._state.objects
-        keys = [key for key in {**old, **self._objects} if old.get(key) != self._objects.get(key)]
-        changes, pinned = changes_between(old, self._objects, keys)
-        return Plan(
-            self._registry.project, self._state.revision, tuple(changes), tuple(self._warnings()),
-            tuple(self._drift), pinned, self._registry.environment,
-            writes=tuple(Write(change_key, self._objects.get(change_key)) for change_key in keys),
-        )  # fmt: skip
+        return self._objects
 
     def _check_claims(self) -> None:
         for kind, name in self._handed:
@@ -175,7 +205,8 @@ class _Wanted:
                     "one"
                 )
 
-    def _warnings(self) -> Iterable[str]:
+    def warnings(self) -> Iterable[str]:
+        """Yield what is worth knowing of what was handed in."""
         for name in sorted(self._project.views):
             resolved = self._objects["feature_view", name].resolved or {}
             if ("feature_view", name) in self._handed and not resolved.get("event_timestamp"):
@@ -222,7 +253,7 @@ class _Wanted:
             return False
         source = self._project.sources[old.definition["source"]]
         drift = find_drift(old.name, source.name, known, lambda: self._columns(source))
-        self._drift += drift
+        self.drift += drift
         # What is gone cannot be resolved; what has another type is another meaning.
         return not drift or any(item.breaks for item in drift)
 

@@ -5,7 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-__all__ = ["Environment", "Record", "RevisionRow", "Versions"]
+__all__ = ["SIGNS", "Environment", "Record", "RevisionRow", "Versions", "version_text"]
+
+SIGNS = {"add": "+", "change": "~", "remove": "-"}
+"""How changes begin where they are listed."""
+
+
+def version_text(action: str, version: int, old_version: int | None) -> str:
+    """Return the version of a change, and the one before where it is another.
+
+    >>> version_text("change", 2, 1)
+    'v1 -> v2'
+    """
+    moved = action == "change" and old_version != version
+    return f"v{old_version} -> v{version}" if moved else f"v{version}"
 
 
 @dataclass(frozen=True)

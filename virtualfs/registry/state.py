@@ -89,7 +89,7 @@ class Objects(Mapping[Key, StoredObject]):
         return self.written(key) is not None  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Key]:
-        self._list()
+        self.find()
         return (key for key, written in self._written.items() if written is not None)
 
     def __len__(self) -> int:
@@ -103,8 +103,8 @@ class Objects(Mapping[Key, StoredObject]):
     def load(self, keys: Iterable[Key] | None = None) -> None:
         """Read some objects at once, or all; those that do not exist are passed over."""
         if keys is None:
-            self._list()
-            wanted = list(self._written)
+            self.find()
+            wanted = [*self._written]
         else:
             wanted = [key for key in keys if key not in self._known]
             self._look(wanted)
@@ -123,9 +123,7 @@ class Objects(Mapping[Key, StoredObject]):
 
     def names(self, kind: str) -> list[str]:
         """Return the names of a kind, sorted."""
-        if kind not in self._kinds and not self._is_whole:
-            self._written |= self._find(kind=kind)
-            self._kinds.add(kind)
+        self.find(kind)
         places = (key for key, written in self._written.items() if written is not None)
         return sorted(name for held, name in places if held == kind)
 
@@ -137,10 +135,15 @@ class Objects(Mapping[Key, StoredObject]):
         found = self._find(keys=told) if told else {}
         self._written |= {key: found.get(key) for key in unknown}
 
-    def _list(self) -> None:
-        if not self._is_whole:
-            self._written |= self._find()
+    def find(self, kind: str | None = None) -> None:
+        """Find out what there is of a kind, or of all; asked once."""
+        if self._is_whole or kind in self._kinds:
+            return
+        self._written |= self._find(kind=kind)
+        if kind is None:
             self._is_whole = True
+        else:
+            self._kinds.add(kind)
 
     def values(self) -> Any:
         """Return all objects, read at once."""
@@ -190,10 +193,10 @@ class State:
 
     def deprecation(self, item: StoredObject) -> str:
         """Return why an object should no longer be used, or nothing."""
-        name = f"{item.name}@{item.version}"
-        if name in self.objects.names(DEPRECATION):  # of which there are few
-            return str(self.objects[DEPRECATION, name].definition["message"])
-        return str(item.definition.get("deprecated") or "")
+        self.objects.find(DEPRECATION)  # there are few, and many objects are asked about
+        mark = self.objects.get((DEPRECATION, f"{item.name}@{item.version}"))
+        said = item.definition.get("deprecated") if mark is None else mark.definition["message"]
+        return str(said or "")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,17 @@ __all__ = [
 
 metadata = sa.MetaData()
 
+
+def _of_object() -> list[sa.Column[object]]:
+    """Return the columns that name one object for good."""
+    return [
+        sa.Column("project", sa.String(255), primary_key=True),
+        sa.Column("kind", sa.String(32), primary_key=True),
+        sa.Column("name", sa.String(255), primary_key=True),
+        sa.Column("written", sa.Integer, primary_key=True, autoincrement=False),
+    ]
+
+
 revisions = sa.Table(
     "virtualfs_revisions",
     metadata,
@@ -55,10 +66,7 @@ environments = sa.Table(
 objects = sa.Table(
     "virtualfs_objects",
     metadata,
-    sa.Column("project", sa.String(255), primary_key=True),
-    sa.Column("kind", sa.String(32), primary_key=True),
-    sa.Column("name", sa.String(255), primary_key=True),
-    sa.Column("written", sa.Integer, primary_key=True, autoincrement=False),
+    *_of_object(),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("fingerprint", sa.String(64), nullable=False),
     sa.Column("origin", sa.String(16), nullable=False),
@@ -71,16 +79,6 @@ objects = sa.Table(
     ),
     sa.Index("ix_virtualfs_objects_version", "project", "kind", "name", "version"),
 )
-
-
-def _of_object() -> list[sa.Column[object]]:
-    """Return the columns that name one object for good."""
-    return [
-        sa.Column("project", sa.String(255), primary_key=True),
-        sa.Column("kind", sa.String(32), primary_key=True),
-        sa.Column("name", sa.String(255), primary_key=True),
-        sa.Column("written", sa.Integer, primary_key=True, autoincrement=False),
-    ]
 
 
 placements = sa.Table(

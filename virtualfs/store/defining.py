@@ -151,9 +151,10 @@ class Defining(StoreBase):
         BreakingChangeError
             Something would break in the target, and `allow_breaking` is False.
         """
-        return self._applier.promote(
-            self._planner, source, target, allow_breaking=allow_breaking, dry_run=dry_run
-        )
+        plan = self._planner.promotion(source, target)
+        if dry_run:
+            return Revision(plan.revision or 0, plan)
+        return self._applier.apply(plan, allow_breaking=allow_breaking)
 
     def register_table(
         self,
