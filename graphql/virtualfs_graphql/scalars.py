@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -19,17 +19,22 @@ from uuid import UUID
 import strawberry
 from strawberry.types.scalar import ScalarDefinition
 
+from graphql import GraphQLList, GraphQLNamedType
 from virtualfs.errors import SpineError
 
 __all__ = [
     "JSON",
     "SCALARS",
     "BigInt",
+    "element_of",
+    "finite",
     "from_json",
+    "graphql_type",
     "parse_instant",
     "rfc3339",
+    "scalar_of",
     "to_json",
-    "type_of",
+    "wire_of",
 ]
 
 JSON = NewType("JSON", object)
@@ -154,33 +159,74 @@ def _has_zone(dtype: str) -> bool:
     return "'" in dtype
 
 
-def type_of(dtype: str) -> Any:
-    """Return the Python annotation whose GraphQL type holds values of a data type.
+def graphql_type(dtype: str, types: Mapping[str, GraphQLNamedType]) -> Any:
+    """Return the GraphQL type that holds values of a data type.
 
-    >>> type_of("int32"), type_of("decimal(12, 2)").__name__, type_of("int64").__name__
-    (<class 'int'>, 'Decimal', 'BigInt')
+    Parameters
+    ----------
+    types
+        The schema's types by name, scalars among them.
     """
-    return _TYPES.get(dtype.split("(")[0], JSON)
+    inner = element_of(dtype)
+    if inner is not None:
+        return GraphQLList(graphql_type(inner, types))
+    return types[scalar_of(dtype)]
 
 
-_TYPES: dict[str, Any] = {
-    "int8": int,
-    "int16": int,
-    "int32": int,
-    "int64": BigInt,
-    "uint8": BigInt,
-    "uint16": BigInt,
-    "uint32": BigInt,
-    "uint64": BigInt,
-    "float16": float,
-    "float32": float,
-    "float64": float,
-    "decimal": Decimal,
-    "timestamp": datetime,
-    "date": date,
-    "boolean": bool,
-    "string": str,
+def scalar_of(dtype: str) -> str:
+    """Return the name of the scalar that holds values of a data type that is no array.
+
+    >>> scalar_of("int32"), scalar_of("decimal(12, 2)"), scalar_of("int64"), scalar_of("uuid")
+    ('Int', 'Decimal', 'BigInt', 'JSON')
+    """
+    return _SCALARS.get(dtype.split("(")[0], "JSON")
+
+
+def element_of(dtype: str) -> str | None:
+    """Return the data type of an array's elements; None if it is no array.
+
+    >>> element_of("array<array<int8>>"), element_of("int8")
+    ('array<int8>', None)
+    """
+    kind = dtype.lstrip("!")
+    return kind[6:-1] if kind.startswith("array<") else None
+
+
+def wire_of(dtype: str) -> Callable[[Any], Any] | None:
+    """Return what makes a value of a data type what the answer holds of it; None if it is that.
+
+    NULL is never given to it. What is not finite stays: JSON has null for it.
+    """
+    inner = element_of(dtype)
+    if inner is None:
+        return _WIRE.get(scalar_of(dtype), to_json)
+    convert = wire_of(inner)
+    if convert is None:
+        return None
+    return lambda values: [None if item is None else convert(item) for item in values]
+
+
+def finite(value: Any) -> Any:
+    """Return floats that are finite, and None for others, in lists too."""
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+_SCALARS = {
+    **dict.fromkeys(["int8", "int16", "int32", "uint8", "uint16"], "Int"),
+    **dict.fromkeys(["int64", "uint32", "uint64"], "BigInt"),
+    **dict.fromkeys(["float16", "float32", "float64"], "Float"),
+    "decimal": "Decimal",
+    "timestamp": "DateTime",
+    "date": "Date",
+    "boolean": "Boolean",
+    "string": "String",
 }
+
+
+def _big(value: int) -> int | str:
+    return value if -EXACT <= value <= EXACT else str(value)
 
 
 def _parse_big(value: Any) -> int:
@@ -232,3 +278,15 @@ SCALARS: dict[object, ScalarDefinition] = {
     ),
 }
 """What the schema needs to know of the Python types above."""
+
+_WIRE: dict[str, Callable[[Any], Any] | None] = {
+    "Int": None,
+    "Float": None,
+    "Boolean": None,
+    "String": None,
+    "BigInt": _big,
+    "Decimal": str,
+    "DateTime": rfc3339,
+    "Date": date.isoformat,
+    "JSON": to_json,
+}

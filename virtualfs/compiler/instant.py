@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -63,44 +62,40 @@ _NEWEST = "__newest"
 _ENDS = datetime(1, 1, 2), datetime(9999, 12, 30)
 
 
-def whole_view(view: ResolvedView) -> Part:
+def whole_view(view: ResolvedView, late_data: LateData = "include") -> Part:
     """Return the part that asks for every feature of a view under its own name and keys."""
     names = view.feature_names
-    return Part(view, tuple(view.join_keys), tuple(zip(names, names, strict=True)))
+    return Part(view, tuple(view.join_keys), tuple(zip(names, names, strict=True)), late_data)
 
 
-def lookup(
-    keys: ir.Table, rows: ir.Table, view: ResolvedView, capabilities: Capabilities
-) -> ir.Table:
+def lookup(keys: ir.Table, rows: ir.Table, part: Part, capabilities: Capabilities) -> ir.Table:
     """Return the winner of each key that has a visible row.
 
     That is ``__row``, ``__event``, ``__created`` where the view has such a time, and all features.
-    `keys` is a spine relation, small, whose key columns have the names of the join keys. The TTL
-    is left to the reader, as it is judged when the value is read (rule 12).
+    `keys` is a spine relation, small, whose key columns have the names of the join keys; `part` is
+    the whole view. The TTL is left to the reader, as it is judged when the value is read (rule 12).
     """
-    found = valid_rows(keys, rows, whole_view(view), capabilities, how="inner")
+    view = part.view
+    found = valid_rows(keys, rows, part, capabilities, how="inner")
     times = {EVENT: shown_event(found, view, capabilities)}
     times |= shown_created(found, view, capabilities)
     return found.select(ROW, **times, **{name: found[name] for name in view.feature_names})
 
 
-def windows(
-    keys: ir.Table, rows: ir.Table, view: ResolvedView, capabilities: Capabilities
-) -> ir.Table:
-    """Return ``__row``, ``__event`` and all aggregates for each key.
+def windows(keys: ir.Table, rows: ir.Table, part: Part, capabilities: Capabilities) -> ir.Table:
+    """Return ``__row``, ``__event`` and all aggregates for each key; `part` is the whole view.
 
     ``__event`` is the instant of the answer; NULL for a key that has no visible row.
     """
     import ibis
 
-    part = whole_view(view)
     answers = fragment(keys, rows, part, capabilities, BY_JOIN)
     known = aggregate.seen(keys, rows, part, capabilities).mutate(**{FOUND: True})
     joined = keys.select(ROW, TIME).left_join(known, ROW, rname="{name}__right")
     never = ibis.null(capabilities.instant_type)
     told = joined.select(ROW, **{EVENT: joined[FOUND].isnull().ifelse(never, joined[TIME])})
     return told.inner_join(answers, ROW, rname="{name}__right").select(
-        ROW, EVENT, *view.feature_names
+        ROW, EVENT, *part.view.feature_names
     )
 
 
@@ -119,7 +114,7 @@ def candidates(
     """
     import ibis
 
-    part = replace(whole_view(view), late_data=late_data)
+    part = whole_view(view, late_data)
     whole = whole_rows(rows, part, capabilities)
     left = keys.select(ROW, TIME, **spine_keys(keys, part))
     joined = left.inner_join(whole, same_keys(left, whole, view) or [True], rname="{name}__right")

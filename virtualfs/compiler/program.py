@@ -351,16 +351,22 @@ def _compile_shape(
 
 
 @lru_cache(maxsize=1024)
-def compile_lookup(view: ResolvedView, capabilities: Capabilities, statistics: Statistics) -> str:
+def compile_lookup(
+    view: ResolvedView,
+    capabilities: Capabilities,
+    statistics: Statistics,
+    late_data: LateData = "include",
+) -> str:
     """Return the SELECT that reads the winners of the keys in the spine table (see `lookup`)."""
+    part = instant.whole_view(view, late_data)
     keys = spine_relation(view.join_keys, capabilities)
     rows = rows_relation(view)
     if view.is_aggregate:
-        tree: exp.Expr = sql.render(instant.windows(keys, rows, view, capabilities), capabilities)
+        tree: exp.Expr = sql.render(instant.windows(keys, rows, part, capabilities), capabilities)
     elif statistics.indexed and seek.can_seek(rows, view, capabilities):
-        tree = seek.compiled(keys, rows, instant.whole_view(view), capabilities, found_only=True)
+        tree = seek.compiled(keys, rows, part, capabilities, found_only=True)
     else:
-        tree = sql.render(instant.lookup(keys, rows, view, capabilities), capabilities)
+        tree = sql.render(instant.lookup(keys, rows, part, capabilities), capabilities)
     return _on_keys(tree, view, capabilities)
 
 

@@ -475,6 +475,7 @@ def _said(feature: Feature | Aggregate) -> dict[str, Any]:
     if isinstance(feature, Feature):
         return {"expr": written(feature.expr)}
     kept = feature.model_dump(
-        mode="json", exclude={"name", "where", "description", "tags", "deprecated"}
+        mode="json",
+        exclude={"name", "where", "description", "tags", "deprecated", "graphql_name"},
     )
     return {"aggregate": kept, "where": written(feature.where)}

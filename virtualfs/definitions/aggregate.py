@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from virtualfs.definitions.base import Deprecated, FeatureName, Model, check_feature_name
+from virtualfs.definitions.base import ApiName, Deprecated, FeatureName, Model, check_feature_name
 from virtualfs.definitions.duration import PositiveDuration, format_in_one_unit
 from virtualfs.definitions.expression import Expression
 
@@ -53,6 +53,8 @@ class Aggregate(Model):
     deprecated
         Why it should no longer be used, and what to use instead: callers are warned, and GraphQL
         says so.
+    graphql_name
+        How it is called in GraphQL; its name in camel case when empty.
 
     Examples
     --------
@@ -71,6 +73,7 @@ class Aggregate(Model):
     description: str = ""
     tags: dict[str, str] = {}
     deprecated: Deprecated = ""
+    graphql_name: ApiName = ""
 
     def __init__(
         self,
@@ -86,6 +89,7 @@ class Aggregate(Model):
         description: str = "",
         tags: Mapping[str, str] | None = None,
         deprecated: str = "",
+        graphql_name: str = "",
         **unknown: Any,
     ) -> None:
         Model.__init__(
@@ -101,6 +105,7 @@ class Aggregate(Model):
             description=description,
             tags=tags or {},
             deprecated=deprecated,
+            graphql_name=graphql_name,
             **unknown,
         )
 

@@ -15,6 +15,7 @@ from virtualfs.display import Block, Grid, Note, Shown, cell, shown_text
 from virtualfs.errors import DefinitionError, did_you_mean
 
 __all__ = [
+    "ApiName",
     "Definition",
     "Deprecated",
     "FeatureName",
@@ -72,6 +73,21 @@ FeatureName = Annotated[str, AfterValidator(check_feature_name)]
 # Written only where it is said, so that definitions of before are as they were.
 Deprecated = Annotated[str, Field(default="", exclude_if=lambda text: not text)]
 """Why something should no longer be used, and what to use instead; empty while it may be."""
+
+
+def _api_name(value: str) -> str:
+    if value and not re.fullmatch(r"(?!__)[A-Za-z_][0-9A-Za-z_]*", value):
+        raise ValueError(
+            f"{value!r} cannot be a name in GraphQL; use letters, digits and '_', starting with a "
+            "letter or one '_'"
+        )
+    return value
+
+
+ApiName = Annotated[
+    str, Field(default="", exclude_if=lambda text: not text), AfterValidator(_api_name)
+]
+"""How something is called in GraphQL; empty for its name in camel case."""
 
 
 def readable(error: ValidationError, fields: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import field_validator
 
-from virtualfs.definitions.base import Definition, FeatureName, Model
+from virtualfs.definitions.base import ApiName, Definition, FeatureName, Model
 from virtualfs.dtypes import DTypeName
 
 __all__ = ["Entity"]
@@ -23,6 +23,9 @@ class Entity(Definition):
         Column names and data types that together identify one entity, in order.
     description, owner, tags
         For people; they carry no meaning for values and make no new version.
+    graphql_name, graphql_plural
+        How one and many of it are called in GraphQL; the name in camel case, and that with an s,
+        when empty.
 
     Raises
     ------
@@ -36,6 +39,8 @@ class Entity(Definition):
     """
 
     join_keys: dict[FeatureName, DTypeName]
+    graphql_name: ApiName = ""
+    graphql_plural: ApiName = ""
 
     def __init__(
         self,
@@ -45,6 +50,8 @@ class Entity(Definition):
         description: str = "",
         owner: str = "",
         tags: Mapping[str, str] | None = None,
+        graphql_name: str = "",
+        graphql_plural: str = "",
     ) -> None:
         Model.__init__(
             self,
@@ -53,6 +60,8 @@ class Entity(Definition):
             description=description,
             owner=owner,
             tags=tags or {},
+            graphql_name=graphql_name,
+            graphql_plural=graphql_plural,
         )
 
     @field_validator("join_keys")

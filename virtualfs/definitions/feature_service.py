@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import field_validator
 
-from virtualfs.definitions.base import Definition, Deprecated, Model
+from virtualfs.definitions.base import ApiName, Definition, Deprecated, Model
 from virtualfs.definitions.feature_view import AnyView, FeatureSelection
 
 __all__ = ["FeatureService", "as_selections"]
@@ -25,6 +25,8 @@ class FeatureService(Definition):
     deprecated
         Why it should no longer be used, and what to use instead: callers are warned, and GraphQL
         says so.
+    graphql_name
+        How it is called in GraphQL; its name in camel case when empty.
 
     Raises
     ------
@@ -34,6 +36,7 @@ class FeatureService(Definition):
 
     features: tuple[FeatureSelection, ...]
     deprecated: Deprecated = ""
+    graphql_name: ApiName = ""
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class FeatureService(Definition):
         owner: str = "",
         tags: Mapping[str, str] | None = None,
         deprecated: str = "",
+        graphql_name: str = "",
         **unknown: Any,
     ) -> None:
         Model.__init__(
@@ -54,6 +58,7 @@ class FeatureService(Definition):
             owner=owner,
             tags=tags or {},
             deprecated=deprecated,
+            graphql_name=graphql_name,
             **unknown,
         )
 

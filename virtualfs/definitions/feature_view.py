@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import SerializeAsAny, field_validator, model_validator
 
 from virtualfs.definitions.aggregate import Aggregate
-from virtualfs.definitions.base import Definition, Deprecated, FeatureName, Model, Name
+from virtualfs.definitions.base import ApiName, Definition, Deprecated, FeatureName, Model, Name
 from virtualfs.definitions.duration import Duration, PositiveDuration
 from virtualfs.definitions.entity import Entity
 from virtualfs.definitions.expression import Expression
@@ -37,6 +37,8 @@ class Feature(Model):
     deprecated
         Why it should no longer be used, and what to use instead: callers are warned, and GraphQL
         says so.
+    graphql_name
+        How it is called in GraphQL; its name in camel case when empty.
 
     Examples
     --------
@@ -50,6 +52,7 @@ class Feature(Model):
     description: str = ""
     tags: dict[str, str] = {}
     deprecated: Deprecated = ""
+    graphql_name: ApiName = ""
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class Feature(Model):
         description: str = "",
         tags: Mapping[str, str] | None = None,
         deprecated: str = "",
+        graphql_name: str = "",
         **unknown: Any,
     ) -> None:
         Model.__init__(
@@ -69,6 +73,7 @@ class Feature(Model):
             description=description,
             tags=tags or {},
             deprecated=deprecated,
+            graphql_name=graphql_name,
             **unknown,
         )
 
@@ -77,6 +82,7 @@ class AnyView(Definition):
     """What views of every kind share: they are selected from, and used under other names."""
 
     deprecated: Deprecated = ""
+    graphql_name: ApiName = ""
 
     if TYPE_CHECKING:
         features: tuple[Any, ...]
@@ -183,6 +189,8 @@ class FeatureView(AnyView):
     deprecated
         Why it should no longer be used, and what to use instead: callers are warned, and GraphQL
         says so.
+    graphql_name
+        How it is called in GraphQL; its name in camel case when empty.
 
     Raises
     ------
@@ -213,6 +221,7 @@ class FeatureView(AnyView):
         owner: str = "",
         tags: Mapping[str, str] | None = None,
         deprecated: str = "",
+        graphql_name: str = "",
         **unknown: Any,
     ) -> None:
         Model.__init__(
@@ -229,6 +238,7 @@ class FeatureView(AnyView):
             owner=owner,
             tags=tags or {},
             deprecated=deprecated,
+            graphql_name=graphql_name,
             **unknown,
         )
 

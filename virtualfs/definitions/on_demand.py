@@ -49,6 +49,8 @@ class OnDemandFeatureView(AnyView):
     deprecated
         Why it should no longer be used, and what to use instead: callers are warned, and GraphQL
         says so.
+    graphql_name
+        How it is called in GraphQL; its name in camel case when empty.
 
     Raises
     ------
@@ -89,6 +91,7 @@ class OnDemandFeatureView(AnyView):
         owner: str = "",
         tags: Mapping[str, str] | None = None,
         deprecated: str = "",
+        graphql_name: str = "",
         **unknown: Any,
     ) -> None:
         Model.__init__(
@@ -104,6 +107,7 @@ class OnDemandFeatureView(AnyView):
             owner=owner,
             tags=tags or {},
             deprecated=deprecated,
+            graphql_name=graphql_name,
             **unknown,
         )
 

@@ -15,7 +15,10 @@ __all__ = ["NO_MEANING", "READS", "Difference", "Impact", "difference", "read_by
 
 Impact = Literal["metadata", "compatible", "breaking"]
 """Whether only words changed, something came in addition, or values or names did."""
-NO_MEANING = frozenset({"description", "owner", "tags", "online", "freshness", "deprecated"})
+NO_MEANING = frozenset(
+    {"description", "owner", "tags", "online", "freshness", "deprecated", "graphql_name",
+     "graphql_plural"}
+)  # fmt: skip
 """Fields that may change without a new version."""
 READS = {"feature_service": "features", "on_demand_feature_view": "inputs"}
 """Kinds that stand on views, and the field that names them."""
@@ -239,7 +242,7 @@ def _described(old: StoredObject, new: StoredObject) -> Iterator[str]:
         for item in (old, new)
     )
     for name, feature in now.items():
-        for field in ("description", "tags", "deprecated"):
+        for field in ("description", "tags", "deprecated", "graphql_name"):
             before, after = was.get(name, feature).get(field), feature.get(field)
             if before != after:
                 yield f"~ {name} {field}: {_show(before)} -> {_show(after)}"

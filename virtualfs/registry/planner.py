@@ -9,6 +9,7 @@ from typing import Any
 
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.config import Policy
+from virtualfs.definitions.api_names import ApiNames
 from virtualfs.definitions.base import Definition, fingerprint
 from virtualfs.definitions.project import (
     KINDS,
@@ -214,6 +215,12 @@ class _Wanted:
                     f"feature view {name} is static: its source has no event timestamp, so it "
                     "carries no point-in-time guarantee"
                 )
+        definitions = {
+            key: item.definition for key, item in self._objects.items() if key[0] in KINDS
+        }
+        for problem in ApiNames(definitions).all_problems():
+            if problem.key in self._handed:
+                yield problem.text
 
     # -- one kind after the other
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from virtualfs.capabilities import UNKNOWN
-from virtualfs.compiler.plan import ResolvedView
+from virtualfs.compiler.plan import LateData, ResolvedView
 from virtualfs.compiler.program import compile_lookup
 from virtualfs.compiler.rows import CREATED, EVENT, ROW
 from virtualfs.definitions.aggregate import COUNTS
@@ -18,7 +18,12 @@ __all__ = ["fetch_rows", "no_row", "row_schema", "rows_of"]
 
 
 def fetch_rows(
-    warehouse: Warehouse, view: ResolvedView, keys: Sequence[Key], instant: int, seconds: float
+    warehouse: Warehouse,
+    view: ResolvedView,
+    keys: Sequence[Key],
+    instant: int,
+    seconds: float,
+    late_data: LateData = "include",
 ) -> Rows:
     """Ask a warehouse for the rows of keys as of an instant, or that a key has none.
 
@@ -36,7 +41,7 @@ def fetch_rows(
     """
     can = warehouse.capabilities.for_lookups
     known = warehouse.statistics(view) if can.lateral_limit else UNKNOWN
-    select = compile_lookup(view, can, known)
+    select = compile_lookup(view, can, known, late_data)
     schema = {ROW: "int64", **row_schema(view, can.instant_type)}
     spine = KeySpine(view.join_keys, keys, instant)
     columns = warehouse.lookup(select, spine, schema, seconds)

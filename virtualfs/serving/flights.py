@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from virtualfs.compiler.plan import ResolvedView
+from virtualfs.compiler.plan import LateData, ResolvedView
 from virtualfs.errors import WarehouseError, WarehouseUnavailableError
 from virtualfs.serving.breaker import Breaker
 from virtualfs.serving.codec import Row
@@ -48,6 +48,7 @@ class Flight:
     """When nobody waits for it any more, on the monotonic clock."""
     shared: bool = True
     """Whether others may join it, and its rows go into the cache."""
+    late_data: LateData = "include"
     keys: dict[Key, None] = field(default_factory=dict)
     rows: Future[Rows] = field(default_factory=Future)
     late: bool = False
@@ -104,7 +105,7 @@ class Flights:
 
     def ask(
         self, place: bytes, view: ResolvedView, keys: Sequence[Key], instant: int, oldest: int,
-        *, shared: bool = True,
+        *, shared: bool = True, late_data: LateData = "include",
     ) -> dict[Key, Flight]:  # fmt: skip
         """Return the flight that brings each key. The caller holds the lock.
 
@@ -116,6 +117,8 @@ class Flights:
             The earliest instant whose rows would do; after `instant` if none of others' would.
         shared
             False for what is not about now: nobody joins it, and the cache does not see it.
+        late_data
+            Only what is not shared may leave out rows that came late.
         """
         self._let_go()
         lane = self._lane(view.warehouse)
@@ -143,7 +146,7 @@ class Flights:
         for key in rest:
             if open_flight is None or len(open_flight.keys) >= _MOST_KEYS:
                 until = time.monotonic() + self.patience(view.warehouse)
-                open_flight = Flight(place, view, instant, until, shared)
+                open_flight = Flight(place, view, instant, until, shared, late_data)
                 open_flight.rows.set_running_or_notify_cancel()  # nobody cancels it for all
                 self._start(lane, open_flight)
             open_flight.keys[key] = None

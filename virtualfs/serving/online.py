@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from virtualfs.compiler.plan import ResolvedView
+from virtualfs.compiler.plan import LateData, ResolvedView
 from virtualfs.definitions.duration import microseconds
 from virtualfs.errors import WarehouseError, WarehouseUnavailableError
 from virtualfs.provider import Warehouse
@@ -146,6 +146,7 @@ class OnlineReader:
         *,
         cached: bool = True,
         max_age: timedelta | None = None,
+        late_data: LateData = "include",
     ) -> Reading:
         """Return a row for every key of every lookup.
 
@@ -158,13 +159,15 @@ class OnlineReader:
             False reads the warehouse alone, as instants other than now must.
         max_age
             How old a row may be, where that is less than its view's freshness.
+        late_data
+            ``"exclude"`` only where nothing cached may answer.
 
         Raises
         ------
         WarehouseError
             The warehouse could not answer, and for some key nothing is cached.
         """
-        steps = self._steps(lookups, at, cached, max_age)
+        steps = self._steps(lookups, at, cached, max_age, late_data)
         reply: Any = None
         try:
             while True:
@@ -185,9 +188,10 @@ class OnlineReader:
         *,
         cached: bool = True,
         max_age: timedelta | None = None,
+        late_data: LateData = "include",
     ) -> Reading:
         """Return what :meth:`read` does, without holding up the event loop."""
-        steps = self._steps(lookups, at, cached, max_age)
+        steps = self._steps(lookups, at, cached, max_age, late_data)
         reply: Any = None
         try:
             while True:
@@ -216,6 +220,7 @@ class OnlineReader:
         at: datetime | None,
         cached: bool,
         max_age: timedelta | None,
+        late_data: LateData,
     ) -> _Steps:
         most = None if max_age is None else microseconds(max_age)
         parts = [Part(look.view, self.codec(look.view), look.keys, most) for look in lookups]
@@ -230,7 +235,7 @@ class OnlineReader:
                 micros = to_micros(instant)
                 self._judge(parts, micros)
                 for part in parts:
-                    self._ask(part, micros, shared=cached)
+                    self._ask(part, micros, shared=cached, late_data=late_data)
             flights = {flight for part in parts for flight in part.flights.values()}
             waited.update(flight for flight in flights if not flight.rows.done())
             if waited:
@@ -303,7 +308,7 @@ class OnlineReader:
         for part in parts:
             part.judge(at, self.cache.since(part.prefix))
 
-    def _ask(self, part: Part, at: int, *, shared: bool) -> None:
+    def _ask(self, part: Part, at: int, *, shared: bool, late_data: LateData) -> None:
         if not part.missing or not self._settings.reads_through(part.view.warehouse):
             return
         oldest = part.oldest(at, self.cache.since(part.prefix)) if shared else at + 1
@@ -311,7 +316,9 @@ class OnlineReader:
         for key in part.missing:
             by_oldest.setdefault(max(oldest, part.gone.get(key, oldest)), []).append(key)
         for least, some in by_oldest.items():
-            part.flights |= self.flights.ask(part.prefix, part.view, some, at, least, shared=shared)
+            part.flights |= self.flights.ask(
+                part.prefix, part.view, some, at, least, shared=shared, late_data=late_data
+            )
 
     def _whole(self, part: Part, at: int, *, kept: bool) -> tuple[list[Row], int]:
         """Return the rows with those that were missed, kept near, and how many are stale."""
@@ -390,7 +397,9 @@ class OnlineReader:
     def _fetch(self, flight: Flight) -> Rows:
         warehouse = self._warehouse(flight.view.warehouse)
         seconds = self._settings.patience(flight.view.warehouse)
-        rows = fetch_rows(warehouse, flight.view, list(flight.keys), flight.instant, seconds)
+        rows = fetch_rows(
+            warehouse, flight.view, list(flight.keys), flight.instant, seconds, flight.late_data
+        )
         self._looked_up.add(flight.place)
         return rows
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from virtualfs.compiler.plan import FeaturePlan, Part, ResolvedView
+from virtualfs.compiler.plan import FeaturePlan, LateData, Part, ResolvedView
 from virtualfs.config import Config
 from virtualfs.definitions.duration import parse_duration, setting_seconds
 from virtualfs.display import Block, Grid, Note, Shown
@@ -167,6 +167,7 @@ class OnlineService:
         request: Any,
         as_of: datetime | None = None,
         max_age: timedelta | None = None,
+        late_data: LateData = "include",
     ) -> OnlineResponse:
         """Return feature values as of now, or of an instant."""
         plan = self._plan(features, as_of is None)
@@ -175,7 +176,11 @@ class OnlineService:
         keys = entity_keys(plan, entities)
         given = request_rows(plan, request, keys)
         found = self.reader.read(
-            lookups(plan, keys), as_of, cached=as_of is None, max_age=_age(max_age)
+            lookups(plan, keys),
+            as_of,
+            cached=as_of is None,
+            max_age=_age(max_age),
+            late_data=late_data,
         )
         return self._answer(plan, keys, found, given)
 

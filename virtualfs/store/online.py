@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from virtualfs.compiler.plan import LateData
 from virtualfs.errors import (
     SpineError,
 )
@@ -68,10 +69,24 @@ class Online(StoreBase):
         entities: Any,
         as_of: datetime | None = None,
         request: Any = None,
+        late_data: LateData = "include",
     ) -> OnlineResponse:
-        """Read the features of some entities at one instant: online, or as of back then."""
+        """Read the features of some entities at one instant: online, or as of back then.
+
+        Parameters
+        ----------
+        late_data
+            As in :meth:`get_historical_features`; only with `as_of`.
+
+        Raises
+        ------
+        SpineError
+            Late data can be left out only of what is read from the warehouse as of an instant.
+        """
         at = None if as_of is None else utc(as_of, "as_of")
-        return self.online.get(features, entities, request, as_of=at)
+        if at is None and late_data != "include":
+            raise SpineError('late_data="exclude" needs as_of=: what is read as of now counts it')
+        return self.online.get(features, entities, request, as_of=at, late_data=late_data)
 
     def push(self, view: Any, rows: Any) -> PushResult:
         """Put rows into the cache before the warehouse has them; the newer (event, created) wins.
