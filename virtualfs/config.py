@@ -14,7 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from virtualfs.errors import ConfigError, did_you_mean
 
-__all__ = ["Cache", "Config", "Policy", "Server", "Warehouse", "find_config", "load_config"]
+__all__ = [
+    "LOOPBACK", "Cache", "Config", "Limits", "Policy", "Scope", "Server", "Token", "Warehouse",
+    "find_config", "load_config",
+]  # fmt: skip
 
 FILE_NAME = "virtualfs.toml"
 
@@ -56,12 +59,71 @@ class Cache(_Section):
     all that is in it (what its own settings say when None)."""
 
 
+class Limits(_Section):
+    """``[server.limits]``: how much one request may ask for."""
+
+    depth: int = Field(default=12, ge=1)
+    """Fields within fields, fragments expanded."""
+    aliases: int = Field(default=200, ge=0)
+    root_fields: int = Field(default=200, ge=1)
+    tokens: int = Field(default=5_000, ge=1)
+    """Words and signs of a document; comments count by its length alone."""
+    document: int = Field(default=100_000, ge=1)
+    """Characters of a document."""
+    directives: int = Field(default=50, ge=0)
+    body: int = Field(default=1_000_000, ge=1)
+    """Bytes of a request's body."""
+    list_size: int = Field(default=5_000, ge=1)
+    """Items of one list: keys, entities, rows."""
+    cost: int = Field(default=50_000, ge=1)
+    """A row that the cache has costs 1, one that a warehouse is asked for 10."""
+    timeout: str = Field(default="30s", pattern=r"^\d+(ms|s|min)$")
+    """How long a request may take; then its queries are cancelled."""
+
+
+Scope = Literal["read", "write", "admin"]
+"""What a token allows: reading; filling the cache too; changing the catalog too."""
+
+
+class Token(_Section):
+    """``[server.tokens.NAME]``: a token, of which only the hash is kept."""
+
+    hash: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    scopes: tuple[Scope, ...] = Field(min_length=1)
+
+
 class Server(_Section):
-    """``[server]``: where the GraphQL API listens."""
+    """``[server]``: where the GraphQL API listens, and what it lets through."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     token: SecretStr | None = None
+    """A token for everything."""
+    tokens: dict[str, Token] = {}
+    """Tokens for less; `virtualfs token` makes one."""
+    open_reads: bool = True
+    """Whether queries need no token."""
+    production: bool | None = None
+    """Whether introspection and the pages are off; None where only this machine is served."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the API from a browser; ``"*"`` for all."""
+    trusted_documents: tuple[str, ...] = ()
+    """Files or folders of documents, from the configuration's folder."""
+    only_trusted: bool = False
+    """Whether all other documents are refused."""
+    workers: int = Field(default=1, ge=1, le=64)
+    access_log: bool = False
+    """Whether every request is logged, and not only those that fail or are slow."""
+    log_format: Literal["text", "json"] = "text"
+    limits: Limits = Limits()
+
+    def is_production(self, host: str) -> bool:
+        """Tell whether introspection and the pages are off when serving at an address."""
+        return host not in LOOPBACK if self.production is None else self.production
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Addresses that only this machine reaches."""
 
 
 class Python(_Section):
@@ -254,12 +316,20 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 }
 
 
+def _section(place: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the section that a setting stands in."""
+    section, *inner = [str(part) for part in place]
+    if section == "server" and len(inner) > 1:
+        return Token if inner[0] == "tokens" else Limits
+    return _SECTIONS.get(section, Config) if inner else Config
+
+
 def _findings(error: ValidationError) -> list[str]:
     lines = []
     for finding in error.errors(include_input=False):
         where = ".".join(str(part) for part in finding["loc"])
         if finding["type"] == "extra_forbidden":
-            model = _SECTIONS.get(str(finding["loc"][0]), Config) if "." in where else Config
+            model = _section(finding["loc"])
             known = [name for name in model.model_fields if name != "folder"]
             lines.append(
                 f"unknown setting {where!r}. {did_you_mean(str(finding['loc'][-1]), known)}"

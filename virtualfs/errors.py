@@ -31,6 +31,7 @@ __all__ = [
     "ConfigError",
     "DefinitionError",
     "FeatureDeprecationWarning",
+    "LimitError",
     "NotFoundError",
     "OnlineStoreError",
     "PermissionDeniedError",
@@ -44,8 +45,22 @@ __all__ = [
 ]
 
 
+Problem = tuple[tuple[str | int, ...], str]
+"""Where in an input something is wrong, and what."""
+
+
 class VirtualFSError(Exception):
-    """The base of every error that VirtualFS raises on purpose."""
+    """The base of every error that VirtualFS raises on purpose.
+
+    Parameters
+    ----------
+    problems
+        What is wrong in parts of an input, where more than the message can be told.
+    """
+
+    def __init__(self, *arguments: object, problems: Iterable[Problem] = ()) -> None:
+        super().__init__(*arguments)
+        self.problems: tuple[Problem, ...] = tuple(problems)
 
 
 class ConfigError(VirtualFSError, ValueError):
@@ -94,6 +109,10 @@ class RegistryError(VirtualFSError, RuntimeError):
 
 class PermissionDeniedError(VirtualFSError, PermissionError):
     """The caller may not do this."""
+
+
+class LimitError(VirtualFSError, ValueError):
+    """One request asks for more than the server's limits allow."""
 
 
 class FeatureDeprecationWarning(FutureWarning):

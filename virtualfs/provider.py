@@ -7,10 +7,12 @@ entry is a :class:`WarehouseProvider` or an :class:`OnlineStoreProvider`.
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -43,10 +45,14 @@ __all__ = [
     "TemporaryTables",
     "Warehouse",
     "WarehouseProvider",
+    "bounded",
     "load_provider",
     "named_once",
+    "statement_deadline",
     "temporary_name",
 ]
+
+_DEADLINE: ContextVar[float | None] = ContextVar("virtualfs_deadline", default=None)
 
 
 class Session(Protocol):
@@ -202,6 +208,36 @@ class SessionLookups:
             session.load(name, spine.table(self.capabilities.instant_type))
             text = on_spine(select, name, self.capabilities.dialect)
             return columns_of(session.query(text, schema), schema)
+
+
+@contextmanager
+def statement_deadline(seconds: float) -> Iterator[None]:
+    """Let what is asked of warehouses meanwhile be cancelled after some seconds.
+
+    Threads that are begun by ``asyncio.to_thread`` are bound by it too.
+    """
+    token = _DEADLINE.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _DEADLINE.reset(token)
+
+
+@contextmanager
+def bounded(session: Session) -> Iterator[None]:
+    """Cancel what a session runs when the deadline of its caller is over, if there is one.
+
+    Raises
+    ------
+    WarehouseUnavailableError
+        It was.
+    """
+    until = _DEADLINE.get()
+    if until is None:
+        yield
+        return
+    with _interrupted(session, max(0.001, until - time.monotonic())):
+        yield
 
 
 @contextmanager

@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
+import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import strawberry
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocket
-from strawberry.asgi import GraphQL
+from strawberry.http.ides import get_graphql_ide_html
 
+from graphql import OperationDefinitionNode, parse, validate
 from virtualfs import FeatureStore
+from virtualfs.config import LOOPBACK
 from virtualfs.errors import ConfigError, VirtualFSError, without_secrets
-from virtualfs_graphql.catalog import build_schema
-from virtualfs_graphql.page import example_query, query_page, with_fallback
-from virtualfs_graphql.request import Context, Snapshot
+from virtualfs.registry.plan import Plan
+from virtualfs_graphql.catalog import CatalogSchema
+from virtualfs_graphql.documents import Documents, digest, trusted_documents
+from virtualfs_graphql.http import Endpoint, Served
+from virtualfs_graphql.logs import configure_logs
+from virtualfs_graphql.metrics import CONTENT_TYPE, Metrics, shared_folder
+from virtualfs_graphql.page import query_page, with_fallback
+from virtualfs_graphql.request import Snapshot
+from virtualfs_graphql.sdl import schema_sdl
+from virtualfs_graphql.tokens import Tokens
+from virtualfs_graphql.tracing import query_span
 
 __all__ = ["SERVER", "GraphQLServer", "sdl"]
 
@@ -39,47 +51,24 @@ BUILD_SECONDS = 2.0
 PROBE_SECONDS = 5.0
 """How long a part may take to answer ``/readyz``."""
 
+DRAIN_SECONDS = 30
+"""How long requests may go on after the server was told to stop."""
 
-class _View(GraphQL[Context, None]):
-    """Strawberry's ASGI view over one snapshot."""
-
-    def __init__(self, schema: strawberry.Schema, snapshot: Snapshot) -> None:
-        super().__init__(schema)
-        self._snapshot = snapshot
-
-    async def get_context(
-        self,
-        request: Request | WebSocket,  # noqa: ARG002 - Strawberry's signature
-        response: Response | WebSocket,  # noqa: ARG002
-    ) -> Context:
-        return Context(self._snapshot)
-
-    @property
-    def graphql_ide_html(self) -> str:
-        return with_fallback(super().graphql_ide_html, "query")
+_WARMED = 100
+"""Documents that a new schema prepares before it serves: those asked for last."""
+_PLACE = "VIRTUALFS_SERVE"
+"""Where a worker finds the configuration, the environment, the revision and the address."""
 
 
-@dataclass(frozen=True)
-class _Served:
-    """A snapshot with everything made from it; replaced as one."""
-
-    snapshot: Snapshot
-    schema: strawberry.Schema
-    view: _View
-
-    @classmethod
-    def of(cls, store: FeatureStore) -> _Served:
-        """Read the catalog and build its schema; blocking."""
-        snapshot = Snapshot(store)
-        schema = build_schema(snapshot)
-        return cls(snapshot, schema, _View(schema, snapshot))
-
-    @cached_property
-    def page(self) -> str:
-        """The query page; blocking when first read."""
-        query: Any = self.schema._schema.query_type
-        example = example_query(self.snapshot, query)
-        return query_page(example, self.snapshot.store.config.project)
+def _served(store: FeatureStore, introspection: bool, before: Served | None = None) -> Served:
+    """Read the catalog and build its schema; blocking."""
+    snapshot = Snapshot(store)
+    schema = CatalogSchema(snapshot)
+    documents = Documents(schema.core, store.config.server.limits, introspection=introspection)
+    for text in list(before.documents if before is not None else ())[-_WARMED:]:
+        time.sleep(0)
+        documents.get(text)
+    return Served(snapshot, schema, documents)
 
 
 class _Live:
@@ -89,51 +78,84 @@ class _Live:
     built in a thread and put in place in one assignment, so every request sees one whole catalog.
     """
 
-    def __init__(self, store: FeatureStore) -> None:
+    def __init__(self, store: FeatureStore, metrics: Metrics, *, introspection: bool) -> None:
         self._store = store
-        self._served = _Served.of(store)
+        self._metrics = metrics
+        self._make = partial(_served, store, introspection)
+        self._served = self._make()
         self._checked = time.monotonic()
         self._refreshing: asyncio.Task[None] | None = None
+        metrics.serves(self._served.snapshot.state.revision)
 
-    async def current(self) -> _Served:
+    async def current(self) -> Served:
         """Return what to answer with."""
-        running = self._refreshing is not None and not self._refreshing.done()
-        if not running and time.monotonic() - self._checked >= CHECK_SECONDS:
-            self._checked = time.monotonic()
-            self._refreshing = asyncio.create_task(self._refresh())
-            await asyncio.wait({self._refreshing}, timeout=BUILD_SECONDS)
+        if time.monotonic() - self._checked >= CHECK_SECONDS:
+            running = self._refreshing is not None and not self._refreshing.done()
+            if not running:
+                self._checked = time.monotonic()
+                self._refreshing = asyncio.create_task(self._refresh())
+                await asyncio.wait({self._refreshing}, timeout=BUILD_SECONDS)
         return self._served
 
     async def _refresh(self) -> None:
         try:
             revision = await asyncio.to_thread(self._store.registry.newest_revision)
             if revision != self._served.snapshot.state.revision:
-                self._served = await asyncio.to_thread(_Served.of, self._store)
+                self._served = await asyncio.to_thread(self._make, self._served)
+                self._metrics.serves(self._served.snapshot.state.revision)
         except Exception:  # noqa: BLE001 - whatever it is, the old catalog still answers
             # An outage of the registry must not stop what needs no registry; /readyz tells.
             _log.exception("the catalog could not be read again; the old one is served")
 
 
-class _GraphQLRoute:
-    """``/graphql``, answered by whatever view is current."""
+class _Observer:
+    """Tells metrics and traces of reads."""
 
-    def __init__(self, live: _Live) -> None:
-        self._live = live
+    def __init__(self, metrics: Metrics) -> None:
+        self.read = metrics.read
+        self._queried = metrics.queried
+
+    def queried(self, view: str, keys: int, started: float, failed: bool) -> None:
+        self._queried(view, keys, started, failed)
+        query_span(view, keys, started, failed)
+
+
+class _Application:
+    """GraphQL, straight to its endpoint, and everything else by Starlette's routes."""
+
+    def __init__(self, endpoint: Endpoint, others: ASGIApp) -> None:
+        self._endpoint = endpoint
+        self._others = others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        served = await self._live.current()
-        await served.view(scope, receive, send)
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            if path.removeprefix(scope.get("root_path", "")) == "/graphql":
+                await self._endpoint(scope, receive, send)
+                return
+        await self._others(scope, receive, send)
 
 
-def _application(store: FeatureStore) -> Starlette:
-    live = _Live(store)
+def _application(store: FeatureStore, host: str, *, owns_store: bool = False) -> ASGIApp:
+    settings = store.config.server
+    production = settings.is_production(host)
+    metrics = Metrics()
+    live = _Live(store, metrics, introspection=not production)
+    store.online.reader.observer = _Observer(metrics)
+    trusted = trusted_documents(settings.trusted_documents, store.config.folder)
+
+    def ide() -> str:
+        return with_fallback(get_graphql_ide_html(graphql_ide="graphiql"), "query")
+
+    endpoint = Endpoint(live.current, settings, metrics, None if production else ide, trusted)
 
     async def home(request: Request) -> Response:
         return RedirectResponse(f"{request.scope.get('root_path', '')}/query")
 
     async def page(_request: Request) -> Response:
         served = await live.current()
-        return HTMLResponse(await asyncio.to_thread(lambda: served.page))
+        shown = await asyncio.to_thread(query_page, served.snapshot, served.schema.core)
+        return HTMLResponse(shown)
 
     async def healthy(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -144,15 +166,35 @@ def _application(store: FeatureStore) -> Starlette:
         content = {"status": "unavailable" if failed else "ready", "checks": checks}
         return JSONResponse(content, status_code=503 if failed else 200)
 
-    return Starlette(
+    async def measured(_request: Request) -> Response:
+        return Response(await asyncio.to_thread(metrics.text), media_type=CONTENT_TYPE)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        if owns_store:
+            await asyncio.to_thread(store.close)
+
+    pages = [] if production else [Route("/", home), Route("/query", page)]
+    others = Starlette(
         routes=[
-            Route("/", home),
-            Route("/query", page),
-            Route("/graphql", _GraphQLRoute(live), methods=["GET", "POST", "OPTIONS"]),
+            *pages,
             Route("/healthz", healthy),
             Route("/readyz", ready),
-        ]
+            Route("/metrics", measured),
+        ],
+        lifespan=lifespan,
     )
+    application: ASGIApp = _Application(endpoint, others)
+    if settings.cors_origins:
+        application = CORSMiddleware(
+            application,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", "x-request-id"],
+            expose_headers=["x-request-id"],
+        )
+    return application
 
 
 async def _checks(store: FeatureStore, snapshot: Snapshot) -> dict[str, dict[str, str]]:
@@ -196,7 +238,7 @@ class GraphQLServer:
         RegistryError
             The registry cannot be read.
         """
-        return _application(store)
+        return _application(store, store.config.server.host)
 
     def serve(
         self,
@@ -205,8 +247,9 @@ class GraphQLServer:
         port: int,
         log_level: str = "warning",
         on_ready: Callable[[str], object] | None = None,
+        workers: int = 1,
     ) -> None:
-        """Serve until interrupted.
+        """Serve until interrupted; requests that are under way are then still answered.
 
         Parameters
         ----------
@@ -214,32 +257,122 @@ class GraphQLServer:
             0 takes a free one.
         on_ready
             Called with the server's URL once it accepts connections.
+        workers
+            Processes; several need a configuration file, which each of them reads.
 
         Raises
         ------
         ConfigError
-            The host or port cannot be listened on.
+            The host or port cannot be listened on, or must not be.
         """
         import uvicorn
 
-        application = self.asgi(store)
+        _may_serve(store, host, workers)
+        configure_logs(store.config.server, log_level)
         listener = _listen(host, port)
         name = f"[{host}]" if ":" in host else host
         url = f"http://{name}:{listener.getsockname()[1]}"
+        options: dict[str, Any] = {
+            "host": host, "port": port, "log_level": log_level, "access_log": False,
+            "timeout_graceful_shutdown": DRAIN_SECONDS, "server_header": False,
+        }  # fmt: skip
 
-        class Server(uvicorn.Server):
-            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-                await super().startup(sockets)
-                if self.started and on_ready is not None:
-                    on_ready(url)
+        def ready() -> None:
+            if on_ready is not None:
+                on_ready(url)
 
         with listener:
-            settings = uvicorn.Config(application, host, port, log_level=log_level, lifespan="off")
-            Server(settings).run(sockets=[listener])
+            if workers > 1:
+                _run_workers(store, host, workers, listener, options, ready)
+                return
+            application = _application(store, host)
+
+            class Server(uvicorn.Server):
+                async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                    await super().startup(sockets)
+                    if self.started:
+                        ready()
+
+            Server(uvicorn.Config(application, **options)).run(sockets=[listener])
 
     def sdl(self, store: FeatureStore) -> str:
         """Return the live schema as SDL."""
         return sdl(store)
+
+    def broken_documents(self, store: FeatureStore, plan: Plan) -> list[str]:
+        """Return the trusted documents that are valid now and would not be after a plan."""
+        texts = trusted_documents(store.config.server.trusted_documents, store.config.folder)
+        if not texts or not plan:
+            return []
+        before = CatalogSchema(Snapshot(store)).core
+        after = CatalogSchema(Snapshot(store, store.state().after(plan.writes))).core
+        found = []
+        for text in texts.values():
+            document = parse(text)
+            errors = validate(after, document) if not validate(before, document) else []
+            if errors:
+                names = [
+                    node.name.value
+                    for node in document.definitions
+                    if isinstance(node, OperationDefinitionNode) and node.name
+                ]
+                called = ", ".join(names) or digest(text)
+                found.append(f"trusted document {called} would break: {errors[0].message}")
+        return found
+
+
+def _may_serve(store: FeatureStore, host: str, workers: int) -> None:
+    """Refuse what must not be served."""
+    settings = store.config.server
+    if host not in LOOPBACK and not list(Tokens(settings)):
+        raise ConfigError(
+            f"without a token only loopback may be bound, not {host}; set "
+            'token = "${VIRTUALFS_TOKEN}" in [server], or make one with `virtualfs token`'
+        )
+    if workers == 1:
+        return
+    if not (store.config.folder / "virtualfs.toml").is_file():
+        raise ConfigError("several workers need a virtualfs.toml, which each of them reads")
+    for name, warehouse in store.config.warehouses.items():
+        scheme = warehouse.url.get_secret_value().partition("://")[0]
+        if scheme == "duckdb" and not warehouse.read_only:
+            raise ConfigError(
+                f"warehouse {name!r} is a DuckDB file opened to write, which one process at a time "
+                f"can; serve with one worker, or set read_only = true, not {workers} workers"
+            )
+
+
+def _run_workers(
+    store: FeatureStore,
+    host: str,
+    workers: int,
+    listener: socket.socket,
+    options: dict[str, Any],
+    on_ready: Callable[[], object],
+) -> None:
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    config = store.config.folder / "virtualfs.toml"
+    revision = "" if store.pinned_revision is None else str(store.pinned_revision)
+    os.environ[_PLACE] = "\n".join([str(config), store.registry.environment, revision, host])
+    with tempfile.TemporaryDirectory(prefix="virtualfs-metrics-") as folder:
+        shared_folder(Path(folder))
+        settings = uvicorn.Config(
+            "virtualfs_graphql.app:worker", factory=True, workers=workers, **options
+        )
+        on_ready()
+        Multiprocess(settings, sockets=[listener]).run()
+
+
+def worker() -> ASGIApp:
+    """Return the application of one of several processes."""
+    config, environment, revision, host = os.environ[_PLACE].split("\n")
+    store = FeatureStore(
+        config, environment=environment, revision=int(revision) if revision else None
+    )
+    configure_logs(store.config.server, "warning")
+    return _application(store, host, owns_store=True)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -260,7 +393,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def sdl(store: FeatureStore) -> str:
     """Return the schema of a store's catalog as SDL."""
-    return build_schema(Snapshot(store)).as_str() + "\n"
+    return schema_sdl(CatalogSchema(Snapshot(store)).core)
 
 
 SERVER = GraphQLServer()

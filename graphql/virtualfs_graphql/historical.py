@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from virtualfs.compiler.plan import plan_features
+from virtualfs.compiler.plan import LateData, plan_features
 from virtualfs.errors import SpineError
 from virtualfs.serving.request import checked_value
 from virtualfs_graphql.request import Snapshot, checked_keys
@@ -16,7 +16,11 @@ __all__ = ["historical_rows"]
 
 
 def historical_rows(
-    snapshot: Snapshot, asked: str | tuple[str, ...], spine: Sequence[Any], timestamp: str
+    snapshot: Snapshot,
+    asked: str | tuple[str, ...],
+    spine: Sequence[Any],
+    timestamp: str,
+    late_data: LateData = "include",
 ) -> list[dict[str, Any]]:
     """Return the spine's rows, their cells untouched, with the features as of each row's instant.
 
@@ -60,7 +64,7 @@ def historical_rows(
             )
     features = asked if isinstance(asked, str) else list(asked)
     dataset = snapshot.store.get_historical_features(
-        pa.table(columns), features, timestamp=timestamp
+        pa.table(columns), features, late_data, timestamp
     )
     outputs = dataset.plan.columns
     found = dataset.to_pyarrow().select(list(outputs)).to_pylist()

@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlglot import exp
 
-from graphql import GraphQLObjectType
+from graphql import GraphQLObjectType, GraphQLSchema
 from virtualfs.compiler.plan import ResolvedView
-from virtualfs_graphql.catalog import field_name
+from virtualfs.definitions.api_names import field_name
 from virtualfs_graphql.request import Snapshot
-from virtualfs_graphql.scalars import to_json, type_of
+from virtualfs_graphql.scalars import scalar_of, to_json
 
 __all__ = ["example_query", "query_page", "with_fallback"]
 
@@ -23,14 +23,10 @@ _CATALOG = """{
 """
 
 
-def query_page(example: str, project: str) -> str:
-    """Return the page as HTML.
-
-    Parameters
-    ----------
-    example
-        The query that stands in the form when the page opens.
-    """
+def query_page(snapshot: Snapshot, schema: GraphQLSchema) -> str:
+    """Return the page as HTML; reads one row of a warehouse."""
+    query: Any = schema.query_type
+    example, project = example_query(snapshot, query), snapshot.store.config.project
     page = files("virtualfs_graphql").joinpath("page.html").read_text(encoding="utf-8")
     # "</script>" inside a string would end the script, whatever the quotes around it.
     given = json.dumps({"example": example, "project": project}).replace("<", "\\u003c")
@@ -77,7 +73,7 @@ def example_query(snapshot: Snapshot, query: GraphQLObjectType) -> str:
 
 def _literal(value: Any, dtype: str) -> str:
     shown = to_json(value)
-    if isinstance(value, float) or type_of(dtype) in (int, bool):
+    if isinstance(value, float) or scalar_of(dtype) in ("Int", "Boolean"):
         return json.dumps(shown)
     return json.dumps(shown, ensure_ascii=False)
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
-from typing import Any
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from virtualfs.errors import NotFoundError
 
-__all__ = ["is_tagged", "matches", "page_of"]
+__all__ = ["Page", "is_tagged", "matches", "page_of", "page_size"]
 
+T = TypeVar("T")
 MAX_PAGE = 1000
 
 
-def matches(search: str | None, texts: Sequence[str]) -> bool:
-    """Tell whether every word of `search` occurs in the texts."""
+def matches(search: str | None, texts: Callable[[], Sequence[str]]) -> bool:
+    """Tell whether every word of `search` occurs in the texts, which are asked for if need be."""
     if not search:
         return True
-    text = "\n".join(texts).casefold()
+    text = "\n".join(texts()).casefold()
     return all(word in text for word in search.casefold().split())
 
 
@@ -29,22 +32,45 @@ def is_tagged(tag: str | None, tags: Mapping[str, str]) -> bool:
     return key in tags and (not separator or tags[key] == value)
 
 
-def page_of(
-    found: Mapping[tuple[str, ...], Any], first: int | None, after: str | None
-) -> tuple[int, list[tuple[str, Any]], bool]:
-    """Return the total, one page with cursors, and whether more follows.
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """Some items of a list, each with its cursor."""
 
-    A cursor holds the last item's name, so a page goes on rightly when the catalog has changed.
+    items: list[T]
+    cursors: list[str]
+    has_next: bool
+    has_previous: bool
+
+
+def page_size(first: int | None, default: int) -> int:
+    """Return how many items a page has.
+
+    Raises
+    ------
+    NotFoundError
+        It is out of bounds.
     """
-    size = 50 if first is None else first
+    size = default if first is None else first
     if not 0 <= size <= MAX_PAGE:
         raise NotFoundError(f"first: {size} is not between 0 and {MAX_PAGE}")
+    return size
+
+
+def page_of(found: Mapping[tuple[str, ...], T], first: int | None, after: str | None) -> Page[T]:
+    """Return one page of what was found, by name.
+
+    A cursor holds an item's name, so a page goes on rightly when the catalog has changed.
+    """
+    size = page_size(first, 50)
     names = sorted(found)
-    if after is not None:
-        start = _place(after)
-        names = [name for name in names if name > start]
-    page = [(_cursor(name), found[name]) for name in names[:size]]
-    return len(found), page, len(names) > size
+    start = 0 if after is None else bisect_right(names, _place(after))
+    shown = names[start : start + size]
+    return Page(
+        [found[name] for name in shown],
+        [_cursor(name) for name in shown],
+        start + size < len(names),
+        start > 0,
+    )
 
 
 def _cursor(name: tuple[str, ...]) -> str:

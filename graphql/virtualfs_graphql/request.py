@@ -8,37 +8,53 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from strawberry.dataloader import DataLoader
 
+from graphql import DocumentNode
 from virtualfs import FeatureStore
-from virtualfs.compiler.plan import FeaturePlan, Part, ResolvedView
-from virtualfs.errors import NotFoundError, SpineError, VirtualFSError
+from virtualfs.compiler.plan import FeaturePlan, LateData, Part, ResolvedView
+from virtualfs.config import Limits
+from virtualfs.definitions.api_names import ApiNames
+from virtualfs.definitions.project import KINDS
+from virtualfs.errors import LimitError, NotFoundError, SpineError, VirtualFSError
 from virtualfs.registry.resolver import AnySelection
-from virtualfs.serving.answer import status_of
+from virtualfs.registry.state import State, StoredObject
+from virtualfs.serving.answer import answer, status_of
 from virtualfs.serving.codec import Row, from_micros, to_micros
 from virtualfs.serving.on_demand import FeatureStatus
-from virtualfs.serving.part import Lookup
-from virtualfs.serving.request import entity_keys
+from virtualfs.serving.online import Reading
+from virtualfs.serving.part import Lookup, lookups
+from virtualfs.serving.request import entity_keys, plan_online, request_rows
+from virtualfs.serving.response import OnlineResponse
 from virtualfs_graphql.scalars import from_json
 
 __all__ = [
     "Asked",
     "Context",
+    "PlanAnswer",
     "Snapshot",
     "ViewAnswer",
     "Wanted",
+    "When",
     "asked_for",
     "checked_keys",
-    "typed_request",
+    "place_of",
+    "plan_inputs",
+    "typed_columns",
 ]
 
 Asked = str | tuple[str, ...]
 """A service's name, or references."""
 
+COLD = 10
+"""What a row costs that a warehouse is asked for, where one of the cache costs 1."""
+NO_LIMITS = Limits(list_size=2**31, cost=2**31)
 _KEPT = 1024
 """Number of requested feature lists remembered per snapshot."""
 
@@ -47,11 +63,17 @@ class Snapshot:
     """The catalog at one revision, as all requests of one schema see it.
 
     Reads the registry when made, so it is made in a thread.
+
+    Parameters
+    ----------
+    state
+        The catalog; the store's when None.
     """
 
-    def __init__(self, store: FeatureStore) -> None:
+    def __init__(self, store: FeatureStore, state: State | None = None) -> None:
         self.store = store
-        self.state = store.state()
+        self.state = state or store.state()
+        self.state.objects.load()
         self._resolver = store.resolver
         self.views = {
             name: self._resolver.view(name, self.state)
@@ -61,9 +83,34 @@ class Snapshot:
             name: stored.on_demand()
             for name, stored in self.state.of_kind("on_demand_feature_view").items()
         }
+        self.names = ApiNames(
+            {key: item.definition for key, item in self.state.objects.items() if key[0] in KINDS}
+        )
+        self._kinds: dict[str, Mapping[str, StoredObject]] = {}
+        self._views_of: dict[str, list[str]] = {}
+        for name, view in self.views.items():
+            for entity in view.entities:
+                self._views_of.setdefault(entity, []).append(name)
+        self._services_of: dict[str, list[str]] = {}
         self._resolved: dict[Asked, list[AnySelection]] = {}
-        for service in self.state.of_kind("feature_service"):
+        for service, stored in self.of_kind("feature_service").items():
+            for used in dict.fromkeys(item["view"] for item in stored.definition["features"]):
+                self._services_of.setdefault(used, []).append(service)
             self.selections(service)
+
+    def of_kind(self, kind: str) -> Mapping[str, StoredObject]:
+        """Return the objects of one kind by name, sorted."""
+        if kind not in self._kinds:
+            self._kinds[kind] = self.state.of_kind(kind)
+        return self._kinds[kind]
+
+    def views_of(self, entity: str) -> Sequence[str]:
+        """Return the names of the feature views of an entity."""
+        return self._views_of.get(entity, ())
+
+    def services_of(self, view: str) -> Sequence[str]:
+        """Return the names of the services that use a view."""
+        return self._services_of.get(view, ())
 
     def selections(self, asked: Asked) -> list[AnySelection]:
         """Return what a service or references mean; may read the registry for old versions."""
@@ -73,6 +120,10 @@ class Snapshot:
             features = asked if isinstance(asked, str) else list(asked)
             self._resolved[asked] = self._resolver.selections(features, self.state)
         return self._resolved[asked]
+
+    def plan(self, asked: Asked) -> FeaturePlan:
+        """Return the plan of an online read; may read the registry as `selections` does."""
+        return plan_online(self.selections(asked))
 
     def is_at_hand(self, asked: Asked) -> bool:
         """Tell whether `selections` answers without reading the registry."""
@@ -84,17 +135,49 @@ def _parts(asked: Asked) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class When:
+    """The instant that something is asked as of; None is now, through the cache."""
+
+    as_of: datetime | None = None
+    late_data: LateData = "include"
+
+    @classmethod
+    def of(cls, as_of: datetime | None, late_data: Any) -> When:
+        """Return what the arguments of a field say.
+
+        Raises
+        ------
+        SpineError
+            Late data can be left out only as of an instant.
+        """
+        late: LateData = getattr(late_data, "value", late_data) or "include"
+        if as_of is None and late == "exclude":
+            raise SpineError("lateData: EXCLUDE needs asOf: what is asked as of now counts it")
+        return cls(as_of, late)
+
+
+NOW = When()
+
+
+@dataclass(frozen=True)
 class Wanted:
-    """One row that a field wants; `as_of` None is now, through the cache."""
+    """One row that a field wants."""
 
     view: ResolvedView
     key: tuple[Any, ...]
-    as_of: datetime | None
+    when: When = NOW
 
 
-def _identity(wanted: Wanted) -> tuple[Any, ...]:
-    view = wanted.view
-    return (view.name, view.version, view.fingerprint, wanted.key, wanted.as_of)
+Identity = tuple[Any, ...]
+
+
+def _identity(wanted: Wanted) -> Identity:
+    return (*place_of(wanted.view), wanted.key, wanted.when)
+
+
+def place_of(view: ResolvedView) -> Identity:
+    """Return what tells versions of views apart."""
+    return view.name, view.version, view.fingerprint
 
 
 @dataclass(frozen=True)
@@ -114,6 +197,30 @@ class ViewAnswer:
         """The row's event timestamp."""
         return None if self.row.event is None else from_micros(self.row.event)
 
+    @property
+    def version(self) -> int:
+        """The view's version."""
+        return self.view.version or 0
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the row came from the cache."""
+        return self.row.cached
+
+
+@dataclass(frozen=True)
+class PlanAnswer:
+    """The answer of a plan for some entities, with the rows that it was made of."""
+
+    plan: FeaturePlan
+    response: OnlineResponse
+    rows: Sequence[Sequence[Row]]
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether every row came from the cache."""
+        return all(row.cached for rows in self.rows for row in rows)
+
 
 class Context:
     """The context of one request.
@@ -122,12 +229,26 @@ class Context:
     ----------
     snapshot
         The catalog that the request's schema was made from.
+    limits
+        How much the request may ask for.
+    scopes
+        What its token allows.
     """
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(
+        self, snapshot: Snapshot, limits: Limits = NO_LIMITS, scopes: frozenset[str] = frozenset()
+    ) -> None:
         self.snapshot = snapshot
+        self.limits = limits
+        self.scopes = scopes
+        self._cost = 0
         self._now: datetime | None = None
-        self._rows: DataLoader[Wanted, Row] = DataLoader(load_fn=self._load, cache_key_fn=_identity)
+        self._known: dict[Identity, Any] = {}
+        self.document: DocumentNode | None = None
+
+    @cached_property
+    def _rows(self) -> DataLoader[Wanted, Row]:
+        return DataLoader(load_fn=self._load, cache_key_fn=_identity)
 
     @property
     def now(self) -> datetime:
@@ -136,65 +257,192 @@ class Context:
             self._now = self.snapshot.store.now()
         return self._now
 
-    def row(
-        self, view: ResolvedView, key: tuple[Any, ...], as_of: datetime | None = None
-    ) -> Awaitable[Row]:
-        """Ask for one row. It joins the request's one read if asked before anything is awaited."""
-        return self._rows.load(Wanted(view, key, as_of))
+    def check_list(self, length: int, what: str) -> None:
+        """Refuse a list that is too long.
 
-    async def view(
-        self, view: ResolvedView, row: Awaitable[Row], as_of: datetime | None
-    ) -> ViewAnswer:
+        Raises
+        ------
+        LimitError
+            It is.
+        """
+        most = self.limits.list_size
+        if length > most:
+            raise LimitError(
+                f"{what} holds {length:,} items, more than the {most:,} that one request may bring "
+                "([server.limits] list_size); send several requests"
+            )
+
+    def charge(self, cost: int) -> None:
+        """Count against what one request may cost: 1 for a row, 10 for one that is no cache's.
+
+        Raises
+        ------
+        LimitError
+            It is more than is left.
+        """
+        self._cost += cost
+        if self._cost > self.limits.cost:
+            raise LimitError(
+                f"the request costs {self._cost:,}, more than {self.limits.cost:,} "
+                f"([server.limits] cost): a row of the cache counts 1, one of a warehouse {COLD}; "
+                "send several requests"
+            )
+
+    def row(self, view: ResolvedView, key: tuple[Any, ...], when: When = NOW) -> Awaitable[Row]:
+        """Ask for one row. It joins the request's one read if asked before anything is awaited."""
+        wanted = Wanted(view, key, when)
+        known = self._known.get(_identity(wanted)) if self._known else None
+        return self._rows.load(wanted) if known is None else _settled(known)
+
+    async def view(self, view: ResolvedView, row: Awaitable[Row], when: When) -> ViewAnswer:
         """Return a row that was asked for, judged at its instant."""
         found = await row
-        return ViewAnswer(view, found, status_of(found, view, to_micros(as_of or self.now)))
+        return ViewAnswer(view, found, status_of(found, view, to_micros(when.as_of or self.now)))
+
+    def answer(
+        self,
+        plan: FeaturePlan,
+        keys: list[dict[str, Any]],
+        request: list[dict[str, Any]],
+        when: When = NOW,
+    ) -> Awaitable[PlanAnswer]:
+        """Ask for the rows of a plan at once; return what waits for them and puts them together.
+
+        Parameters
+        ----------
+        keys, request
+            Join keys and request inputs of each entity, checked.
+        """
+        wanted = [
+            [self.row(look.view, key, when) for key in look.keys] for look in lookups(plan, keys)
+        ]
+
+        async def finish() -> PlanAnswer:
+            rows = [list(await asyncio.gather(*part)) for part in wanted]
+            return await self.judged(plan, keys, request, rows, when)
+
+        return finish()
+
+    async def judged(
+        self,
+        plan: FeaturePlan,
+        keys: Sequence[dict[str, Any]],
+        request: Sequence[dict[str, Any]],
+        rows: list[list[Row]],
+        when: When = NOW,
+    ) -> PlanAnswer:
+        """Return the answer of a plan whose rows have been read."""
+        reading = Reading(when.as_of or self.now, rows)
+        given = (plan, keys, reading, request, self.snapshot.store.functions)
+        if all(part.view.function is None for part in plan.on_demand):
+            return PlanAnswer(plan, answer(*given), rows)
+        # A Python function may take its time.
+        return PlanAnswer(plan, await asyncio.to_thread(answer, *given), rows)
+
+    async def read(self, lookups: Sequence[Lookup]) -> list[list[Row]] | None:
+        """Return the rows of some views as of now, as one read.
+
+        None if some view's cannot be had: what was read is kept for whoever asks by :meth:`row`.
+        """
+        reader = self.snapshot.store.online.reader
+        try:
+            found = await reader.read_async(lookups, allow=self._allow)
+        except VirtualFSError as error:
+            self._known = await self._one_by_one(lookups, error)
+            return None
+        self._now = found.at
+        return found.rows
 
     async def _load(self, wanted: list[Wanted]) -> Sequence[Row | BaseException]:
-        by_instant: dict[datetime | None, list[Wanted]] = {}
+        self.charge(len(wanted))
+        by_instant: dict[When, list[Wanted]] = {}
         for item in wanted:
-            by_instant.setdefault(item.as_of, []).append(item)
-        reads = [self._read(as_of, group) for as_of, group in by_instant.items()]
-        found: dict[tuple[Any, ...], Row | BaseException] = {}
+            by_instant.setdefault(item.when, []).append(item)
+        reads = [self._read(when, group) for when, group in by_instant.items()]
+        found: dict[Identity, Row | BaseException] = {}
         for answers in await asyncio.gather(*reads):
             found.update(answers)
         return [found[_identity(item)] for item in wanted]
 
-    async def _read(
-        self, as_of: datetime | None, group: Sequence[Wanted]
-    ) -> dict[tuple[Any, ...], Row | BaseException]:
-        by_view: dict[tuple[Any, ...], list[Wanted]] = {}
+    async def _read(self, when: When, group: Sequence[Wanted]) -> dict[Identity, Any]:
+        by_view: dict[Identity, list[Wanted]] = {}
         for item in group:
-            by_view.setdefault(_identity(item)[:3], []).append(item)
+            by_view.setdefault(place_of(item.view), []).append(item)
         parts = list(by_view.values())
         lookups = [Lookup(items[0].view, tuple(item.key for item in items)) for items in parts]
-        reader = self.snapshot.store.online.reader
-
-        async def read(some: Sequence[Lookup]) -> list[list[Row]]:
-            if as_of is not None:
-                return (await reader.read_async(some, as_of, cached=False)).rows
-            found = await reader.read_async(some, self._now)
-            self._now = self._now or found.at  # all reads of a request are about one instant
-            return found.rows
-
-        answers: list[list[Any]] = []
         try:
-            answers = [*await read(lookups)]
+            return _by_identity(lookups, await self._rows_of(lookups, when), when)
         except VirtualFSError as error:
-            if len(lookups) == 1:
-                answers = [[error] * len(parts[0])]
-            else:
-                # One view's warehouse is out of reach or refuses: the others are still answered,
-                # and the error stands at the fields of the view that has it.
-                for lookup in lookups:
-                    try:
-                        answers += await read([lookup])
-                    except VirtualFSError as single:
-                        answers.append([single] * len(lookup.keys))
-        return {
-            _identity(item): row
-            for items, rows in zip(parts, answers, strict=True)
-            for item, row in zip(items, rows, strict=True)
-        }
+            return await self._one_by_one(lookups, error, when)
+
+    async def _one_by_one(
+        self, lookups: Sequence[Lookup], error: VirtualFSError, when: When = NOW
+    ) -> dict[Identity, Any]:
+        """Read each view alone.
+
+        Where one's warehouse is out of reach or refuses, the others are still answered, and the
+        error stands at the fields of the view that has it.
+        """
+        answers: list[list[Any]] = []
+        for look in lookups:
+            try:
+                if len(lookups) == 1 or isinstance(error, LimitError):
+                    raise error
+                answers += await self._rows_of([look], when)
+            except VirtualFSError as single:
+                answers.append([single] * len(look.keys))
+        return _by_identity(lookups, answers, when)
+
+    def _allow(self, cold: int) -> None:
+        self.charge(cold * (COLD - 1))  # which were counted once as rows
+
+    async def _rows_of(self, lookups: Sequence[Lookup], when: When) -> list[list[Row]]:
+        reader = self.snapshot.store.online.reader
+        if when.as_of is not None:
+            found = await reader.read_async(
+                lookups, when.as_of, cached=False, late_data=when.late_data, allow=self._allow
+            )
+            return found.rows
+        found = await reader.read_async(lookups, self._now, allow=self._allow)
+        self._now = self._now or found.at  # all reads of a request are about one instant
+        return found.rows
+
+
+async def _settled(known: Row | BaseException) -> Row:
+    if isinstance(known, BaseException):
+        raise known
+    return known
+
+
+def _by_identity(
+    lookups: Sequence[Lookup], answers: Sequence[Sequence[Any]], when: When
+) -> dict[Identity, Any]:
+    return {
+        (*place_of(look.view), key, when): row
+        for look, rows in zip(lookups, answers, strict=True)
+        for key, row in zip(look.keys, rows, strict=True)
+    }
+
+
+def plan_inputs(
+    plan: FeaturePlan, entities: Sequence[Any], request: Sequence[Any] | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the join keys and request inputs of entities that came as JSON, checked.
+
+    Parameters
+    ----------
+    request
+        One object for all entities, or one for each.
+
+    Raises
+    ------
+    SpineError
+        A key or an input is missing or mistyped.
+    """
+    keys = checked_keys(plan, entities)
+    typed = typed_request(plan, request)
+    given = typed[0] if typed is not None and len(typed) == 1 else typed
+    return keys, request_rows(plan, given, keys)
 
 
 def checked_keys(plan: FeaturePlan | ResolvedView, entities: Sequence[Any]) -> list[dict[str, Any]]:
@@ -218,6 +466,30 @@ def checked_keys(plan: FeaturePlan | ResolvedView, entities: Sequence[Any]) -> l
         }
         typed.append({**entity, **keys})
     return entity_keys(plan, typed)
+
+
+def typed_columns(view: ResolvedView, rows: Sequence[Any]) -> list[Any]:
+    """Return rows of a view that came as JSON in its data types; the core says what is wrong.
+
+    Naive times stay as they are: they are meant in the source's zone.
+    """
+    types = {**view.columns, **{feature.name: feature.dtype for feature in view.features}}
+    typed: list[Any] = []
+    for row in rows:
+        if not isinstance(row, Mapping):
+            typed.append(row)
+            continue
+        found = dict(row)
+        for name, dtype in types.items():
+            value = row.get(name)
+            if isinstance(value, str) and dtype.startswith("timestamp"):
+                with suppress(ValueError):
+                    found[name] = datetime.fromisoformat(value)
+            elif value is not None:
+                with suppress(SpineError):
+                    found[name] = from_json(value, dtype, name)
+        typed.append(found)
+    return typed
 
 
 def typed_request(plan: FeaturePlan, request: Sequence[Any] | None) -> list[dict[str, Any]] | None:

@@ -5,30 +5,20 @@ Annotations are read at run time by Strawberry, so this module does not postpone
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
 import strawberry
 from strawberry.types.info import Info
 
-from virtualfs.compiler.plan import FeaturePlan, ResolvedFeature
 from virtualfs.definitions.project import VIEW_KINDS
 from virtualfs.errors import NotFoundError
 from virtualfs.registry.state import StoredObject
-from virtualfs.serving.answer import answer
-from virtualfs.serving.online import Reading
-from virtualfs.serving.part import lookups
-from virtualfs.serving.request import plan_online, request_rows
+from virtualfs.serving.response import OnlineResponse
 from virtualfs_graphql.historical import historical_rows
-from virtualfs_graphql.paging import is_tagged, matches, page_of
-from virtualfs_graphql.request import (
-    Context,
-    Snapshot,
-    asked_for,
-    checked_keys,
-    typed_request,
-)
+from virtualfs_graphql.paging import Page, is_tagged, matches, page_of, page_size
+from virtualfs_graphql.request import Context, PlanAnswer, Snapshot, asked_for, plan_inputs
 from virtualfs_graphql.scalars import JSON, to_json
 from virtualfs_graphql.types import (
     Entity,
@@ -39,15 +29,21 @@ from virtualfs_graphql.types import (
     FeatureView,
     FeatureViewConnection,
     FeatureViewEdge,
+    LateData,
+    LineageDirection,
+    LineageEdge,
+    LineageGraph,
+    LineageNode,
     OnDemandFeatureView,
     OnlineFeatures,
     PageInfo,
     Project,
+    SearchHit,
     described,
     features_of,
 )
 
-__all__ = ["RequestInfo", "StaticQuery"]
+__all__ = ["RequestInfo", "StaticQuery", "online_columns"]
 
 RequestInfo = Info[Context, None]
 
@@ -64,11 +60,11 @@ class StaticQuery:
     @described("All entities, by name.")
     def entities(self, info: RequestInfo) -> list[Entity]:
         snapshot = info.context.snapshot
-        return [Entity(snapshot, item) for item in snapshot.state.of_kind("entity").values()]
+        return [Entity(snapshot, item) for item in snapshot.of_kind("entity").values()]
 
     @described("One entity; null if there is none of that name.")
     def entity(self, info: RequestInfo, name: str) -> Entity | None:
-        stored = info.context.snapshot.state.objects.get(("entity", name))
+        stored = info.context.snapshot.of_kind("entity").get(name)
         return None if stored is None else Entity(info.context.snapshot, stored)
 
     @described(
@@ -83,21 +79,27 @@ class StaticQuery:
         owner: str | None = None,
         first: int | None = 50,
         after: str | None = None,
+        entity: str | None = None,
     ) -> FeatureViewConnection:
         snapshot = info.context.snapshot
-        found: dict[tuple[str, ...], FeatureView] = {
-            (name,): FeatureView(snapshot, stored)
-            for name, stored in snapshot.state.of_kind("feature_view").items()
-            if matches(search, _words(stored))
+        found: dict[tuple[str, ...], StoredObject] = {
+            (name,): stored
+            for name, stored in snapshot.of_kind("feature_view").items()
+            if matches(search, partial(_words, stored))
             and is_tagged(tag, stored.definition.get("tags") or {})
             and (owner is None or stored.definition.get("owner") == owner)
+            and (entity is None or entity in stored.definition["entities"])
         }
-        total, page, more = page_of(found, first, after)
+        page = page_of(found, first, after)
+        nodes = [FeatureView(snapshot, stored) for stored in page.items]
         return FeatureViewConnection(
-            total_count=total,
-            nodes=[node for _, node in page],
-            edges=[FeatureViewEdge(cursor=cursor, node=node) for cursor, node in page],
-            page_info=PageInfo(has_next_page=more, end_cursor=page[-1][0] if page else None),
+            total_count=len(found),
+            nodes=nodes,
+            edges=[
+                FeatureViewEdge(cursor=cursor, node=node)
+                for cursor, node in zip(page.cursors, nodes, strict=True)
+            ],
+            page_info=_page_info(page),
         )
 
     @described("One view, the current version unless one is named.")
@@ -110,7 +112,7 @@ class StaticQuery:
     @described("All on-demand feature views, by name.")
     def on_demand_feature_views(self, info: RequestInfo) -> list[OnDemandFeatureView]:
         snapshot = info.context.snapshot
-        stored = snapshot.state.of_kind("on_demand_feature_view").values()
+        stored = snapshot.of_kind("on_demand_feature_view").values()
         return [OnDemandFeatureView(snapshot, item) for item in stored]
 
     @described("One on-demand feature view, the current version unless one is named.")
@@ -132,16 +134,20 @@ class StaticQuery:
         snapshot = info.context.snapshot
         found: dict[tuple[str, ...], Feature] = {
             (stored.name, item._feature.name): item
-            for stored in _all_views(snapshot)
-            for item in sorted(features_of(snapshot, stored), key=lambda item: item._feature.name)
-            if matches(search, [item.ref_text, item._feature.description, *_tags(item._feature)])
+            for kind in VIEW_KINDS
+            for stored in snapshot.of_kind(kind).values()
+            for item in features_of(snapshot, stored)
+            if matches(search, partial(_said, item))
         }
-        total, page, more = page_of(found, first, after)
+        page = page_of(found, first, after)
         return FeatureConnection(
-            total_count=total,
-            nodes=[node for _, node in page],
-            edges=[FeatureEdge(cursor=cursor, node=node) for cursor, node in page],
-            page_info=PageInfo(has_next_page=more, end_cursor=page[-1][0] if page else None),
+            total_count=len(found),
+            nodes=page.items,
+            edges=[
+                FeatureEdge(cursor=cursor, node=node)
+                for cursor, node in zip(page.cursors, page.items, strict=True)
+            ],
+            page_info=_page_info(page),
         )
 
     @described("One feature by reference: view:feature or view@2:feature.")
@@ -161,13 +167,53 @@ class StaticQuery:
     @described("All feature services, by name.")
     def feature_services(self, info: RequestInfo) -> list[FeatureService]:
         snapshot = info.context.snapshot
-        stored = snapshot.state.of_kind("feature_service").values()
+        stored = snapshot.of_kind("feature_service").values()
         return [FeatureService(snapshot, item) for item in stored]
 
     @described("One feature service; null if there is none of that name.")
     def feature_service(self, info: RequestInfo, name: str) -> FeatureService | None:
-        stored = info.context.snapshot.state.objects.get(("feature_service", name))
+        stored = info.context.snapshot.of_kind("feature_service").get(name)
         return None if stored is None else FeatureService(info.context.snapshot, stored)
+
+    @described("Features, views, services and entities by words, the best match first.")
+    async def search(self, info: RequestInfo, text: str, first: int | None = 20) -> list[SearchHit]:
+        store = info.context.snapshot.store
+        size = page_size(first, 20)
+        found = await asyncio.to_thread(store.search, text, size)
+        return [
+            SearchHit(
+                kind=item.kind, name=item.name, description=item.description, score=item.score
+            )
+            for item in found.found
+        ]
+
+    @described(
+        "What something is made of, to the column of a table, and what is made of it. ref: "
+        "'view:feature', a view, a service, or 'table.column'."
+    )
+    async def lineage(
+        self,
+        info: RequestInfo,
+        ref: str,
+        direction: LineageDirection | None = LineageDirection.BOTH,
+        depth: int | None = None,
+    ) -> LineageGraph:
+        store = info.context.snapshot.store
+        way: Any = (direction or LineageDirection.BOTH).value
+        found = await asyncio.to_thread(store.lineage, ref, way, depth)
+        ids = {node: strawberry.ID(f"{node.kind}:{node.name}") for node in found.nodes}
+        return LineageGraph(
+            roots=[ids[node] for node in found.roots],
+            nodes=[
+                LineageNode(id=ids[node], kind=node.kind, name=node.name, detail=node.detail)
+                for node in found.nodes
+            ],
+            edges=[
+                LineageEdge(source=ids[link.source], target=ids[link.target], role=link.role)
+                for link in found.links
+            ],
+            mermaid=found.to_mermaid(),
+        )
 
     @described(
         "Features of some entities now, by service ('name' or 'name@2') or references. request: "
@@ -184,13 +230,16 @@ class StaticQuery:
     ) -> Any:
         asked = asked_for(service, features)
         context = info.context
-        if context.snapshot.is_at_hand(asked):
+        context.check_list(len(entities), "entities")
+        snapshot = context.snapshot
+        if snapshot.is_at_hand(asked):
             # Asked for before anything is awaited, the rows join the request's one read.
-            return _online(context, _plan(context.snapshot, asked), entities, request)()
+            plan = snapshot.plan(asked)
+            return _shown(context.answer(plan, *plan_inputs(plan, entities, request)))
 
         async def later() -> OnlineFeatures:
-            plan = await asyncio.to_thread(_plan, context.snapshot, asked)
-            return await _online(context, plan, entities, request)()
+            plan = await asyncio.to_thread(snapshot.plan, asked)
+            return await _shown(context.answer(plan, *plan_inputs(plan, entities, request)))
 
         return later()
 
@@ -202,45 +251,37 @@ class StaticQuery:
         service: str | None = None,
         features: list[str] | None = None,
         timestamp: str | None = "event_timestamp",
+        late_data: LateData | None = LateData.INCLUDE,
     ) -> list[JSON]:
         asked = asked_for(service, features)
+        late: Any = (late_data or LateData.INCLUDE).value
+        info.context.check_list(len(spine), "spine")
         rows = await asyncio.to_thread(
-            historical_rows, info.context.snapshot, asked, spine, timestamp or "event_timestamp"
+            historical_rows,
+            info.context.snapshot,
+            asked,
+            spine,
+            timestamp or "event_timestamp",
+            late,
         )
         return cast("list[JSON]", rows)
 
 
-def _plan(snapshot: Snapshot, asked: str | tuple[str, ...]) -> FeaturePlan:
-    return plan_online(snapshot.selections(asked))
+async def _shown(asked: Awaitable[PlanAnswer]) -> OnlineFeatures:
+    found = online_columns((await asked).response)
+    return OnlineFeatures(**found)
 
 
-def _online(
-    context: Context, plan: FeaturePlan, entities: Sequence[Any], request: Sequence[Any] | None
-) -> Callable[[], Awaitable[OnlineFeatures]]:
-    """Ask for the rows of a plan at once; return what waits for them."""
-    keys = checked_keys(plan, entities)
-    typed = typed_request(plan, request)
-    # One request stands for all entities, as in Python.
-    given = request_rows(plan, typed[0] if typed is not None and len(typed) == 1 else typed, keys)
-    wanted = [[context.row(look.view, key) for key in look.keys] for look in lookups(plan, keys)]
-
-    async def finish() -> OnlineFeatures:
-        rows = [list(await asyncio.gather(*part)) for part in wanted]
-        functions = context.snapshot.store.functions
-        judge = partial(answer, plan, keys, Reading(context.now, rows), given, functions)
-        # A Python function may take its time.
-        is_quick = all(part.view.function is None for part in plan.on_demand)
-        found = judge() if is_quick else await asyncio.to_thread(judge)
-        names = found.names
-        return OnlineFeatures(
-            names=list(names),
-            rows=[cast("JSON", to_json(row)) for row in found.to_list()],
-            values=[[cast("JSON", to_json(value)) for value in row] for row in found.values],
-            statuses=_by_entity(found.statuses, names, len(keys)),
-            event_timestamps=_by_entity(found.event_timestamps, names, len(keys)),
-        )
-
-    return finish
+def online_columns(found: OnlineResponse) -> dict[str, Any]:
+    """Return an answer by the names of the fields of OnlineFeatures, values as JSON."""
+    rows = len(found.values)
+    return {
+        "names": list(found.names),
+        "rows": [to_json(row) for row in found.to_list()],
+        "values": [[to_json(value) for value in row] for row in found.values],
+        "statuses": _by_entity(found.statuses, found.names, rows),
+        "event_timestamps": _by_entity(found.event_timestamps, found.names, rows),
+    }
 
 
 def _by_entity(
@@ -249,10 +290,19 @@ def _by_entity(
     return [[columns[name][row] for name in names] for row in range(rows)]
 
 
+def _page_info(page: Page[Any]) -> PageInfo:
+    return PageInfo(
+        has_next_page=page.has_next,
+        has_previous_page=page.has_previous,
+        start_cursor=next(iter(page.cursors), None),
+        end_cursor=page.cursors[-1] if page.cursors else None,
+    )
+
+
 async def _version(
     snapshot: Snapshot, name: str, version: int | None, kinds: Sequence[str] = VIEW_KINDS
 ) -> StoredObject | None:
-    found = [snapshot.state.objects.get((kind, name)) for kind in kinds]
+    found = [snapshot.of_kind(kind).get(name) for kind in kinds]
     stored = next((item for item in found if item is not None), None)
     if version is None or (stored is not None and stored.version == version):
         return stored
@@ -263,14 +313,9 @@ async def _version(
     return None
 
 
-def _all_views(snapshot: Snapshot) -> list[StoredObject]:
-    """Return the views of both kinds, by name."""
-    found = [item for kind in VIEW_KINDS for item in snapshot.state.of_kind(kind).values()]
-    return sorted(found, key=lambda item: item.name)
-
-
-def _tags(feature: ResolvedFeature) -> list[str]:
-    return [text for pair in feature.tags.items() for text in pair]
+def _said(item: Feature) -> list[str]:
+    tags = (text for pair in item._feature.tags.items() for text in pair)
+    return [item.ref_text, item._feature.description, *tags]
 
 
 def _words(stored: StoredObject) -> list[str]:

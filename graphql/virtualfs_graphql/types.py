@@ -4,8 +4,10 @@
 Annotations are read at run time by Strawberry, so this module does not postpone them.
 """
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from enum import Enum
 from typing import Any, TypeVar, cast
 
 import strawberry
@@ -19,10 +21,11 @@ from virtualfs_graphql.request import Snapshot
 from virtualfs_graphql.scalars import JSON
 
 __all__ = [
-    "Entity", "Feature", "FeatureConnection", "FeatureEdge", "FeatureService", "FeatureView",
-    "FeatureViewConnection", "FeatureViewEdge", "FeatureViewMeta", "JoinKey",
-    "OnDemandFeatureView", "OnlineFeatures", "PageInfo", "Project", "RequestInput", "Source",
-    "Status", "described", "features_of",
+    "Entity", "Feature", "FeatureConnection", "FeatureEdge", "FeatureService",
+    "FeatureServiceMeta", "FeatureView", "FeatureViewConnection", "FeatureViewEdge",
+    "FeatureViewMeta", "JoinKey", "LateData", "LineageDirection", "LineageEdge", "LineageGraph",
+    "LineageNode", "OnDemandFeatureView", "OnlineFeatures", "PageInfo", "Project", "RequestInput",
+    "SearchHit", "Source", "Status", "Version", "described", "features_of",
 ]  # fmt: skip
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -42,6 +45,23 @@ Status = strawberry.enum(
     name="FeatureStatus",
     description="How a value came to be what it is; all but PRESENT and STALE come with null.",
 )
+
+
+@strawberry.enum(description="Whether rows count that were written after the instant.")
+class LateData(Enum):
+    """Whether rows count that were written after the instant."""
+
+    INCLUDE = strawberry.enum_value("include", description="By event time alone.")
+    EXCLUDE = strawberry.enum_value("exclude", description="Only what was known at the instant.")
+
+
+@strawberry.enum(description="Which way lineage is followed.")
+class LineageDirection(Enum):
+    """Which way lineage is followed."""
+
+    UPSTREAM = strawberry.enum_value("upstream", description="What it is made of.")
+    DOWNSTREAM = strawberry.enum_value("downstream", description="What is made of it.")
+    BOTH = strawberry.enum_value("both", description="Both.")
 
 
 @strawberry.type(description="The project, as its registry holds it.")
@@ -101,6 +121,18 @@ class _Stored:
         return str(self._stored.definition.get(name) or "")
 
 
+@strawberry.type(description="One version that an object has had.")
+class Version:
+    """One version that an object has had."""
+
+    version: int
+    revision: int = strawberry.field(description="The apply that made it")
+    created_at: datetime
+    created_by: str
+    impact: str = strawberry.field(description="What it did: metadata, compatible or breaking")
+    changes: list[str] = strawberry.field(description="What changed, line by line")
+
+
 @strawberry.type
 class _Versioned(_Stored):
     """What the objects that have versions share."""
@@ -111,6 +143,24 @@ class _Versioned(_Stored):
     @strawberry.field
     def version(self) -> int:
         return self._stored.version
+
+    @described("Its versions, the newest first; all stay answerable")
+    async def versions(self) -> list[Version]:
+        rows = await asyncio.to_thread(self._snapshot.store.registry.revisions, self._stored.name)
+        found: dict[int, Version] = {}
+        for row, records in reversed(rows):
+            for record in records:
+                if record.kind == self._stored.kind and record.action != "remove":
+                    made = Version(
+                        version=record.version,
+                        revision=row.number,
+                        created_at=row.created_at,
+                        created_by=row.created_by,
+                        impact=record.impact,
+                        changes=list(record.details),
+                    )
+                    found.setdefault(record.version, made)
+        return sorted(found.values(), key=lambda item: -item.version)
 
     @described(_DEPRECATED)
     def deprecated(self) -> str | None:
@@ -131,11 +181,9 @@ class Entity(_Stored):
 
     @strawberry.field
     def feature_views(self) -> list["FeatureView"]:
-        return [
-            FeatureView(self._snapshot, stored)
-            for name, stored in self._snapshot.state.of_kind("feature_view").items()
-            if self._stored.name in self._snapshot.views[name].entities
-        ]
+        stored = self._snapshot.of_kind("feature_view")
+        names = self._snapshot.views_of(self._stored.name)
+        return [FeatureView(self._snapshot, stored[name]) for name in names]
 
 
 @strawberry.type(description="Features of one source that share keys, times and rules.")
@@ -144,11 +192,12 @@ class FeatureView(_Versioned):
 
     def __init__(self, snapshot: Snapshot, stored: StoredObject) -> None:
         super().__init__(snapshot, stored)
-        self._view: ResolvedView = stored.view()
+        is_current = snapshot.of_kind(stored.kind).get(stored.name) is stored
+        self._view: ResolvedView = snapshot.views[stored.name] if is_current else stored.view()
 
     @strawberry.field
     def entities(self) -> list[Entity]:
-        known = self._snapshot.state.of_kind("entity")
+        known = self._snapshot.of_kind("entity")
         return [Entity(self._snapshot, known[n]) for n in self._view.entities if n in known]
 
     @strawberry.field
@@ -195,6 +244,10 @@ class FeatureView(_Versioned):
     def warehouse(self) -> str:
         return self._view.warehouse
 
+    @described("The SELECT of its rows, in the warehouse's dialect")
+    def sql(self) -> str:
+        return self._stored.view().rows_sql
+
     @described("Equal meaning, equal fingerprint")
     def fingerprint(self) -> str:
         return self._stored.fingerprint
@@ -202,9 +255,8 @@ class FeatureView(_Versioned):
     @strawberry.field
     def feature_services(self) -> list["FeatureService"]:
         return [
-            FeatureService(self._snapshot, stored)
-            for stored in self._snapshot.state.of_kind("feature_service").values()
-            if any(item["view"] == self._stored.name for item in stored.definition["features"])
+            FeatureService(self._snapshot, self._snapshot.of_kind("feature_service")[name])
+            for name in self._snapshot.services_of(self._stored.name)
         ]
 
 
@@ -328,6 +380,8 @@ class PageInfo:
     """Where a page ends."""
 
     has_next_page: bool
+    has_previous_page: bool
+    start_cursor: str | None
     end_cursor: str | None
 
 
@@ -377,6 +431,59 @@ class FeatureViewMeta:
     cache_hit: bool
 
 
+@strawberry.type(description="What is known of a service's values, in training order.")
+class FeatureServiceMeta:
+    """What is known of a service's values, in training order."""
+
+    names: list[str] = strawberry.field(description="Its columns, as a model was trained on them")
+    statuses: list[Status]  # type: ignore[valid-type]  # as above
+    event_timestamps: list[datetime | None]
+    version: int
+    cache_hit: bool
+
+
+@strawberry.type(description="One thing in a lineage.")
+class LineageNode:
+    """One thing in a lineage."""
+
+    id: strawberry.ID
+    kind: str = strawberry.field(
+        description="column, feature, on_demand_feature, request, feature_view, "
+        "on_demand_feature_view or feature_service"
+    )
+    name: str = strawberry.field(description="As references name it: view@2:feature, table.column")
+    detail: str = strawberry.field(description="The expression or aggregate of a feature")
+
+
+@strawberry.type(description="One step of a lineage: the target is made of the source.")
+class LineageEdge:
+    """One step of a lineage."""
+
+    source: strawberry.ID
+    target: strawberry.ID
+    role: str = strawberry.field(description="How: value, filter, key, time and the like")
+
+
+@strawberry.type(description="What something is made of, and what is made of it.")
+class LineageGraph:
+    """What something is made of, and what is made of it."""
+
+    roots: list[strawberry.ID]
+    nodes: list[LineageNode]
+    edges: list[LineageEdge]
+    mermaid: str = strawberry.field(description="The same as a Mermaid flow chart")
+
+
+@strawberry.type(description="One thing that a search found, the best match first.")
+class SearchHit:
+    """One thing that a search found."""
+
+    kind: str
+    name: str
+    description: str
+    score: float
+
+
 @strawberry.type(
     description="Feature values per entity: one inner list per entity in the order asked, each in "
     "the order of names."
@@ -393,7 +500,7 @@ class OnlineFeatures:
 
 def features_of(snapshot: Snapshot, stored: StoredObject) -> list[Feature]:
     """Return the features of one version of a view, of either kind."""
-    is_current = snapshot.state.objects.get((stored.kind, stored.name)) is stored
+    is_current = snapshot.of_kind(stored.kind).get(stored.name) is stored
     view: ResolvedView | ResolvedOnDemand
     if stored.kind == "feature_view":
         view = snapshot.views[stored.name] if is_current else stored.view()

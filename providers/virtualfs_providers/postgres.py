@@ -145,6 +145,10 @@ class PostgresSession(TemporaryTables):
         self._arrays: list[list[Any]] = []
         super().__init__()
 
+    def interrupt(self) -> None:
+        """Cancel the statement that runs, from another thread."""
+        self._connection.cancel_safe(timeout=5.0)
+
     @contextmanager
     def _turn(self) -> Iterator[Any]:
         """Give a cursor whose statement sees the settings that results are read by."""

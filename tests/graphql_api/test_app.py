@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 import virtualfs as vfs
-from graphql import parse, print_ast, validate
+from graphql import parse, print_ast, print_schema, validate
 from virtualfs.config import Config
 from virtualfs.errors import ConfigError, WarehouseError
 from virtualfs_graphql import app as application
 from virtualfs_graphql.app import SERVER, sdl
-from virtualfs_graphql.catalog import _schema
-from virtualfs_graphql.schema import StaticQuery
+from virtualfs_graphql.catalog import CatalogSchema, static_schema
+from virtualfs_graphql.request import Snapshot
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "graphql"
@@ -159,7 +159,7 @@ def _definitions(text):
 
 def test_static_part_of_the_exported_schema_has_not_drifted():
     exported = _definitions((ASSETS / "schema.graphql").read_text())
-    for name, node in _definitions(_schema(StaticQuery).as_str()).items():
+    for name, node in _definitions(print_schema(static_schema())).items():
         if name == "Query":
             fields = {print_ast(field) for field in exported["Query"].fields}
             assert {print_ast(field) for field in node.fields} <= fields
@@ -179,13 +179,10 @@ OPERATIONS = sorted((ASSETS / "operations").glob("*.graphql"))
 
 @pytest.mark.parametrize("path", OPERATIONS, ids=lambda path: path.stem)
 def test_example_operations(flights, path):
-    from virtualfs_graphql.catalog import build_schema
-    from virtualfs_graphql.request import Snapshot
-
     from .conftest import Client
 
     text = path.read_text()
-    assert validate(build_schema(Snapshot(flights))._schema, parse(text)) == []
+    assert validate(CatalogSchema(Snapshot(flights)).core, parse(text)) == []
     answer = Client(SERVER.asgi(flights)).post("/graphql", json={"query": text}).json()
     assert "errors" not in answer
     assert all(value is not None for value in answer["data"].values())

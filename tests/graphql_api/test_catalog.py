@@ -176,7 +176,7 @@ def test_errors_carry_the_class_as_code(ask):
 
 
 def test_other_errors_are_masked_and_logged(ask, store, monkeypatch, caplog):
-    def broken(*arguments):
+    def broken(*arguments, **options):
         raise RuntimeError("password=hunter2")
 
     monkeypatch.setattr(store.online.reader, "read_async", broken)

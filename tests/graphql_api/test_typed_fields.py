@@ -8,7 +8,7 @@ import pytest
 import virtualfs as vfs
 from tests.graphql_api.conftest import Client
 from virtualfs_graphql.app import SERVER, sdl
-from virtualfs_graphql.catalog import field_name, type_name
+from virtualfs.definitions.api_names import field_name, type_name
 
 
 def test_entity_and_view(ask):
@@ -169,9 +169,9 @@ def test_one_read_per_instant(ask, store, monkeypatch):
     calls = []
     read = store.online.reader.read_async
 
-    async def counted(lookups, at, *, cached=True):
+    async def counted(lookups, at=None, *, cached=True, **options):
         calls.append((at, cached, sum(len(look.keys) for look in lookups)))
-        return await read(lookups, at, cached=cached)
+        return await read(lookups, at, cached=cached, **options)
 
     monkeypatch.setattr(store.online.reader, "read_async", counted)
     query = """{

@@ -20,7 +20,7 @@ from virtualfs.definitions.feature_service import FeatureService
 from virtualfs.definitions.feature_view import FeatureSelection, FeatureView, check_times
 from virtualfs.definitions.on_demand import OnDemandFeatureView
 from virtualfs.definitions.source import Source
-from virtualfs.errors import ConfigError, DefinitionError, did_you_mean
+from virtualfs.errors import ConfigError, DefinitionError, Problem, did_you_mean
 
 __all__ = [
     "KINDS",
@@ -29,6 +29,7 @@ __all__ = [
     "Project",
     "collect",
     "definition_from_fields",
+    "definitions_from_sections",
     "flatten",
     "kind_in_words",
     "load_definitions",
@@ -340,18 +341,42 @@ def _load_yaml(path: Path) -> list[Definition]:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise DefinitionError(f"{path} is not YAML: {error}") from None
+    try:
+        return definitions_from_sections(content)
+    except DefinitionError as error:
+        raise DefinitionError(f"{path}: {error}") from None
+
+
+def definitions_from_sections(content: Any) -> list[Definition]:
+    """Return definitions that are written as plain data, as in a YAML file.
+
+    Parameters
+    ----------
+    content
+        Lists of fields by section: ``entities``, ``sources`` and so on.
+
+    Raises
+    ------
+    DefinitionError
+        Something is wrong; all of it is told, and where.
+    """
     if not isinstance(content, dict):
-        raise DefinitionError(f"{path}: expected sections {', '.join(YAML_SECTIONS)}")
-    found = []
+        raise DefinitionError(f"expected sections {', '.join(YAML_SECTIONS)}")
+    found: list[Definition] = []
+    problems: list[Problem] = []
     for section, items in content.items():
         if section not in YAML_SECTIONS:
             hint = did_you_mean(str(section), YAML_SECTIONS)
-            raise DefinitionError(f"{path}: unknown section {section!r}. {hint}")
+            problems.append(((str(section),), f"unknown section {section!r}. {hint}"))
+            continue
         if not isinstance(items, list):
-            raise DefinitionError(f"{path}: {section} must be a list")
-        for item in items:
+            problems.append(((section,), f"{section} must be a list"))
+            continue
+        for number, item in enumerate(items):
             try:
                 found.append(definition_from_fields(YAML_SECTIONS[section], item))
             except DefinitionError as error:
-                raise DefinitionError(f"{path}: {error}") from None
+                problems.append(((section, number), str(error)))
+    if problems:
+        raise DefinitionError("\n".join(text for _, text in problems), problems=problems)
     return found

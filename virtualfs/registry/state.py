@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from virtualfs.compiler.plan import ResolvedOnDemand, ResolvedView
@@ -168,6 +168,21 @@ class State:
     revision: int
     objects: Objects = field(default_factory=no_objects)
     environment: str = "default"
+
+    def after(self, writes: Iterable[Write]) -> State:
+        """Return what the state would be with some objects written."""
+        held: dict[Key, StoredObject] = dict(self.objects.items())
+        for write in writes:
+            held.pop(write.key, None)
+            if write.item is not None:
+                held[write.key] = write.item
+
+        def find(keys: Sequence[Key] | None = None, kind: str | None = None) -> Mapping[Key, int]:
+            wanted = held if keys is None else [key for key in keys if key in held]
+            return {key: 0 for key in wanted if kind in (None, key[0])}
+
+        objects = Objects(find, lambda wanted: [held[key] for key in wanted])
+        return replace(self, objects=objects)
 
     def project(self) -> Project:
         """Return the definitions of this state."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -31,6 +32,7 @@ from virtualfs.serving.batches import Batches
 from virtualfs.serving.codec import Row, RowCodec, merged, to_micros
 from virtualfs.serving.fetch import fetch_rows
 from virtualfs.serving.flights import Flight, Flights, Key, Rows
+from virtualfs.serving.observer import Observer, Silent
 from virtualfs.serving.part import Lookup, Part, briefly, held_by
 from virtualfs.serving.row_cache import RowCache
 from virtualfs.serving.usage import Usage
@@ -123,6 +125,7 @@ class OnlineReader:
         self._max_stale = microseconds(settings.max_stale)
         self._now = now
         self._usage = usage
+        self.observer: Observer = Silent()
         self._looked_up: set[bytes] = set()
         self._codecs: dict[tuple[str, str], RowCodec] = {}
         self._ahead = RefreshAhead()
@@ -147,6 +150,7 @@ class OnlineReader:
         cached: bool = True,
         max_age: timedelta | None = None,
         late_data: LateData = "include",
+        allow: Callable[[int], None] | None = None,
     ) -> Reading:
         """Return a row for every key of every lookup.
 
@@ -161,13 +165,15 @@ class OnlineReader:
             How old a row may be, where that is less than its view's freshness.
         late_data
             ``"exclude"`` only where nothing cached may answer.
+        allow
+            Called with how many rows the warehouse would be asked for, before it is; may raise.
 
         Raises
         ------
         WarehouseError
             The warehouse could not answer, and for some key nothing is cached.
         """
-        steps = self._steps(lookups, at, cached, max_age, late_data)
+        steps = self._steps(lookups, at, cached, max_age, late_data, allow)
         reply: Any = None
         try:
             while True:
@@ -189,9 +195,10 @@ class OnlineReader:
         cached: bool = True,
         max_age: timedelta | None = None,
         late_data: LateData = "include",
+        allow: Callable[[int], None] | None = None,
     ) -> Reading:
         """Return what :meth:`read` does, without holding up the event loop."""
-        steps = self._steps(lookups, at, cached, max_age, late_data)
+        steps = self._steps(lookups, at, cached, max_age, late_data, allow)
         reply: Any = None
         try:
             while True:
@@ -221,6 +228,7 @@ class OnlineReader:
         cached: bool,
         max_age: timedelta | None,
         late_data: LateData,
+        allow: Callable[[int], None] | None,
     ) -> _Steps:
         most = None if max_age is None else microseconds(max_age)
         parts = [Part(look.view, self.codec(look.view), look.keys, most) for look in lookups]
@@ -230,6 +238,8 @@ class OnlineReader:
         self._judge(parts, to_micros(instant))
         waited: set[Flight] = set()
         if any(part.missing for part in parts):
+            if allow is not None:
+                allow(sum(len(part.missing) for part in parts))
             with self.flights.lock:
                 instant = at or self._now()
                 micros = to_micros(instant)
@@ -248,8 +258,15 @@ class OnlineReader:
             if cached:
                 asked = sum(part.flights.get(key) in waited for key in part.missing)
                 self._usage.count(part.prefix, part.places, asked, stale)
+                self._observe(part, whole, asked, stale, micros)
                 self._refresh_ahead(part, micros)
         return Reading(instant, rows)
+
+    def _observe(self, part: Part, rows: list[Row], asked: int, stale: int, at: int) -> None:
+        chosen = rows[0].chosen_at if rows else None
+        age = None if chosen is None else max(0, at - chosen) / 1e6
+        hits = len(rows) - max(asked, stale)
+        self.observer.read(part.view.name, hits, max(0, asked - stale), stale, age)
 
     def _read_cache(self, parts: Sequence[Part]) -> Generator[_Fetch, Any, None]:
         """Fill the parts with what is near, and ask the cache for the rest in one go."""
@@ -397,9 +414,14 @@ class OnlineReader:
     def _fetch(self, flight: Flight) -> Rows:
         warehouse = self._warehouse(flight.view.warehouse)
         seconds = self._settings.patience(flight.view.warehouse)
-        rows = fetch_rows(
-            warehouse, flight.view, list(flight.keys), flight.instant, seconds, flight.late_data
-        )
+        started, failed = time.time(), True
+        try:
+            rows = fetch_rows(
+                warehouse, flight.view, list(flight.keys), flight.instant, seconds, flight.late_data
+            )
+            failed = False
+        finally:
+            self.observer.queried(flight.view.name, len(flight.keys), started, failed)
         self._looked_up.add(flight.place)
         return rows
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.definitions.duration import format_duration, microseconds
 from virtualfs.display import Block, Grid, Note, Shown
-from virtualfs.errors import NotFoundError, SpineError, did_you_mean
+from virtualfs.errors import NotFoundError, Problem, SpineError, did_you_mean
 from virtualfs.serving.codec import Row, from_micros, to_micros
 from virtualfs.serving.flights import Key
 from virtualfs.serving.request import checked_value, row_dicts
@@ -87,7 +87,7 @@ def pushed_rows(view: ResolvedView, rows: Any, now: datetime) -> list[tuple[Key,
     latest = to_micros(now) - view.lag
     zone = ZoneInfo(view.timezone)
     found: list[tuple[Key, Row]] = []
-    wrong: list[str] = []
+    wrong: list[Problem] = []
     for number, row in enumerate(given):
         try:
             typed = _typed(view, row, checkers)
@@ -98,7 +98,7 @@ def pushed_rows(view: ResolvedView, rows: Any, now: datetime) -> list[tuple[Key,
                     f"{now.isoformat()}{_because(view)}"
                 )
         except SpineError as error:
-            wrong.append(f"row {number}: {error}")
+            wrong.append(((number,), str(error)))
             continue
         created = typed[view.created_timestamp] if view.created_timestamp else None
         key = tuple([typed[name] for name in view.join_keys])
@@ -106,10 +106,12 @@ def pushed_rows(view: ResolvedView, rows: Any, now: datetime) -> list[tuple[Key,
         written = None if created is None else _instant(created, zone)
         found.append((key, Row(None, event, True, values, written, to_micros(now))))
     if wrong:
+        told = [f"row {number}: {text}" for (number,), text in wrong[:_SHOWN]]
         more = [f"and {len(wrong) - _SHOWN:,} more"] if len(wrong) > _SHOWN else []
         raise SpineError(
             f"push to {view.label}: {len(wrong):,} of {len(given):,} rows are wrong, and none was "
-            "pushed:\n  " + "\n  ".join([*wrong[:_SHOWN], *more])
+            "pushed:\n  " + "\n  ".join([*told, *more]),
+            problems=wrong,
         )
     return found
 

@@ -130,6 +130,11 @@ class StoreBase(Shown):
         """Return the registry's objects, at the store's revision or the newest."""
         return self.registry.state(self._revision)
 
+    @property
+    def pinned_revision(self) -> int | None:
+        """The revision that the store reads; None for the newest."""
+        return self._revision
+
     def now(self) -> datetime:
         """Return the instant of online reads: the configured clock, or the process's."""
         return self.config.clock or datetime.now(UTC)

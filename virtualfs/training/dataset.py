@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from virtualfs.dtypes import nullable_pandas
 from virtualfs.errors import UnsupportedByWarehouseError, WarehouseError
 from virtualfs.functions import PythonFunctions
 from virtualfs.progress import Progress
-from virtualfs.provider import Session, Warehouse, temporary_name
+from virtualfs.provider import Session, Warehouse, bounded, temporary_name
 from virtualfs.training.diagnosis import Diagnosis, ViewDiagnosis
 from virtualfs.training.spine import (
     ClientSpine,
@@ -298,11 +299,13 @@ class TrainingDataset(Shown):
                     "or to_parquet()"
                 )
 
-    def _session(self) -> Any:
+    @contextmanager
+    def _session(self) -> Iterator[Any]:
         expr = getattr(self.spine, "expr", None)
         if expr is not None:  # what Ibis holds for an expression is registered with its connection
             self.warehouse.connection._run_pre_execute_hooks(expr)
-        return self.warehouse.session(shared=expr is not None)
+        with self.warehouse.session(shared=expr is not None) as session, bounded(session):
+            yield session
 
     def _pieces(self, rows: int | None) -> Iterator[tuple[ClientSpine | None, pa.Table, pa.Table]]:
         """Run, and yield the result in pieces of at most `rows` spine rows; None is all at once.

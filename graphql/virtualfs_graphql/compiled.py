@@ -1,0 +1,758 @@
+"""Documents of look-ups, compiled: from variables to keys, one read, and straight to the answer.
+
+A general executor resolves field by field, which for ten entities of ten features takes a hundred
+times as long as looking them up. Most documents of an app ask for nothing but features, and mean
+the same each time. Such a document is compiled once into what it reads and what it shows.
+
+There is one meaning: a field's is what :mod:`virtualfs_graphql.generated` says of it, and whatever
+is out of the ordinary here (a value that does not fit, a view that cannot be read) is left to the
+general executor, which has the same rows at hand and words the errors. A property test demands
+equal bytes of both.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from operator import itemgetter
+from typing import Any
+
+from graphql.utilities import coerce_input_value
+
+from graphql import (
+    BooleanValueNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLInputObjectType,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLSchema,
+    InlineFragmentNode,
+    ListValueNode,
+    ObjectValueNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    Undefined,
+    VariableNode,
+    get_named_type,
+    type_from_ast,
+    value_from_ast,
+)
+from virtualfs.compiler.plan import FeaturePlan, ResolvedView
+from virtualfs.errors import VirtualFSError
+from virtualfs.serving.answer import status_of
+from virtualfs.serving.codec import Row, from_micros, to_micros
+from virtualfs.serving.part import Lookup, lookups, outlived, ttl_of
+from virtualfs_graphql.generated import (
+    MEANING,
+    EntityField,
+    FeatureField,
+    KeyField,
+    MetaField,
+    PlanField,
+    ViewField,
+)
+from virtualfs_graphql.request import (
+    Context,
+    PlanAnswer,
+    asked_for,
+    checked_keys,
+    place_of,
+    plan_inputs,
+)
+from virtualfs_graphql.scalars import rfc3339, to_json, wire_of
+
+__all__ = ["CompiledQuery", "compiled", "flags_of"]
+
+Variables = Mapping[str, Any]
+Key = tuple[Any, ...]
+_Where = tuple[Any, slice | list[int]]
+Read = Callable[[Variables], Any]
+_log = logging.getLogger("virtualfs.graphql")
+_ABSENT: Any = object()
+
+
+class _OutOfTheOrdinaryError(Exception):
+    """Left to the general executor."""
+
+
+# -- what is read
+
+
+class _Wants:
+    """The rows that one request reads, view by view."""
+
+    def __init__(self) -> None:
+        self._views: dict[Any, tuple[ResolvedView, list[Key]]] = {}
+        self._rows: dict[Any, Sequence[Row]] = {}
+
+    def add(self, view: ResolvedView, keys: Sequence[Key]) -> _Where:
+        """Ask for rows; return where they will be."""
+        place = place_of(view)
+        held = self._views.get(place)
+        if held is None:
+            self._views[place] = view, list(keys)
+            return place, slice(len(keys))
+        # Of a view that is asked for twice, each row is read once.
+        known = held[1]
+        numbers = {key: number for number, key in enumerate(known)}
+        for key in keys:
+            if key not in numbers:
+                numbers[key] = len(known)
+                known.append(key)
+        return place, [numbers[key] for key in keys]
+
+    async def read(self, context: Context) -> None:
+        """Read everything that was asked for, as one read."""
+        if not self._views:
+            return
+        looks = [Lookup(view, tuple(keys)) for view, keys in self._views.values()]
+        context.charge(sum(len(look.keys) for look in looks))
+        rows = await context.read(looks)
+        if rows is None:
+            raise _OutOfTheOrdinaryError
+        self._rows = dict(zip(self._views, rows, strict=True))
+
+    def rows(self, where: _Where) -> list[Row]:
+        """Return the rows that were asked for."""
+        place, numbers = where
+        rows = self._rows[place]
+        if isinstance(numbers, slice):
+            return list(rows[numbers])
+        return [rows[number] for number in numbers]
+
+
+Show = Callable[[_Wants, Context], Awaitable[Any]]
+"""Returns the value of a field, once the rows are there."""
+
+
+class CompiledQuery:
+    """One operation of a document, for one choice of what its directives leave out."""
+
+    def __init__(
+        self,
+        variables: Callable[[Mapping[str, Any]], Variables],
+        roots: Mapping[str, Callable[[Context, _Wants, Variables], Show]],
+    ) -> None:
+        self._variables = variables
+        self._roots = roots
+
+    async def run(self, context: Context, given: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the data of an answer without errors; None leaves it to the general executor."""
+        try:
+            variables = self._variables(given)
+            wants = _Wants()
+            shows = [(name, ask(context, wants, variables)) for name, ask in self._roots.items()]
+            await wants.read(context)
+            return {name: await show(wants, context) for name, show in shows}
+        except (_OutOfTheOrdinaryError, VirtualFSError):
+            return None
+        except Exception:
+            _log.exception("a compiled document failed; the general executor answers it")
+            return None
+
+
+def compiled(
+    schema: GraphQLSchema,
+    operation: OperationDefinitionNode,
+    fragments: Mapping[str, FragmentDefinitionNode],
+    flags: Mapping[str, bool],
+) -> CompiledQuery | None:
+    """Compile an operation of a valid document; None where something in it is no look-up.
+
+    Parameters
+    ----------
+    flags
+        The variables that directives go by.
+    """
+    compiler = _Compiler(schema, fragments, flags)
+    try:
+        return compiler.query(operation)
+    except _OutOfTheOrdinaryError:
+        return None
+
+
+def flags_of(nodes: Iterable[Any]) -> frozenset[str]:
+    """Return the variables that the directives of selections go by."""
+    found: set[str] = set()
+    pending = [node.selection_set for node in nodes]
+    while pending:
+        for node in pending.pop().selections:
+            for directive in node.directives or ():
+                found |= {
+                    argument.value.name.value
+                    for argument in directive.arguments or ()
+                    if isinstance(argument.value, VariableNode)
+                }
+            inner = getattr(node, "selection_set", None)
+            if inner is not None:
+                pending.append(inner)
+    return frozenset(found)
+
+
+class _Compiler:
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        fragments: Mapping[str, FragmentDefinitionNode],
+        flags: Mapping[str, bool],
+    ) -> None:
+        self._schema = schema
+        self._fragments = fragments
+        self._flags = flags
+
+    def query(self, operation: OperationDefinitionNode) -> CompiledQuery:
+        query = self._schema.query_type
+        if operation.operation.value != "query" or query is None or operation.directives:
+            raise _OutOfTheOrdinaryError
+        roots: dict[str, Any] = {}
+        for name, nodes in self._fields([operation.selection_set], query).items():
+            roots[name] = self._root(query, nodes)
+        return CompiledQuery(self._variables(operation), roots)
+
+    # -- fields
+
+    def _fields(
+        self, sets: Iterable[SelectionSetNode | None], parent: GraphQLObjectType
+    ) -> dict[str, list[FieldNode]]:
+        """Return the fields that are selected, by the names of the answer, in its order."""
+        found: dict[str, list[FieldNode]] = {}
+        seen: set[str] = set()
+
+        def collect(selected: SelectionSetNode) -> None:
+            for node in selected.selections:
+                if not self._is_included(node):
+                    continue
+                if isinstance(node, FieldNode):
+                    name = node.alias.value if node.alias else node.name.value
+                    found.setdefault(name, []).append(node)
+                elif isinstance(node, InlineFragmentNode):
+                    on = node.type_condition
+                    if on is None or on.name.value == parent.name:
+                        collect(node.selection_set)
+                elif isinstance(node, FragmentSpreadNode) and node.name.value not in seen:
+                    seen.add(node.name.value)
+                    fragment = self._fragments[node.name.value]
+                    if fragment.type_condition.name.value == parent.name:
+                        collect(fragment.selection_set)
+
+        for selected in sets:
+            if selected is not None:
+                collect(selected)
+        return found
+
+    def _is_included(self, node: Any) -> bool:
+        for directive in node.directives or ():
+            name = directive.name.value
+            if name not in ("skip", "include"):
+                raise _OutOfTheOrdinaryError
+            (argument,) = directive.arguments
+            value = argument.value
+            if isinstance(value, VariableNode):
+                holds = self._flags[value.name.value]
+            elif isinstance(value, BooleanValueNode):
+                holds = value.value
+            else:
+                raise _OutOfTheOrdinaryError
+            if holds == (name == "skip"):
+                return False
+        return True
+
+    def _inner(self, nodes: Sequence[FieldNode], kind: GraphQLObjectType) -> dict[str, list[Any]]:
+        return self._fields([node.selection_set for node in nodes], kind)
+
+    def _root(self, query: GraphQLObjectType, nodes: list[FieldNode]) -> Any:
+        name = nodes[0].name.value
+        if name == "__typename":
+            return lambda *_: _shown("Query")
+        field = query.fields.get(name)
+        if field is None:
+            raise _OutOfTheOrdinaryError
+        if name == "onlineFeatures":
+            return self._online(field, nodes)
+        meaning = (field.extensions or {}).get(MEANING)
+        given = self._arguments(field, nodes[0])
+        if isinstance(meaning, EntityField):
+            return self._entity(meaning, field, nodes, given)
+        if isinstance(meaning, ViewField | PlanField):
+            return self._alone(self._child(meaning, field, nodes))
+        raise _OutOfTheOrdinaryError
+
+    def _entity(
+        self,
+        meaning: EntityField,
+        field: GraphQLField,
+        nodes: list[FieldNode],
+        given: Mapping[str, Read],
+    ) -> Any:
+        kind: Any = get_named_type(field.type)
+        names, children = [], []
+        for name, inner in self._inner(nodes, kind).items():
+            names.append(name)
+            children.append(self._entity_child(kind, inner))
+        keys = [*meaning.keys.items()]
+
+        def ask(context: Context, wants: _Wants, variables: Variables) -> Show:
+            if meaning.is_many:
+                several = given["keys"](variables)
+                context.check_list(len(several), "keys")
+                entities = [{key: one[shown] for key, shown in keys} for one in several]
+            else:
+                entities = [{key: given[shown](variables) for key, shown in keys}]
+            shows = [child(context, wants, variables, entities) for child in children]
+
+            async def show(wants: _Wants, context: Context) -> Any:
+                columns = [await column(wants, context) for column in shows]
+                rows = zip(*columns, strict=True) if columns else repeat((), len(entities))
+                objects = [dict(zip(names, row, strict=True)) for row in rows]
+                return objects if meaning.is_many else objects[0]
+
+            return show
+
+        return ask
+
+    def _entity_child(self, kind: GraphQLObjectType, nodes: list[FieldNode]) -> Any:
+        name = nodes[0].name.value
+        if name == "__typename":
+            return lambda _c, _w, _v, entities: _shown([kind.name] * len(entities))
+        field = kind.fields[name]
+        meaning = (field.extensions or {}).get(MEANING)
+        if isinstance(meaning, KeyField):
+            shown = _serialized(field)
+
+            def ask(_c: Context, _w: _Wants, _v: Variables, entities: Sequence[Any]) -> Show:
+                return _shown([shown(entity[meaning.key]) for entity in entities])
+
+            return ask
+        if isinstance(meaning, ViewField | PlanField):
+            return self._child(meaning, field, nodes)
+        raise _OutOfTheOrdinaryError
+
+    @staticmethod
+    def _alone(child: Any) -> Any:
+        """Return a field of entities as one of the query, which gives no keys."""
+
+        def ask(context: Context, wants: _Wants, variables: Variables) -> Show:
+            several = child(context, wants, variables, [{}])
+
+            async def show(wants: _Wants, context: Context) -> Any:
+                return (await several(wants, context))[0]
+
+            return show
+
+        return ask
+
+    def _child(
+        self, meaning: ViewField | PlanField, field: GraphQLField, nodes: list[FieldNode]
+    ) -> Any:
+        kind: Any = get_named_type(field.type)
+        given = self._arguments(field, nodes[0])
+        inner = self._inner(nodes, kind)
+        shape = _Shape({name: self._leaf(kind, some) for name, some in inner.items()})
+        if isinstance(meaning, PlanField):
+            return _plan_child(meaning, given, shape)
+        view = meaning.view
+        arguments = [*meaning.arguments.items()]
+
+        def ask(_c: Context, wants: _Wants, variables: Variables, entities: Sequence[Any]) -> Show:
+            if arguments:
+                own = {key: given[shown](variables) for key, shown in arguments}
+                entities = [{**entity, **own} for entity in entities]
+            where = wants.add(view, _keys(view, entities))
+
+            async def show(wants: _Wants, context: Context) -> Any:
+                return shape.of_rows(view, wants.rows(where), to_micros(context.now))
+
+            return show
+
+        return ask
+
+    def _leaf(self, kind: GraphQLObjectType, nodes: list[FieldNode]) -> _Leaf:
+        name = nodes[0].name.value
+        if name == "__typename":
+            return _Leaf(constant=kind.name)
+        meaning = (kind.fields[name].extensions or {}).get(MEANING)
+        if isinstance(meaning, FeatureField):
+            return _Leaf(place=meaning.place, wire=wire_of(meaning.dtype))
+        if isinstance(meaning, MetaField):
+            meta: Any = get_named_type(kind.fields[name].type)
+            inner = self._inner(nodes, meta)
+            return _Leaf(
+                meta=meaning,
+                shown={shown: some[0].name.value for shown, some in inner.items()},
+                kind=meta.name,
+            )
+        raise _OutOfTheOrdinaryError
+
+    def _online(self, field: GraphQLField, nodes: list[FieldNode]) -> Any:
+        given = self._arguments(field, nodes[0])
+        kind: Any = get_named_type(field.type)
+        shown = {name: some[0].name.value for name, some in self._inner(nodes, kind).items()}
+
+        def ask(context: Context, wants: _Wants, variables: Variables) -> Show:
+            values = {name: read(variables) for name, read in given.items()}
+            values = {name: value for name, value in values.items() if value is not _ABSENT}
+            features = values.get("features")
+            asked = asked_for(values.get("service"), features)
+            if not context.snapshot.is_at_hand(asked):
+                raise _OutOfTheOrdinaryError
+            plan = context.snapshot.plan(asked)
+            context.check_list(len(values["entities"]), "entities")
+            keys, request = plan_inputs(plan, values["entities"], values.get("request"))
+            answered = _plan_rows(plan, keys, request, wants)
+
+            async def show(wants: _Wants, context: Context) -> Any:
+                found = await answered(wants, context)
+                return {name: _ONLINE[field](found) for name, field in shown.items()}
+
+            return show
+
+        return ask
+
+    # -- arguments and variables
+
+    def _arguments(self, field: GraphQLField, node: FieldNode) -> dict[str, Read]:
+        found = {}
+        for argument in node.arguments or ():
+            name = argument.name.value
+            if name in ("asOf", "lateData"):
+                raise _OutOfTheOrdinaryError
+            found[name] = self._value(argument.value, field.args[name].type)
+        for name, argument_type in field.args.items():
+            if name not in found and argument_type.default_value is Undefined:
+                found[name] = lambda _: _ABSENT
+        return found
+
+    def _value(self, node: Any, kind: Any) -> Read:
+        """Return what reads a value of the document, variables in it included."""
+        if isinstance(node, VariableNode):
+            name = node.name.value
+            required = isinstance(kind, GraphQLNonNull)
+
+            def read(variables: Variables) -> Any:
+                value = variables.get(name, _ABSENT)
+                if required and (value is None or value is _ABSENT):
+                    raise _OutOfTheOrdinaryError
+                return value
+
+            return read
+        if not _has_variables(node):
+            value = value_from_ast(node, kind)
+            if value is Undefined:
+                raise _OutOfTheOrdinaryError
+            return lambda _: value
+        bare = kind.of_type if isinstance(kind, GraphQLNonNull) else kind
+        if isinstance(node, ListValueNode) and isinstance(bare, GraphQLList):
+            items = [self._value(item, bare.of_type) for item in node.values]
+            return lambda variables: [_present(item(variables)) for item in items]
+        if isinstance(node, ObjectValueNode) and isinstance(bare, GraphQLInputObjectType):
+            fields = {
+                item.name.value: self._value(item.value, bare.fields[item.name.value].type)
+                for item in node.fields
+            }
+            return lambda variables: {
+                name: _present(item(variables)) for name, item in fields.items()
+            }
+        raise _OutOfTheOrdinaryError
+
+    def _variables(
+        self, operation: OperationDefinitionNode
+    ) -> Callable[[Mapping[str, Any]], Variables]:
+        readers = []
+        for definition in operation.variable_definitions or ():
+            kind: Any = type_from_ast(self._schema, definition.type)
+            default: Any = _ABSENT
+            if definition.default_value is not None:
+                default = value_from_ast(definition.default_value, kind)
+            readers.append((definition.variable.name.value, kind, _quick(kind), default))
+
+        def read(given: Mapping[str, Any]) -> Variables:
+            found = {}
+            for name, kind, is_quick, default in readers:
+                value = given.get(name, _ABSENT)
+                if value is _ABSENT:
+                    if default is not _ABSENT:
+                        found[name] = default
+                    elif isinstance(kind, GraphQLNonNull):
+                        raise _OutOfTheOrdinaryError
+                elif is_quick(value):
+                    found[name] = value
+                else:
+                    try:
+                        found[name] = coerce_input_value(value, kind)
+                    except Exception:  # noqa: BLE001 - a scalar's own refusal, of any kind
+                        raise _OutOfTheOrdinaryError from None
+                    if found[name] is Undefined:
+                        raise _OutOfTheOrdinaryError
+            return found
+
+        return read
+
+
+def _present(value: Any) -> Any:
+    if value is _ABSENT or value is None:
+        raise _OutOfTheOrdinaryError
+    return value
+
+
+def _has_variables(node: Any) -> bool:
+    if isinstance(node, VariableNode):
+        return True
+    if isinstance(node, ListValueNode):
+        return any(_has_variables(item) for item in node.values)
+    if isinstance(node, ObjectValueNode):
+        return any(_has_variables(item.value) for item in node.fields)
+    return False
+
+
+def _quick(kind: Any) -> Callable[[Any], bool]:
+    """Return what tells that a variable's value is of its type as it came, without a walk."""
+    bare = kind.of_type if isinstance(kind, GraphQLNonNull) else kind
+    if isinstance(bare, GraphQLList):
+        inner = bare.of_type
+        if not isinstance(inner, GraphQLNonNull):
+            return lambda _: False
+        of_one = _quick(inner)
+        return lambda value: type(value) is list and all(map(of_one, value))
+    if isinstance(bare, GraphQLInputObjectType):
+        kinds = {
+            name: field.type.of_type.name
+            for name, field in bare.fields.items()
+            if isinstance(field.type, GraphQLNonNull)
+            and not isinstance(field.type.of_type, GraphQLList)
+        }
+        if len(kinds) == len(bare.fields) and set(kinds.values()) == {"String"}:
+            names = kinds.keys()
+            return lambda value: (
+                type(value) is dict
+                and value.keys() == names
+                and set(map(type, value.values())) <= {str}
+            )
+        return lambda _: False
+    name = getattr(bare, "name", "")
+    if isinstance(bare, GraphQLEnumType):
+        return lambda _: False
+    if name == "String":
+        return lambda value: type(value) is str
+    if name == "JSON":
+        return lambda value: value is not None
+    return lambda _: False
+
+
+def _keys(view: ResolvedView, entities: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """Return the keys of a view's rows, checked."""
+    if len(view.join_keys) == 1:
+        ((name, dtype),) = view.join_keys.items()
+        if dtype == "string":
+            values = [entity[name] for entity in entities]
+            if set(map(type, values)) <= {str}:
+                return [(value,) for value in values]
+    names = tuple(view.join_keys)
+    return [tuple([row[name] for name in names]) for row in checked_keys(view, entities)]
+
+
+def _shown(value: Any) -> Show:
+    """Return what shows a value that is known before anything is read."""
+
+    async def show(_wants: _Wants, _context: Context) -> Any:
+        return value
+
+    return show
+
+
+def _serialized(field: GraphQLField) -> Callable[[Any], Any]:
+    kind: Any = field.type
+    serialize: Callable[[Any], Any] = get_named_type(kind).serialize
+    return serialize
+
+
+# -- what is shown
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """One field of a view or a plan, as the answer has it."""
+
+    place: int | None = None
+    wire: Callable[[Any], Any] | None = None
+    constant: str | None = None
+    meta: MetaField | None = None
+    shown: Mapping[str, str] | None = None
+    """Of what is known of a row: fields by the names of the answer."""
+    kind: str = ""
+
+
+class _Shape:
+    """What is shown of each row of a view, or of a plan's answer."""
+
+    def __init__(self, leaves: Mapping[str, _Leaf]) -> None:
+        self._names = tuple(leaves)
+        self._leaves = tuple(leaves.values())
+        places = [leaf.place for leaf in self._leaves]
+        self._pick: Callable[[Sequence[Any]], Sequence[Any]] | None = None
+        if places and all(leaf.place is not None and leaf.wire is None for leaf in self._leaves):
+            self._pick = _picker([place for place in places if place is not None])
+
+    def of_rows(self, view: ResolvedView, rows: Sequence[Row], at: int) -> list[dict[str, Any]]:
+        """Return what is shown of rows at an instant."""
+        ttl = ttl_of(view)
+        values: list[Sequence[Any]] = [row.values for row in rows]
+        if ttl is not None:
+            nothing = (None,) * len(view.features)
+            values = [nothing if outlived(row, ttl, at) else row.values for row in rows]
+        return self._objects(values, lambda leaf: [_row_meta(leaf, view, row, at) for row in rows])
+
+    def of_answer(self, answer: PlanAnswer) -> dict[str, Any]:
+        """Return what is shown of the answer of a plan for one entity."""
+        (shown,) = self._objects(answer.response.values, lambda leaf: [_answer_meta(leaf, answer)])
+        return shown
+
+    def _objects(
+        self, values: Sequence[Sequence[Any]], metas: Callable[[_Leaf], list[Any]]
+    ) -> list[dict[str, Any]]:
+        names = self._names
+        if self._pick is not None:
+            return [dict(zip(names, row, strict=True)) for row in map(self._pick, values)]
+        columns: list[Iterable[Any]] = []
+        for leaf in self._leaves:
+            place, wire = leaf.place, leaf.wire
+            if place is None:
+                columns.append(metas(leaf) if leaf.meta else repeat(leaf.constant, len(values)))
+            elif wire is None:
+                columns.append([row[place] for row in values])
+            else:
+                columns.append([None if row[place] is None else wire(row[place]) for row in values])
+        rows = zip(*columns, strict=True) if columns else repeat((), len(values))
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _picker(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    if len(places) == 1:
+        (place,) = places
+        return lambda values: (values[place],)
+    return itemgetter(*places)
+
+
+def _row_meta(leaf: _Leaf, view: ResolvedView, row: Row, at: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, field in (leaf.shown or {}).items():
+        if field == "status":
+            found[name] = status_of(row, view, at).name
+        elif field == "eventTimestamp":
+            found[name] = None if row.event is None else rfc3339(from_micros(row.event))
+        elif field == "version":
+            found[name] = view.version or 0
+        elif field == "cacheHit":
+            found[name] = row.cached
+        else:
+            found[name] = leaf.kind
+    return found
+
+
+_META: dict[str, Callable[[Any], Any]] = {
+    "status": lambda meta: meta.status.name,
+    "eventTimestamp": lambda meta: meta.event_timestamp and rfc3339(meta.event_timestamp),
+    "version": lambda meta: meta.version,
+    "cacheHit": lambda meta: meta.cache_hit,
+    "names": lambda meta: meta.names,
+    "statuses": lambda meta: [status.name for status in meta.statuses],
+    "eventTimestamps": lambda meta: [
+        None if event is None else rfc3339(event) for event in meta.event_timestamps
+    ],
+}
+
+
+def _answer_meta(leaf: _Leaf, answer: PlanAnswer) -> dict[str, Any]:
+    meta = leaf.meta.of(answer) if leaf.meta else None
+    return {
+        name: leaf.kind if field == "__typename" else _META[field](meta)
+        for name, field in (leaf.shown or {}).items()
+    }
+
+
+def _plan_child(meaning: PlanField, given: Mapping[str, Read], shape: _Shape) -> Any:
+    plan = meaning.plan
+
+    def ask(_c: Context, wants: _Wants, variables: Variables, entities: Sequence[Any]) -> Show:
+        own = {key: given[shown](variables) for key, shown in meaning.arguments.items()}
+        inputs = {name: _present_or_null(given[shown](variables))
+                  for name, shown in meaning.request.items()}  # fmt: skip
+        answers = [
+            _plan_rows(plan, *plan_inputs(plan, [{**entity, **own}], [inputs]), wants)
+            for entity in entities
+        ]
+
+        async def show(wants: _Wants, context: Context) -> Any:
+            return [shape.of_answer(await one(wants, context)) for one in answers]
+
+        return show
+
+    return ask
+
+
+def _present_or_null(value: Any) -> Any:
+    return None if value is _ABSENT else value
+
+
+def _plan_rows(
+    plan: FeaturePlan, keys: list[dict[str, Any]], request: list[dict[str, Any]], wants: _Wants
+) -> Callable[[_Wants, Context], Awaitable[PlanAnswer]]:
+    """Ask for the rows of a plan; return what makes its answer of them."""
+    places = [wants.add(look.view, look.keys) for look in lookups(plan, keys)]
+
+    def answered(wants: _Wants, context: Context) -> Awaitable[PlanAnswer]:
+        return context.judged(plan, keys, request, [wants.rows(place) for place in places])
+
+    return answered
+
+
+def _online_rows(answer: PlanAnswer) -> list[Any]:
+    return [to_json(row) for row in answer.response.to_list()]
+
+
+def _online_values(answer: PlanAnswer) -> Sequence[Sequence[Any]]:
+    wires = [wire_of(dtype) for dtype in answer.plan.dtypes().values()]
+    if not any(wires):
+        return answer.response.values
+    return [
+        [
+            value if wire is None or value is None else wire(value)
+            for wire, value in zip(wires, row, strict=True)
+        ]
+        for row in answer.response.values
+    ]
+
+
+def _online_statuses(answer: PlanAnswer) -> list[Any]:
+    return _by_entity(answer, list(answer.response.statuses.values()))
+
+
+def _online_events(answer: PlanAnswer) -> list[Any]:
+    texts: dict[Any, Any] = {None: None}
+    columns = []
+    for events in answer.response.event_timestamps.values():
+        for event in events:
+            if event is not None and event not in texts:
+                texts[event] = rfc3339(event)
+        columns.append([texts[event] for event in events])
+    return _by_entity(answer, columns)
+
+
+def _by_entity(answer: PlanAnswer, columns: Sequence[Sequence[Any]]) -> list[Any]:
+    return [*zip(*columns, strict=True)] if columns else [()] * len(answer.response.values)
+
+
+_ONLINE: dict[str, Callable[[PlanAnswer], Any]] = {
+    "names": lambda answer: answer.response.names,
+    "rows": _online_rows,
+    "values": _online_values,
+    "statuses": _online_statuses,
+    "eventTimestamps": _online_events,
+    "__typename": lambda _: "OnlineFeatures",
+}

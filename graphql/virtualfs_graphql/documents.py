@@ -1,0 +1,326 @@
+"""Documents: parsed, measured against the limits, validated and compiled once, and then kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from graphql import (
+    BooleanValueNode,
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    GraphQLError,
+    GraphQLSchema,
+    NoSchemaIntrospectionCustomRule,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    parse,
+    specified_rules,
+    validate,
+)
+from virtualfs.config import Limits
+from virtualfs.errors import ConfigError
+from virtualfs_graphql.compiled import CompiledQuery, compiled, flags_of
+
+__all__ = ["Document", "Documents", "Operation", "digest", "trusted_documents"]
+
+_KEPT = 1_000
+"""Documents that are kept."""
+_KEPT_LENGTH = 20_000
+"""Characters of the longest that is kept."""
+_KEPT_PLANS = 16
+"""Compiled plans of one operation: one for each choice of what its directives leave out."""
+_INTROSPECTION_DEPTH = 20
+"""What GraphiQL's own query needs."""
+_MOST_ERRORS = 10
+
+
+class Operation:
+    """One operation of a valid document."""
+
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        node: OperationDefinitionNode,
+        fragments: Mapping[str, FragmentDefinitionNode],
+    ) -> None:
+        self.kind: str = node.operation.value
+        self._schema = schema
+        self._node = node
+        self._fragments = fragments
+        self._flags = flags_of([node, *fragments.values()])
+        self._defaults = {
+            item.variable.name.value: item.default_value.value
+            for item in node.variable_definitions or ()
+            if isinstance(item.default_value, BooleanValueNode)
+        }
+        self._compiled: dict[tuple[bool, ...], CompiledQuery | None] = {}
+
+    def compiled(self, variables: Mapping[str, Any]) -> CompiledQuery | None:
+        """Return what the operation was compiled to; None leaves it to the general executor."""
+        names = self._flags
+        if not names:
+            if () not in self._compiled:
+                self._compiled[()] = compiled(self._schema, self._node, self._fragments, {})
+            return self._compiled[()]
+        flags = {name: variables.get(name, self._defaults.get(name)) for name in names}
+        if not all(isinstance(value, bool) for value in flags.values()):
+            return None
+        chosen = tuple(flags[name] for name in sorted(names))
+        if chosen not in self._compiled:
+            if len(self._compiled) >= _KEPT_PLANS:
+                return None
+            self._compiled[chosen] = compiled(self._schema, self._node, self._fragments, flags)
+        return self._compiled[chosen]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document as all requests that bring it see it: valid, or what is wrong with it."""
+
+    text: str
+    node: DocumentNode | None = None
+    errors: tuple[GraphQLError, ...] = ()
+    operations: Mapping[str, Operation] = field(default_factory=dict)
+
+    def operation(self, name: str | None) -> Operation | None:
+        """Return the operation that a request means; None if that is not told."""
+        if name is None and len(self.operations) == 1:
+            return next(iter(self.operations.values()))
+        return self.operations.get(name or "")
+
+    @cached_property
+    def has_mutation(self) -> bool:
+        """Whether some operation changes something."""
+        return any(item.kind != "query" for item in self.operations.values())
+
+
+class Documents:
+    """The documents of one schema.
+
+    Parameters
+    ----------
+    introspection
+        Whether the schema may be asked about itself.
+    """
+
+    def __init__(self, schema: GraphQLSchema, limits: Limits, *, introspection: bool) -> None:
+        self._schema = schema
+        self._limits = limits
+        self._introspection = introspection
+        self._kept: OrderedDict[str, Document] = OrderedDict()
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the texts that are kept, those asked for last at the end."""
+        return iter([*self._kept])
+
+    def get(self, text: str) -> Document:
+        """Return a document by its text."""
+        found = self._kept.get(text)
+        if found is None:
+            found = self._made(text)
+            if len(text) <= _KEPT_LENGTH:
+                self._kept[text] = found
+                while len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(text)
+        return found
+
+    def _made(self, text: str) -> Document:
+        limits = self._limits
+        try:
+            node = parse(
+                text,
+                max_lexical_tokens=limits.tokens,
+                max_comments=limits.tokens,
+                max_source_length=limits.document,
+            )
+        except GraphQLError as error:
+            return Document(text, errors=(error,))
+        errors = [*_Measure(node, limits).errors()]
+        if not errors:
+            errors = validate(
+                self._schema,
+                node,
+                specified_rules
+                if self._introspection
+                else [*specified_rules, NoSchemaIntrospectionCustomRule],
+                max_errors=_MOST_ERRORS,
+                hide_suggestions=True,
+            )
+        if errors:
+            return Document(text, errors=tuple(errors))
+        fragments = {
+            item.name.value: item
+            for item in node.definitions
+            if isinstance(item, FragmentDefinitionNode)
+        }
+        operations = {
+            item.name.value if item.name else "": Operation(self._schema, item, fragments)
+            for item in node.definitions
+            if isinstance(item, OperationDefinitionNode)
+        }
+        return Document(text, node, operations=operations)
+
+
+@dataclass
+class _Size:
+    """How much a selection asks for, its fragments expanded."""
+
+    depth: int = 0
+    fields: int = 0
+    aliases: int = 0
+    directives: int = 0
+
+    def add(self, other: _Size, *, deeper: int = 0) -> None:
+        self.depth = max(self.depth, other.depth + deeper)
+        self.fields += other.fields
+        self.aliases += other.aliases
+        self.directives += other.directives
+
+
+class _Measure:
+    """Measures a document before it is validated, which itself takes long for what is too large.
+
+    A fragment is measured once, however often it is spread, so this takes as long as the document
+    is, whatever it expands to.
+    """
+
+    def __init__(self, document: DocumentNode, limits: Limits) -> None:
+        self._limits = limits
+        self._operations = [
+            item for item in document.definitions if isinstance(item, OperationDefinitionNode)
+        ]
+        self._fragments = {
+            item.name.value: item
+            for item in document.definitions
+            if isinstance(item, FragmentDefinitionNode)
+        }
+        self._sizes: dict[str, _Size | None] = {}
+        self._roots: dict[str, int | None] = {}
+
+    def errors(self) -> Iterator[GraphQLError]:
+        """Yield what is too large."""
+        for operation in self._operations:
+            try:
+                size = self._size(operation.selection_set)
+                roots = self._root_count(operation.selection_set)
+            except _CycleError as error:
+                yield GraphQLError(f"the fragment {error} spreads itself", nodes=operation)
+                return
+            size.directives += len(operation.directives or ())
+            limits = self._limits
+            deepest = limits.depth
+            if self._is_introspection(operation):
+                deepest = max(deepest, _INTROSPECTION_DEPTH)
+            for found, most, what, setting in (
+                (size.depth, deepest, "fields within fields", "depth"),
+                (size.aliases, limits.aliases, "aliases", "aliases"),
+                (roots, limits.root_fields, "root fields", "root_fields"),
+                (size.directives, limits.directives, "directives", "directives"),
+            ):
+                if found > most:
+                    yield GraphQLError(
+                        f"the operation has {found:,} {what}, more than the {most} that are "
+                        f"allowed ([server.limits] {setting})",
+                        nodes=operation,
+                        extensions={"code": "LimitError"},
+                    )
+
+    def _is_introspection(self, operation: OperationDefinitionNode) -> bool:
+        return all(
+            isinstance(node, FieldNode) and node.name.value.startswith("__")
+            for node in operation.selection_set.selections
+        )
+
+    def _size(self, selected: SelectionSetNode) -> _Size:
+        found = _Size()
+        for node in selected.selections:
+            found.directives += len(node.directives or ())
+            if isinstance(node, FieldNode):
+                found.fields += 1
+                found.aliases += node.alias is not None
+                found.depth = max(found.depth, 1)
+                if node.selection_set is not None:
+                    found.add(self._size(node.selection_set), deeper=1)
+            else:
+                inner = getattr(node, "selection_set", None)
+                if inner is not None:
+                    found.add(self._size(inner))
+                else:
+                    found.add(self._of_fragment(node.name.value))  # type: ignore[attr-defined]
+        return found
+
+    def _of_fragment(self, name: str) -> _Size:
+        fragment = self._fragments.get(name)
+        if fragment is None:
+            return _Size()  # which validation refuses
+        if name not in self._sizes:
+            self._sizes[name] = None
+            self._sizes[name] = self._size(fragment.selection_set)
+        size = self._sizes[name]
+        if size is None:
+            raise _CycleError(repr(name))
+        return size
+
+    def _root_count(self, selected: SelectionSetNode) -> int:
+        count = 0
+        for node in selected.selections:
+            if isinstance(node, FieldNode):
+                count += 1
+            elif (inner := getattr(node, "selection_set", None)) is not None:
+                count += self._root_count(inner)
+            else:
+                name = node.name.value  # type: ignore[attr-defined]
+                if name not in self._roots and name in self._fragments:
+                    self._roots[name] = self._root_count(self._fragments[name].selection_set)
+                count += self._roots.get(name) or 0
+        return count
+
+
+class _CycleError(Exception):
+    """A fragment spreads itself."""
+
+
+def digest(text: str) -> str:
+    """Return how a trusted document is called: the SHA-256 of its text.
+
+    >>> digest("{ project { name } }")[:20]
+    'sha256:a5f13e9bb55b5'
+    """
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def trusted_documents(paths: Iterable[str], folder: Path) -> dict[str, str]:
+    """Return the texts of trusted documents by their digests.
+
+    Parameters
+    ----------
+    paths
+        Files, or folders of ``.graphql`` files.
+
+    Raises
+    ------
+    ConfigError
+        A path does not exist, or a file is not text.
+    """
+    found = {}
+    for path in paths:
+        place = folder / path
+        files = sorted(place.rglob("*.graphql")) if place.is_dir() else [place]
+        for file in files:
+            try:
+                text = file.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(
+                    f"server.trusted_documents: cannot read {file}: {error}"
+                ) from None
+            found[digest(text)] = text
+    return found
