@@ -321,7 +321,11 @@ class OnlineStore(Protocol):
     """Whether a call is a round trip, and other processes see the same rows."""
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return the values of `keys` in order, None for those not held, in one round trip."""
+        """Return the values of `keys` in order, None for those not held, in one round trip.
+
+        A store may have ``get_many_async`` too, which does the same without holding up its loop;
+        of others it is asked in a thread.
+        """
 
     def merge_many(self, items: Sequence[tuple[bytes, bytes, float | None]]) -> list[bool]:
         """Keep each value under its key, for its seconds or until replaced.

@@ -63,8 +63,10 @@ from virtualfs_graphql.request import (
     PlanAnswer,
     asked_for,
     checked_keys,
+    is_plain,
     place_of,
     plan_inputs,
+    wires_of,
 )
 from virtualfs_graphql.scalars import rfc3339, to_json, wire_of
 
@@ -128,6 +130,30 @@ class _Wants:
         return [rows[number] for number in numbers]
 
 
+@dataclass(frozen=True)
+class _Entities:
+    """Some entities of one kind, join key by join key."""
+
+    count: int
+    columns: Mapping[str, list[Any]]
+
+    def with_all(self, keys: Mapping[str, Any]) -> _Entities:
+        """Return the entities with other keys, the same for all."""
+        if not keys:
+            return self
+        more = {key: [value] * self.count for key, value in keys.items()}
+        return _Entities(self.count, {**self.columns, **more})
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the keys of each entity."""
+        names = tuple(self.columns)
+        if not names:
+            return [{} for _ in range(self.count)]
+        return [
+            dict(zip(names, row, strict=True)) for row in zip(*self.columns.values(), strict=True)
+        ]
+
+
 Show = Callable[[_Wants, Context], Awaitable[Any]]
 """Returns the value of a field, once the rows are there."""
 
@@ -153,7 +179,7 @@ class CompiledQuery:
             return {name: await show(wants, context) for name, show in shows}
         except (_OutOfTheOrdinaryError, VirtualFSError):
             return None
-        except Exception:
+        except Exception:  # noqa: BLE001 - the general executor answers, and the log tells
             _log.exception("a compiled document failed; the general executor answers it")
             return None
 
@@ -302,14 +328,15 @@ class _Compiler:
             if meaning.is_many:
                 several = given["keys"](variables)
                 context.check_list(len(several), "keys")
-                entities = [{key: one[shown] for key, shown in keys} for one in several]
+                columns = {key: [one[shown] for one in several] for key, shown in keys}
+                entities = _Entities(len(several), columns)
             else:
-                entities = [{key: given[shown](variables) for key, shown in keys}]
+                entities = _Entities(1, {key: [given[shown](variables)] for key, shown in keys})
             shows = [child(context, wants, variables, entities) for child in children]
 
             async def show(wants: _Wants, context: Context) -> Any:
                 columns = [await column(wants, context) for column in shows]
-                rows = zip(*columns, strict=True) if columns else repeat((), len(entities))
+                rows = zip(*columns, strict=True) if columns else repeat((), entities.count)
                 objects = [dict(zip(names, row, strict=True)) for row in rows]
                 return objects if meaning.is_many else objects[0]
 
@@ -320,14 +347,14 @@ class _Compiler:
     def _entity_child(self, kind: GraphQLObjectType, nodes: list[FieldNode]) -> Any:
         name = nodes[0].name.value
         if name == "__typename":
-            return lambda _c, _w, _v, entities: _shown([kind.name] * len(entities))
+            return lambda _c, _w, _v, entities: _shown([kind.name] * entities.count)
         field = kind.fields[name]
         meaning = (field.extensions or {}).get(MEANING)
         if isinstance(meaning, KeyField):
             shown = _serialized(field)
 
-            def ask(_c: Context, _w: _Wants, _v: Variables, entities: Sequence[Any]) -> Show:
-                return _shown([shown(entity[meaning.key]) for entity in entities])
+            def ask(_c: Context, _w: _Wants, _v: Variables, entities: _Entities) -> Show:
+                return _shown([shown(value) for value in entities.columns[meaning.key]])
 
             return ask
         if isinstance(meaning, ViewField | PlanField):
@@ -339,7 +366,7 @@ class _Compiler:
         """Return a field of entities as one of the query, which gives no keys."""
 
         def ask(context: Context, wants: _Wants, variables: Variables) -> Show:
-            several = child(context, wants, variables, [{}])
+            several = child(context, wants, variables, _Entities(1, {}))
 
             async def show(wants: _Wants, context: Context) -> Any:
                 return (await several(wants, context))[0]
@@ -360,11 +387,9 @@ class _Compiler:
         view = meaning.view
         arguments = [*meaning.arguments.items()]
 
-        def ask(_c: Context, wants: _Wants, variables: Variables, entities: Sequence[Any]) -> Show:
-            if arguments:
-                own = {key: given[shown](variables) for key, shown in arguments}
-                entities = [{**entity, **own} for entity in entities]
-            where = wants.add(view, _keys(view, entities))
+        def ask(_c: Context, wants: _Wants, variables: Variables, entities: _Entities) -> Show:
+            own = {key: given[shown](variables) for key, shown in arguments}
+            where = wants.add(view, _keys(view, entities.with_all(own)))
 
             async def show(wants: _Wants, context: Context) -> Any:
                 return shape.of_rows(view, wants.rows(where), to_micros(context.now))
@@ -522,39 +547,46 @@ def _quick(kind: Any) -> Callable[[Any], bool]:
         return lambda value: type(value) is list and all(map(of_one, value))
     if isinstance(bare, GraphQLInputObjectType):
         kinds = {
-            name: field.type.of_type.name
+            name: _QUICK.get(getattr(field.type.of_type, "name", ""))
             for name, field in bare.fields.items()
             if isinstance(field.type, GraphQLNonNull)
-            and not isinstance(field.type.of_type, GraphQLList)
         }
-        if len(kinds) == len(bare.fields) and set(kinds.values()) == {"String"}:
-            names = kinds.keys()
+        if len(kinds) < len(bare.fields) or None in kinds.values():
+            return lambda _: False
+        names = kinds.keys()
+        if len(kinds) == 1:
+            ((only, wanted),) = kinds.items()
             return lambda value: (
-                type(value) is dict
-                and value.keys() == names
-                and set(map(type, value.values())) <= {str}
+                type(value) is dict and len(value) == 1 and type(value.get(only)) is wanted
             )
-        return lambda _: False
+        return lambda value: (
+            type(value) is dict
+            and value.keys() == names
+            and all([type(value[name]) is kind for name, kind in kinds.items()])  # noqa: C419 - half the time
+        )
     name = getattr(bare, "name", "")
     if isinstance(bare, GraphQLEnumType):
         return lambda _: False
-    if name == "String":
-        return lambda value: type(value) is str
+    wanted = _QUICK.get(name)
+    if wanted is not None:
+        return lambda value: type(value) is wanted
     if name == "JSON":
         return lambda value: value is not None
     return lambda _: False
 
 
-def _keys(view: ResolvedView, entities: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
+_QUICK = {"String": str, "BigInt": int, "Boolean": bool}
+"""Scalars whose values of one Python type are taken as they come."""
+
+
+def _keys(view: ResolvedView, entities: _Entities) -> list[Key]:
     """Return the keys of a view's rows, checked."""
-    if len(view.join_keys) == 1:
-        ((name, dtype),) = view.join_keys.items()
-        if dtype == "string":
-            values = [entity[name] for entity in entities]
-            if set(map(type, values)) <= {str}:
-                return [(value,) for value in values]
+    columns = entities.columns
+    if all(is_plain(columns[name], dtype) for name, dtype in view.join_keys.items()):
+        found: list[Key] = [*zip(*(columns[name] for name in view.join_keys), strict=True)]
+        return found or [()] * entities.count
     names = tuple(view.join_keys)
-    return [tuple([row[name] for name in names]) for row in checked_keys(view, entities)]
+    return [tuple([row[name] for name in names]) for row in checked_keys(view, entities.rows())]
 
 
 def _shown(value: Any) -> Show:
@@ -679,13 +711,13 @@ def _answer_meta(leaf: _Leaf, answer: PlanAnswer) -> dict[str, Any]:
 def _plan_child(meaning: PlanField, given: Mapping[str, Read], shape: _Shape) -> Any:
     plan = meaning.plan
 
-    def ask(_c: Context, wants: _Wants, variables: Variables, entities: Sequence[Any]) -> Show:
+    def ask(_c: Context, wants: _Wants, variables: Variables, entities: _Entities) -> Show:
         own = {key: given[shown](variables) for key, shown in meaning.arguments.items()}
         inputs = {name: _present_or_null(given[shown](variables))
                   for name, shown in meaning.request.items()}  # fmt: skip
         answers = [
             _plan_rows(plan, *plan_inputs(plan, [{**entity, **own}], [inputs]), wants)
-            for entity in entities
+            for entity in entities.rows()
         ]
 
         async def show(wants: _Wants, context: Context) -> Any:
@@ -717,8 +749,9 @@ def _online_rows(answer: PlanAnswer) -> list[Any]:
 
 
 def _online_values(answer: PlanAnswer) -> Sequence[Sequence[Any]]:
-    wires = [wire_of(dtype) for dtype in answer.plan.dtypes().values()]
-    if not any(wires):
+    dtypes = answer.plan.shown_dtypes
+    wires = wires_of(tuple([dtypes[name] for name in answer.plan.columns]))
+    if not wires:
         return answer.response.values
     return [
         [

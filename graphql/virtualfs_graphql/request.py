@@ -7,11 +7,11 @@ the loader then fetches them all together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from strawberry.dataloader import DataLoader
@@ -32,7 +32,7 @@ from virtualfs.serving.online import Reading
 from virtualfs.serving.part import Lookup, lookups
 from virtualfs.serving.request import entity_keys, plan_online, request_rows
 from virtualfs.serving.response import OnlineResponse
-from virtualfs_graphql.scalars import from_json
+from virtualfs_graphql.scalars import from_json, wire_of
 
 __all__ = [
     "Asked",
@@ -44,9 +44,11 @@ __all__ = [
     "When",
     "asked_for",
     "checked_keys",
+    "is_plain",
     "place_of",
     "plan_inputs",
     "typed_columns",
+    "wires_of",
 ]
 
 Asked = str | tuple[str, ...]
@@ -86,6 +88,7 @@ class Snapshot:
         self.names = ApiNames(
             {key: item.definition for key, item in self.state.objects.items() if key[0] in KINDS}
         )
+        self._plans: dict[Asked, FeaturePlan] = {}
         self._kinds: dict[str, Mapping[str, StoredObject]] = {}
         self._views_of: dict[str, list[str]] = {}
         for name, view in self.views.items():
@@ -123,7 +126,13 @@ class Snapshot:
 
     def plan(self, asked: Asked) -> FeaturePlan:
         """Return the plan of an online read; may read the registry as `selections` does."""
-        return plan_online(self.selections(asked))
+        found = self._plans.get(asked)
+        if found is None:
+            found = plan_online(self.selections(asked))
+            if len(self._plans) >= _KEPT:
+                self._plans.clear()
+            self._plans[asked] = found
+        return found
 
     def is_at_hand(self, asked: Asked) -> bool:
         """Tell whether `selections` answers without reading the registry."""
@@ -454,7 +463,13 @@ def checked_keys(plan: FeaturePlan | ResolvedView, entities: Sequence[Any]) -> l
         A join key is missing or mistyped; the message says at which entity.
     """
     if isinstance(plan, ResolvedView):
-        plan = FeaturePlan((Part(plan, tuple(plan.join_keys), ()),), ())
+        plan = _key_plan(plan)
+    try:
+        columns = {name: [entity[name] for entity in entities] for name in plan.key_columns}
+        if all(is_plain(columns[name], dtype) for name, dtype in plan.key_columns.items()):
+            return entity_keys(plan, entities)
+    except (KeyError, TypeError, IndexError):
+        pass  # told below, at which entity
     typed = []
     for number, entity in enumerate(entities):
         if not isinstance(entity, Mapping):
@@ -466,6 +481,32 @@ def checked_keys(plan: FeaturePlan | ResolvedView, entities: Sequence[Any]) -> l
         }
         typed.append({**entity, **keys})
     return entity_keys(plan, typed)
+
+
+@lru_cache(maxsize=4096)
+def wires_of(dtypes: tuple[str, ...]) -> Sequence[Callable[[Any], Any] | None]:
+    """Return what makes JSON of values of some types, in order; nothing where that is all they are.
+
+    They are of the columns of a plan.
+    """
+    found = tuple(wire_of(dtype) for dtype in dtypes)
+    return found if any(found) else ()
+
+
+@lru_cache(maxsize=4096)
+def _key_plan(view: ResolvedView) -> FeaturePlan:
+    return FeaturePlan((Part(view, tuple(view.join_keys), ()),), ())
+
+
+def is_plain(values: Sequence[Any], dtype: str) -> bool:
+    """Tell whether all values of a key are of its type as they came."""
+    kind = _PLAIN.get(dtype)
+    if kind is None or not set(map(type, values)) <= {kind}:
+        return False
+    return kind is not int or not values or -(2**63) <= min(values) <= max(values) < 2**63
+
+
+_PLAIN = {"string": str, "int64": int, "boolean": bool}
 
 
 def typed_columns(view: ResolvedView, rows: Sequence[Any]) -> list[Any]:

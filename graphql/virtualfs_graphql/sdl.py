@@ -30,7 +30,6 @@ _GATEWAY_FIELDS = {"_entities", "_service"}
 def schema_sdl(schema: GraphQLSchema) -> str:
     """Return the whole schema; the keys of entities stand as directives at their types."""
 
-
     def keyed(match: re.Match[str]) -> str:
         fields = _key(schema, match[1])
         return match[0] if fields is None else f'type {match[1]} @key(fields: "{fields}") {{'

@@ -6,6 +6,7 @@ for the reader to say. Only keys that were asked for are touched.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,12 +106,14 @@ class RedisStore:
             if self._clustered:
                 found: list[bytes | None] = self._client.mget_nonatomic(keys)
                 return found
-            command = b"".join(
-                [b"*%d\r\n$4\r\nMGET\r\n" % (len(keys) + 1)]
-                + [b"$%d\r\n%b\r\n" % (len(key), key) for key in keys]
-            )
-            values: list[bytes | None] = self._ask([command])[0]
+            values: list[bytes | None] = self._ask([_mget(keys)])[0]
             return values
+
+    def _keep(self, connection: Any) -> None:
+        if self._open and len(self._idle) < _MOST_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.disconnect()
 
     def _ask(self, commands: Sequence[bytes]) -> list[Any]:
         """Send commands and return the replies, on a connection that no other thread has meanwhile.
@@ -138,10 +141,7 @@ class RedisStore:
                 if isinstance(error, redis.TimeoutError):
                     self._drop_idle()  # which may have been dropped on the way without a word
                 raise
-            if self._open and len(self._idle) < _MOST_IDLE:
-                self._idle.append(connection)
-            else:
-                connection.disconnect()
+            self._keep(connection)
             return replies
 
     def merge_many(self, items: Sequence[_Item]) -> list[bool]:
@@ -266,6 +266,37 @@ class RedisStore:
                 self._idle.pop().disconnect()
 
 
+class LoopRedisStore(RedisStore):
+    """A store that event loops read without a thread."""
+
+    async def get_many_async(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return what `get_many` does; the event loop goes on until the reply has come.
+
+        Two hops from thread to thread, and back, take longer than the server.
+        """
+        command = _mget(keys)
+        with _readable():
+            while True:
+                fresh = not self._idle
+                try:
+                    connection = self._idle.pop()
+                except IndexError:
+                    fresh, connection = True, self._client.connection_pool.make_connection()
+                try:
+                    if fresh:
+                        await asyncio.to_thread(connection.connect)
+                    values = await _reply(connection._sock, command)
+                except BaseException as error:
+                    connection.disconnect()
+                    if not fresh and isinstance(error, ConnectionError):
+                        continue  # an earlier restart of the server has closed it
+                    if isinstance(error, TimeoutError):
+                        self._drop_idle()
+                    raise
+                self._keep(connection)
+                return values
+
+
 _AT_ONCE = 10_000
 """Items that are sent before the replies are read."""
 _STAYS = ord("1")
@@ -275,6 +306,92 @@ _COUNTED = 1000
 """Counters in one call of the script."""
 _COUNTERS = 100_000
 """How many counters are kept under one name, the greatest of them."""
+
+
+def _mget(keys: Sequence[bytes]) -> bytes:
+    return b"".join(
+        [b"*%d\r\n$4\r\nMGET\r\n" % (len(keys) + 1)]
+        + [b"$%d\r\n%b\r\n" % (len(key), key) for key in keys]
+    )
+
+
+def _reads_in_loops(client: Any) -> bool:
+    """Tell whether replies can be read where an event loop says that they are there.
+
+    That needs hiredis, which takes what has come of a reply and says whether it is whole, and a
+    socket that is nothing but one: what TLS has read ahead a loop does not see.
+    """
+    import redis
+
+    try:
+        import hiredis  # noqa: F401
+    except ImportError:
+        return False
+    plain = redis.Connection, redis.UnixDomainSocketConnection
+    return client.connection_pool.connection_class in plain
+
+
+async def _reply(sock: Any, command: bytes) -> list[bytes | None]:
+    """Send a command, and return its reply.
+
+    Raises
+    ------
+    OSError
+        The connection is gone, or nothing more came within `_PATIENCE`.
+    """
+    import hiredis
+    import redis
+
+    loop = asyncio.get_running_loop()
+    reader = hiredis.Reader(notEnoughData=_reading)
+    found: asyncio.Future[Any] = loop.create_future()
+
+    last = loop.time()
+
+    def watch() -> None:
+        if found.done():
+            return
+        left = last + _PATIENCE - loop.time()
+        if left <= 0:
+            found.set_exception(TimeoutError(f"no answer within {_PATIENCE:g} s"))
+        else:
+            loop.call_later(left, watch)
+
+    def take() -> None:
+        nonlocal last
+        if found.done():
+            return
+        try:
+            data = sock.recv(_PIECE)
+            if not data:
+                raise ConnectionResetError("the server closed the connection")
+            reader.feed(data)
+            reply = reader.gets()
+        except (OSError, hiredis.ProtocolError) as error:
+            found.set_exception(error if isinstance(error, OSError) else OSError(str(error)))
+            return
+        last = loop.time()
+        if reply is not _reading:
+            found.set_result(reply)
+
+    sock.sendall(command)
+    timer = loop.call_later(_PATIENCE, watch)
+    loop.add_reader(sock, take)
+    try:
+        reply = await found
+    finally:
+        timer.cancel()
+        loop.remove_reader(sock)
+    if isinstance(reply, hiredis.ReplyError):
+        raise redis.ResponseError(str(reply))
+    values: list[bytes | None] = reply
+    return values
+
+
+_reading = object()
+"""What stands for a reply that has not come whole."""
+_PIECE = 262_144
+"""Bytes that are read at once."""
 
 
 def _msetnx(page: Sequence[_Item]) -> bytes:
@@ -365,7 +482,9 @@ class RedisProvider:
                 client = redis.Redis.from_url(url, **options)
         except ValueError as error:
             raise ConfigError(f"cache.url {without_secrets(url)!r}: {error}") from None
-        return RedisStore(client, clustered=clustered)
+        if clustered or not _reads_in_loops(client):
+            return RedisStore(client, clustered=clustered)
+        return LoopRedisStore(client, clustered=False)
 
 
 PROVIDER = RedisProvider()

@@ -7,8 +7,8 @@ import pytest
 
 import virtualfs as vfs
 from tests.graphql_api.conftest import Client
-from virtualfs_graphql.app import SERVER, sdl
 from virtualfs.definitions.api_names import field_name, type_name
+from virtualfs_graphql.app import SERVER, sdl
 
 
 def test_entity_and_view(ask):

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Sequence
 
 __all__ = ["Batches"]
 
 Values = list[bytes | None] | None
-_THREADS = 4
-_threads = ThreadPoolExecutor(_THREADS, "virtualfs-cache")
-"""Where event loops have the cache read. Each read is bounded by the cache's own time-outs."""
 
 
 class Batches:
@@ -20,10 +16,10 @@ class Batches:
     Parameters
     ----------
     fetch
-        Returns the values of keys, in order; None while the cache is out of reach. Blocking.
+        Returns the values of keys, in order; None while the cache is out of reach.
     """
 
-    def __init__(self, fetch: Callable[[Sequence[bytes]], Values]) -> None:
+    def __init__(self, fetch: Callable[[Sequence[bytes]], Awaitable[Values]]) -> None:
         self._fetch = fetch
         self._wanted: list[tuple[list[bytes], asyncio.Future[Values]]] = []
         self._task: asyncio.Task[None] | None = None
@@ -44,12 +40,11 @@ class Batches:
             self._task = None  # which would keep its loop alive
 
     async def _read_all(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._wanted:
             batch, self._wanted = self._wanted, []
             keys = [key for some, _ in batch for key in some]
             try:
-                values = await loop.run_in_executor(_threads, self._fetch, keys)
+                values = await self._fetch(keys)
             except BaseException as error:
                 for _, future in batch:
                     if not future.done():

@@ -218,7 +218,7 @@ class OnlineReader:
         loop = asyncio.get_running_loop()
         found = self._batches.get(loop)
         if found is None:
-            found = self._batches[loop] = Batches(self.cache.fetch)
+            found = self._batches[loop] = Batches(self.cache.fetch_async)
         return found
 
     def _steps(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from virtualfs.errors import OnlineStoreError
@@ -22,6 +24,8 @@ __all__ = ["RowCache"]
 _log = logging.getLogger("virtualfs.online")
 _SINCE = struct.Struct(">q")
 _NEVER = -(2**63)
+_threads = ThreadPoolExecutor(4, "virtualfs-cache")
+"""Where event loops have a store read that cannot do it in them."""
 _BUDGET_SECONDS = 1.0
 """How long a look at the memory in use is believed."""
 
@@ -116,11 +120,29 @@ class RowCache:
         try:
             found = self.store.get_many(keys)
         except OnlineStoreError as error:
-            self._breaker.failed(error)
-            _log.warning("reading the warehouse instead: %s", error)
+            self._missed(error)
             return None
         self._breaker.succeeded()
         return found
+
+    async def fetch_async(self, keys: Sequence[bytes]) -> list[bytes | None] | None:
+        """Return what :meth:`fetch` does, without holding up the event loop."""
+        read = getattr(self._store, "get_many_async", None)
+        if read is None:
+            return await asyncio.get_running_loop().run_in_executor(_threads, self.fetch, keys)
+        if not self._breaker.allows():
+            return None
+        try:
+            found: list[bytes | None] = await read(keys)
+        except OnlineStoreError as error:
+            self._missed(error)
+            return None
+        self._breaker.succeeded()
+        return found
+
+    def _missed(self, error: OnlineStoreError) -> None:
+        self._breaker.failed(error)
+        _log.warning("reading the warehouse instead: %s", error)
 
     def write(self, items: Sequence[tuple[bytes, bytes, float | None]]) -> None:
         """Keep values unless newer ones are held, if the store can be reached and has room."""
