@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import socket
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -267,34 +270,140 @@ class RedisStore:
 
 
 class LoopRedisStore(RedisStore):
-    """A store that event loops read without a thread."""
+    """A store that event loops read without a thread.
+
+    Two hops from thread to thread, and back, take longer than the server.
+    """
+
+    def __init__(self, client: Any, *, clustered: bool) -> None:
+        super().__init__(client, clustered=clustered)
+        self._pipes: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _Pipe]] = {}
+        """By the identity of their loops, which may be gone, and another may have it."""
 
     async def get_many_async(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return what `get_many` does; the event loop goes on until the reply has come.
-
-        Two hops from thread to thread, and back, take longer than the server.
-        """
+        """Return what `get_many` does; the event loop goes on until the reply has come."""
         command = _mget(keys)
+        loop = asyncio.get_running_loop()
         with _readable():
-            while True:
-                fresh = not self._idle
+            known, pipe = self._pipes.get(id(loop), (None, None))
+            if pipe is not None and pipe.is_open and known is not None and known() is loop:
                 try:
-                    connection = self._idle.pop()
-                except IndexError:
-                    fresh, connection = True, self._client.connection_pool.make_connection()
-                try:
-                    if fresh:
-                        await asyncio.to_thread(connection.connect)
-                    values = await _reply(connection._sock, command)
-                except BaseException as error:
-                    connection.disconnect()
-                    if not fresh and isinstance(error, ConnectionError):
-                        continue  # an earlier restart of the server has closed it
-                    if isinstance(error, TimeoutError):
-                        self._drop_idle()
-                    raise
-                self._keep(connection)
-                return values
+                    return await pipe.ask(command)
+                except ConnectionError:
+                    pass  # an earlier restart of the server has closed it
+            self._drop_pipes(lambda loop: loop is None or loop.is_closed())
+            connection = self._client.connection_pool.make_connection()
+            await asyncio.to_thread(connection.connect)
+            pipe = _Pipe(connection)
+            self._pipes[id(loop)] = weakref.ref(loop), pipe
+            return await pipe.ask(command)
+
+    def close(self) -> None:
+        """Close connections."""
+        self._drop_pipes(lambda _: True)
+        super().close()
+
+    def _drop_pipes(self, goes: Callable[[asyncio.AbstractEventLoop | None], bool]) -> None:
+        for place, (known, pipe) in list(self._pipes.items()):
+            loop = known()
+            if goes(loop):
+                del self._pipes[place]
+                pipe.shut(loop_runs=loop is not None and loop.is_running())
+
+
+class _Pipe:
+    """A connection that one event loop reads: replies come in the order of the commands."""
+
+    def __init__(self, connection: Any) -> None:
+        import hiredis
+
+        self.is_open = True
+        self._connection = connection
+        self._sock: Any = connection._sock
+        self._reader = hiredis.Reader(notEnoughData=_PARTIAL)
+        self._waiting: deque[asyncio.Future[list[bytes | None]]] = deque()
+        self._heard = 0.0
+        self._is_watched = False
+        asyncio.get_running_loop().add_reader(self._sock, self._take)
+
+    def ask(self, command: bytes) -> asyncio.Future[list[bytes | None]]:
+        """Send a command, and return what will be its reply.
+
+        Raises
+        ------
+        OSError
+            The connection is gone, or nothing came on it within `_PATIENCE`.
+        """
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[list[bytes | None]] = loop.create_future()
+        try:
+            self._sock.sendall(command)
+        except OSError as error:
+            self._fail(error)
+            found.set_exception(error)
+            return found
+        if not self._waiting:
+            self._heard = loop.time()
+        self._waiting.append(found)
+        if not self._is_watched:
+            self._is_watched = True
+            loop.call_later(_PATIENCE, self._watch)
+        return found
+
+    def shut(self, *, loop_runs: bool) -> None:
+        """Let the connection go, from any thread; a loop that runs hears that it ended."""
+        if loop_runs:
+            with suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+        else:
+            self._connection.disconnect()
+
+    def _watch(self) -> None:
+        self._is_watched = False
+        if not self._waiting or not self.is_open:
+            return
+        loop = asyncio.get_running_loop()
+        left = self._heard + _PATIENCE - loop.time()
+        if left <= 0:
+            self._fail(TimeoutError(f"no answer within {_PATIENCE:g} s"))
+        else:
+            self._is_watched = True
+            loop.call_later(left, self._watch)
+
+    def _take(self) -> None:
+        import hiredis
+        import redis
+
+        try:
+            data = self._sock.recv(_PIECE)
+            if not data:
+                raise ConnectionResetError("the server closed the connection")
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not _PARTIAL:
+                asked = self._waiting.popleft()
+                if asked.done():
+                    continue  # whoever asked was cancelled
+                if isinstance(reply, hiredis.ReplyError):
+                    asked.set_exception(redis.ResponseError(str(reply)))
+                else:
+                    asked.set_result(reply)
+        except BlockingIOError:
+            return
+        except (OSError, hiredis.ProtocolError, IndexError) as error:
+            self._fail(error if isinstance(error, OSError) else ConnectionError(str(error)))
+            return
+        self._heard = asyncio.get_running_loop().time()
+
+    def _fail(self, error: OSError) -> None:
+        if not self.is_open:
+            return
+        self.is_open = False
+        asyncio.get_running_loop().remove_reader(self._sock)
+        self._connection.disconnect()
+        while self._waiting:
+            asked = self._waiting.popleft()
+            if not asked.done():
+                asked.set_exception(error)
 
 
 _AT_ONCE = 10_000
@@ -331,64 +440,7 @@ def _reads_in_loops(client: Any) -> bool:
     return client.connection_pool.connection_class in plain
 
 
-async def _reply(sock: Any, command: bytes) -> list[bytes | None]:
-    """Send a command, and return its reply.
-
-    Raises
-    ------
-    OSError
-        The connection is gone, or nothing more came within `_PATIENCE`.
-    """
-    import hiredis
-    import redis
-
-    loop = asyncio.get_running_loop()
-    reader = hiredis.Reader(notEnoughData=_reading)
-    found: asyncio.Future[Any] = loop.create_future()
-
-    last = loop.time()
-
-    def watch() -> None:
-        if found.done():
-            return
-        left = last + _PATIENCE - loop.time()
-        if left <= 0:
-            found.set_exception(TimeoutError(f"no answer within {_PATIENCE:g} s"))
-        else:
-            loop.call_later(left, watch)
-
-    def take() -> None:
-        nonlocal last
-        if found.done():
-            return
-        try:
-            data = sock.recv(_PIECE)
-            if not data:
-                raise ConnectionResetError("the server closed the connection")
-            reader.feed(data)
-            reply = reader.gets()
-        except (OSError, hiredis.ProtocolError) as error:
-            found.set_exception(error if isinstance(error, OSError) else OSError(str(error)))
-            return
-        last = loop.time()
-        if reply is not _reading:
-            found.set_result(reply)
-
-    sock.sendall(command)
-    timer = loop.call_later(_PATIENCE, watch)
-    loop.add_reader(sock, take)
-    try:
-        reply = await found
-    finally:
-        timer.cancel()
-        loop.remove_reader(sock)
-    if isinstance(reply, hiredis.ReplyError):
-        raise redis.ResponseError(str(reply))
-    values: list[bytes | None] = reply
-    return values
-
-
-_reading = object()
+_PARTIAL = object()
 """What stands for a reply that has not come whole."""
 _PIECE = 262_144
 """Bytes that are read at once."""
