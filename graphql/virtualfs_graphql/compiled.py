@@ -713,8 +713,9 @@ def _plan_child(meaning: PlanField, given: Mapping[str, Read], shape: _Shape) ->
 
     def ask(_c: Context, wants: _Wants, variables: Variables, entities: _Entities) -> Show:
         own = {key: given[shown](variables) for key, shown in meaning.arguments.items()}
-        inputs = {name: _present_or_null(given[shown](variables))
-                  for name, shown in meaning.request.items()}  # fmt: skip
+        inputs = {name: given[shown](variables) for name, shown in meaning.request.items()}
+        if _ABSENT in inputs.values():
+            raise _OutOfTheOrdinaryError
         answers = [
             _plan_rows(plan, *plan_inputs(plan, [{**entity, **own}], [inputs]), wants)
             for entity in entities.rows()
@@ -726,10 +727,6 @@ def _plan_child(meaning: PlanField, given: Mapping[str, Read], shape: _Shape) ->
         return show
 
     return ask
-
-
-def _present_or_null(value: Any) -> Any:
-    return None if value is _ABSENT else value
 
 
 def _plan_rows(

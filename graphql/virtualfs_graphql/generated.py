@@ -147,7 +147,9 @@ class PlanField:
     def __call__(self, root: EntityKeys | None, info: Info, **given: Any) -> Awaitable[PlanAnswer]:
         """Resolve the field."""
         context: Context = info.context
-        inputs = {name: given.pop(shown) for name, shown in self.request.items()}
+        inputs = {
+            name: given.pop(shown) for name, shown in self.request.items() if shown in given
+        }
         keys, when = _keys_and_instant(root, self.arguments, given)
         return context.answer(self.plan, *plan_inputs(self.plan, [keys], [inputs]), when)
 
@@ -373,7 +375,7 @@ class _Builder:
         dtypes = {**plan.key_columns, **plan.request_columns}
         arguments = _arguments(self._types({key: names[key] for key in keys}, dtypes))
         inputs = {name: names[name] for name in plan.request_columns}
-        # What a request lacks may be NULL: it is the caller's to say so.
+        # An input may be NULL, which the caller must say: one that is left out is an error.
         asked = self._types(inputs, dtypes)
         arguments |= {shown: GraphQLArgument(item) for shown, item in asked.items()}
         own = {key: names[key] for key in keys}

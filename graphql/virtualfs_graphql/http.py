@@ -294,7 +294,8 @@ class Endpoint:
             )
         if not result.errors:
             return _Answer(200, _encode({"data": result.data}), kind, 0, name)
-        errors = [_formatted(error) for error in result.errors]
+        # In the order of the document, not in that in which they happened to occur.
+        errors = sorted((_formatted(error) for error in result.errors), key=_place)
         if result.data is None and all(error.path is None for error in result.errors):
             # Variables that do not fit: nothing was executed.
             return _Answer(400, _encode({"errors": errors}), "document", len(errors), name)
@@ -315,6 +316,13 @@ def _queried(query_string: bytes) -> _Request:
 
 def _formatted(error: GraphQLError) -> dict[str, Any]:
     return dict(error.formatted)
+
+
+def _place(error: Mapping[str, Any]) -> tuple[Any, ...]:
+    places = [(place["line"], place["column"]) for place in error.get("locations") or ()]
+    # Numbers in a path stand for places in a list, and come before names.
+    path = [(isinstance(part, str), part) for part in error.get("path") or ()]
+    return places, path
 
 
 def _failure(message: str, code: str) -> bytes:
