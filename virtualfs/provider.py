@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from importlib.metadata import entry_points
@@ -39,6 +39,7 @@ __all__ = [
     "DuplicateColumnsError",
     "OnlineStore",
     "OnlineStoreProvider",
+    "Server",
     "Session",
     "SessionLookups",
     "SilentCatalog",
@@ -47,6 +48,7 @@ __all__ = [
     "WarehouseProvider",
     "bounded",
     "load_provider",
+    "load_server",
     "named_once",
     "statement_deadline",
     "temporary_name",
@@ -400,6 +402,44 @@ def named_once(
 def temporary_name() -> str:
     """Return a name for a temporary table that no other run has."""
     return f"virtualfs_spine_{uuid.uuid4().hex[:16]}"
+
+
+class Server(Protocol):
+    """What the entry point of the group ``virtualfs.server`` must be.
+
+    A store is a :class:`virtualfs.FeatureStore`, which stands above this module.
+    """
+
+    def serve(
+        self,
+        store: Any,
+        host: str,
+        port: int,
+        log_level: str = "warning",
+        on_ready: Callable[[str], object] | None = None,
+        workers: int = 1,
+    ) -> None:
+        """Serve a store until stopped; `on_ready` is called with the URL."""
+
+    def sdl(self, store: Any) -> str:
+        """Return the live schema of a store as SDL."""
+
+    def broken_documents(self, store: Any, plan: Any) -> list[str]:
+        """Return what a plan would break of the trusted documents, in words."""
+
+
+def load_server() -> Server:
+    """Return the server that is installed.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    for entry in entry_points(group="virtualfs.server"):
+        found: Server = entry.load()
+        return found
+    raise ConfigError("virtualfs is not installed whole: it has no server; reinstall it")
 
 
 def load_provider(scheme: str, setting: str) -> Any:

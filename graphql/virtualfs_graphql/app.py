@@ -403,7 +403,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error.strerror or error}; "
-            "choose another with [server] host and port"
+            "choose another with --host and --port, or [server] host and port"
         ) from None
     return listener
 

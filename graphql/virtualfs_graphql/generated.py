@@ -147,9 +147,7 @@ class PlanField:
     def __call__(self, root: EntityKeys | None, info: Info, **given: Any) -> Awaitable[PlanAnswer]:
         """Resolve the field."""
         context: Context = info.context
-        inputs = {
-            name: given.pop(shown) for name, shown in self.request.items() if shown in given
-        }
+        inputs = {name: given.pop(shown) for name, shown in self.request.items() if shown in given}
         keys, when = _keys_and_instant(root, self.arguments, given)
         return context.answer(self.plan, *plan_inputs(self.plan, [keys], [inputs]), when)
 

@@ -288,6 +288,7 @@ class Endpoint:
             raise _RefusedError(400, f"variables may hold {_DEEPEST} lists and objects within "
                                 "each other", "LimitError")  # fmt: skip
         context.document = document.node
+        context.charge_anew()
         with statement_deadline(self._timeout):
             result = await served.schema.execute(
                 document.text, variables, context_value=context, operation_name=name or None

@@ -24,6 +24,9 @@ from virtualfs.errors import (
     NotFoundError,
     PermissionDeniedError,
     SpineError,
+    UnsupportedByWarehouseError,
+    WarehouseError,
+    WarehouseUnavailableError,
 )
 from virtualfs.registry.plan import Plan, Revision
 from virtualfs_graphql.request import asked_for, checked_keys, typed_columns
@@ -35,8 +38,10 @@ __all__ = ["Mutation"]
 
 T = TypeVar("T")
 R = TypeVar("R")
-_INPUT_ERRORS = (DefinitionError, NotFoundError, SpineError)
-"""What a caller's input can be wrong in: told as data."""
+_INPUT_ERRORS = (
+    DefinitionError, NotFoundError, SpineError, UnsupportedByWarehouseError, WarehouseError,
+)  # fmt: skip
+"""What a caller's input can be wrong in: told as data. A warehouse refuses tables that it lacks."""
 
 
 @strawberry.type(description="What is wrong with an input, and where.")
@@ -242,6 +247,8 @@ async def _done(
     """Do something in a thread, and tell what the input was wrong in as data."""
     try:
         return shown(await asyncio.to_thread(work))
+    except WarehouseUnavailableError:
+        raise
     except _INPUT_ERRORS as error:
         code = type(error).__name__
         problems = error.problems or (((), str(error)),)

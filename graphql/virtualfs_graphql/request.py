@@ -281,6 +281,10 @@ class Context:
                 "([server.limits] list_size); send several requests"
             )
 
+    def charge_anew(self) -> None:
+        """Forget what was counted: the request is executed from its beginning."""
+        self._cost = 0
+
     def charge(self, cost: int) -> None:
         """Count against what one request may cost: 1 for a row, 10 for one that is no cache's.
 

@@ -37,6 +37,8 @@ _COMMANDS = {
     "invalidate": "cache",
     "hot": "cache",
     "serve": "server",
+    "schema": "server",
+    "token": "server",
     "registry": "registry",
     "doctor": "registry",
 }
@@ -66,6 +68,8 @@ _HELP = {
     "invalidate": "Forget what the cache holds of a view.",
     "hot": "Show how the cache is used.",
     "serve": "Serve the GraphQL API.",
+    "schema": "Print the live GraphQL schema.",
+    "token": "Make a token for the GraphQL API.",
     "registry": "Look after the registry's tables.",
     "doctor": "Check configuration, registry, cache and warehouses.",
 }

@@ -1,69 +1,87 @@
-"""Serving the GraphQL API."""
+"""Serving the GraphQL API: serve, schema, token."""
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-from typing import Any, Protocol
+import hashlib
+import secrets
 
 import click
 
-from virtualfs.cli.output import open_store
-from virtualfs.errors import ConfigError
+from virtualfs.cli.output import echo_json, json_option, open_store
+from virtualfs.provider import load_server
 from virtualfs.store import FeatureStore
 
-__all__ = ["serve"]
-
-
-class Server(Protocol):
-    """What the entry point of the group ``virtualfs.server`` must be."""
-
-    def serve(self, store: FeatureStore, host: str, port: int) -> None:
-        """Serve until stopped."""
+__all__ = ["schema_command", "serve", "serve_command", "token_command"]
 
 
 @click.command("serve")
 @click.option("--host", help="Address; only loopback without a token.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes.")
 @click.pass_context
-def serve_command(ctx: click.Context, host: str | None, port: int | None) -> None:
-    """Serve the GraphQL API with /healthz and /readyz."""
+def serve_command(
+    ctx: click.Context, host: str | None, port: int | None, workers: int | None
+) -> None:
+    """Serve the GraphQL API with /healthz, /readyz and /metrics."""
     store = open_store(ctx)
-    serve(store, host, port)
+    serve(store, host, port, workers)
 
 
-def serve(store: FeatureStore, host: str | None = None, port: int | None = None) -> None:
+def serve(
+    store: FeatureStore,
+    host: str | None = None,
+    port: int | None = None,
+    workers: int | None = None,
+) -> None:
     """Serve a store's API until stopped, where the configuration says unless told otherwise."""
     settings = store.config.server
     address = host or settings.host
-    if settings.token is None and address not in ("127.0.0.1", "localhost", "::1"):
-        raise ConfigError(
-            f"without [server] token only loopback may be bound, not {address}; "
-            'set token = "${VIRTUALFS_TOKEN}" in virtualfs.toml'
-        )
-    chosen = settings.port if port is None else port
-    _check_free(address, chosen)
-    found: Any = None
-    for entry in entry_points(group="virtualfs.server"):
-        found = entry.load()
-    if found is None:
-        raise ConfigError("virtualfs is not installed whole: it has no server; reinstall it")
-    server: Server = found
-    click.echo(
-        f"GraphQL on http://{address}:{chosen}/graphql, a query page on "
-        f"http://{address}:{chosen}/query. Ctrl-C stops."
+    production = settings.is_production(address)
+
+    def ready(url: str) -> None:
+        page = "" if production else f", a query page on {url}/query"
+        click.echo(f"GraphQL on {url}/graphql{page}. Ctrl-C stops.")
+
+    load_server().serve(
+        store,
+        address,
+        settings.port if port is None else port,
+        on_ready=ready,
+        workers=workers or settings.workers,
     )
-    server.serve(store, address, chosen)
 
 
-def _check_free(host: str, port: int) -> None:
-    import socket
+@click.command("schema")
+@click.pass_context
+def schema_command(ctx: click.Context) -> None:
+    """Print the live GraphQL schema as SDL."""
+    click.echo(load_server().sdl(open_store(ctx)), nl=False)
 
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
-            ) from None
+
+@click.command("token")
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(["read", "write", "admin"]),
+    default=["read"],
+    show_default=True,
+    help="What it allows; may be given several times.",
+)
+@json_option
+def token_command(name: str, scopes: tuple[str, ...], as_json: bool) -> None:
+    """Make a token for the GraphQL API.
+
+    The token is shown this once; virtualfs.toml gets only its hash, by the lines that are shown.
+    """
+    token = f"vfs_{secrets.token_urlsafe(32)}"
+    hashed = "sha256:" + hashlib.sha256(token.encode()).hexdigest()
+    if as_json:
+        echo_json({"name": name, "token": token, "hash": hashed, "scopes": list(scopes)})
+        return
+    listed = ", ".join(f'"{scope}"' for scope in scopes)
+    click.echo(
+        f"The token, shown this once:\n\n    {token}\n\nIn virtualfs.toml:\n\n"
+        f'    [server.tokens.{name}]\n    hash = "{hashed}"\n    scopes = [{listed}]',
+    )

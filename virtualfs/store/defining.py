@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ from virtualfs.discovery.dbt import scan_dbt
 from virtualfs.discovery.findings import Scan
 from virtualfs.discovery.reader import scan_warehouse
 from virtualfs.discovery.register import table_view
+from virtualfs.provider import load_server
 from virtualfs.registry.export import to_yaml
 from virtualfs.registry.plan import Plan, Revision
 from virtualfs.registry.records import Environment
@@ -54,7 +56,11 @@ class Defining(StoreBase):
             objects, origin = self.definitions(), "files"
         elif isinstance(objects, ModuleType) or not isinstance(objects, Iterable):
             objects = [objects]
-        return self._planner.plan(objects, prune=prune, origin=origin)
+        plan = self._planner.plan(objects, prune=prune, origin=origin)
+        if not self.config.server.trusted_documents:
+            return plan
+        broken = load_server().broken_documents(self, plan)
+        return replace(plan, warnings=(*plan.warnings, *broken))
 
     def apply(
         self,
