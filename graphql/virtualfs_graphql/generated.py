@@ -31,9 +31,10 @@ from graphql import (
     GraphQLSchema,
     GraphQLString,
     GraphQLUnionType,
+    Undefined,
 )
 from virtualfs.compiler.plan import FeaturePlan, ResolvedView
-from virtualfs.definitions.api_names import EntityNames, field_name, type_name
+from virtualfs.definitions.api_names import EntityNames, field_name
 from virtualfs.errors import NotFoundError, SpineError
 from virtualfs.serving.on_demand import FeatureStatus
 from virtualfs_graphql.request import (
@@ -273,7 +274,7 @@ class _Builder:
         definition = self._snapshot.state.objects["entity", name].definition
         dtypes: dict[str, str] = definition["join_keys"]
         about = definition.get("description") or None
-        shown_type = self._type_name(names.one or name, "Entity")
+        shown_type = self._type_name(self._names.called("entity", name), "Entity")
         fields = {
             shown: _field(GraphQLNonNull(self._type(dtypes[key])), KeyField(key), {})
             for key, shown in names.keys.items()
@@ -439,8 +440,8 @@ class _Builder:
         return {shown: self._type(dtypes[name]) for name, shown in names.items()}
 
     def _type_name(self, name: str, suffix: str) -> str:
-        """Return a free type name: the name's own, or with a suffix where that is taken."""
-        wanted = type_name(name)
+        """Return a free type name: that of a field, or with a suffix where that is taken."""
+        wanted = name[:1].upper() + name[1:]
         while wanted in self._taken:
             wanted += suffix
         self._taken.add(wanted)
@@ -525,8 +526,13 @@ def _referred(
             return SpineError(f"a representation of {named} lacks the key {shown!r}")
         try:
             given[shown] = coerce_input_value(representation[shown], kind.fields[shown].type)
-        except Exception as error:  # noqa: BLE001 - a scalar's own refusal, told at its place
-            return SpineError(f"a representation of {named}: {shown}: {error}")
+        except Exception:  # noqa: BLE001 - a scalar's own refusal, of any kind
+            given[shown] = Undefined
+        if given[shown] is Undefined:
+            return SpineError(
+                f"a representation of {named}: {representation[shown]!r} is no "
+                f"{kind.fields[shown].type} as {shown!r} is"
+            )
     return field.named(given)
 
 
