@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,11 @@ from virtualfs import FeatureStore
 from virtualfs.config import LOOPBACK
 from virtualfs.errors import ConfigError, VirtualFSError, without_secrets
 from virtualfs.registry.plan import Plan
-from virtualfs_graphql.catalog import CatalogSchema
+from virtualfs_graphql.catalog import CatalogSchema, static_schema
 from virtualfs_graphql.documents import Documents, digest, trusted_documents
 from virtualfs_graphql.http import Endpoint, Served
 from virtualfs_graphql.logs import configure_logs
+from virtualfs_graphql.memory import dismantle, quietly, settle
 from virtualfs_graphql.metrics import CONTENT_TYPE, Metrics, shared_folder
 from virtualfs_graphql.page import query_page, with_fallback
 from virtualfs_graphql.request import Snapshot
@@ -46,7 +46,7 @@ _log = logging.getLogger("virtualfs.graphql")
 CHECK_SECONDS = 1.0
 """How often, at most, the registry is asked whether the catalog has changed."""
 
-BUILD_SECONDS = 2.0
+BUILD_SECONDS = 0.1
 """How long the request that finds a change waits for the new schema; then the old one answers."""
 
 PROBE_SECONDS = 5.0
@@ -64,7 +64,7 @@ _PLACE = "VIRTUALFS_SERVE"
 def _served(store: FeatureStore, introspection: bool, before: Served | None = None) -> Served:
     """Read the catalog and build its schema; blocking."""
     snapshot = Snapshot(store)
-    schema = CatalogSchema(snapshot)
+    schema = CatalogSchema.of(snapshot)
     documents = Documents(schema.core, store.config.server.limits, introspection=introspection)
     for text in list(before.documents if before is not None else ())[-_WARMED:]:
         time.sleep(0)
@@ -75,17 +75,19 @@ def _served(store: FeatureStore, introspection: bool, before: Served | None = No
 class _Live:
     """What is served now, kept up with the registry.
 
-    The registry is asked at most once a second, by the request that comes then; the schema is
-    built in a thread and put in place in one assignment, so every request sees one whole catalog.
+    The registry is asked at most once a second, on behalf of the request that comes then; the
+    schema is built in a thread and put in place in one assignment, so every request sees one whole
+    catalog. The thread is no event loop's, as a loop may end while it works.
     """
 
     def __init__(self, store: FeatureStore, metrics: Metrics, *, introspection: bool) -> None:
         self._store = store
         self._metrics = metrics
-        self._make = partial(_served, store, introspection)
-        self._served = self._make()
+        self._introspection = introspection
+        self._served = _served(store, introspection)
         self._checked = time.monotonic()
-        self._refreshing: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "virtualfs-catalog")
+        self._refreshing: Future[None] | None = None
         metrics.serves(self._served.snapshot.state.revision)
 
     async def current(self) -> Served:
@@ -94,19 +96,35 @@ class _Live:
             running = self._refreshing is not None and not self._refreshing.done()
             if not running:
                 self._checked = time.monotonic()
-                self._refreshing = asyncio.create_task(self._refresh())
-                await asyncio.wait({self._refreshing}, timeout=BUILD_SECONDS)
+                self._refreshing = self._thread.submit(self._refresh)
+                await asyncio.wait({asyncio.wrap_future(self._refreshing)}, timeout=BUILD_SECONDS)
         return self._served
 
-    async def _refresh(self) -> None:
+    def _refresh(self) -> None:
         try:
-            revision = await asyncio.to_thread(self._store.registry.newest_revision)
-            if revision != self._served.snapshot.state.revision:
-                self._served = await asyncio.to_thread(self._make, self._served)
+            revision = self._store.registry.newest_revision()
+            old = self._served
+            if revision != old.snapshot.state.revision:
+                with quietly():
+                    self._served = _served(self._store, self._introspection, old)
                 self._metrics.serves(self._served.snapshot.state.revision)
+                self._thread.submit(_retire, old)
         except Exception:  # noqa: BLE001 - whatever it is, the old catalog still answers
             # An outage of the registry must not stop what needs no registry; /readyz tells.
             _log.exception("the catalog could not be read again; the old one is served")
+
+    def close(self) -> None:
+        """Build nothing any more."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+def _retire(served: Served) -> None:
+    """Let a catalog go once the last request that stands on it is answered."""
+    until = time.monotonic() + DRAIN_SECONDS
+    while served.users and time.monotonic() < until:
+        time.sleep(0.02)
+    if not served.users:
+        dismantle(served.schema.core, static_schema(), served.snapshot.parts())
 
 
 class _Observer:
@@ -155,14 +173,17 @@ def _application(store: FeatureStore, host: str, *, owns_store: bool = False) ->
 
     async def page(_request: Request) -> Response:
         served = await live.current()
-        shown = await asyncio.to_thread(query_page, served.snapshot, served.schema.core)
+        with served.held():
+            shown = await asyncio.to_thread(query_page, served.snapshot, served.schema.core)
         return HTMLResponse(shown)
 
     async def healthy(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def ready(_request: Request) -> Response:
-        checks = await _checks(store, (await live.current()).snapshot)
+        served = await live.current()
+        with served.held():
+            checks = await _checks(store, served.snapshot)
         failed = any("error" in check for check in checks.values())
         content = {"status": "unavailable" if failed else "ready", "checks": checks}
         return JSONResponse(content, status_code=503 if failed else 200)
@@ -173,6 +194,7 @@ def _application(store: FeatureStore, host: str, *, owns_store: bool = False) ->
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
+        live.close()
         if owns_store:
             await asyncio.to_thread(store.close)
 
@@ -306,8 +328,8 @@ class GraphQLServer:
         texts = trusted_documents(store.config.server.trusted_documents, store.config.folder)
         if not texts or not plan:
             return []
-        before = CatalogSchema(Snapshot(store)).core
-        after = CatalogSchema(Snapshot(store, store.state().after(plan.writes))).core
+        before = CatalogSchema.of(Snapshot(store)).core
+        after = CatalogSchema.of(Snapshot(store, store.state().after(plan.writes))).core
         found = []
         for text in texts.values():
             document = parse(text)
@@ -379,17 +401,11 @@ def worker() -> ASGIApp:
 
 
 def _settle() -> None:
-    """Take what lives as long as the process from what the garbage collector looks through.
+    """Load what the first request would, and take it from the garbage collector's sight."""
+    import ibis  # noqa: F401
 
-    That is most of it, for every module holds thousands of objects, and looking through all of them
-    holds requests up for a tenth of a second.
-    """
-    import ibis  # noqa: F401 - which would come with the first look-up
-
-    CatalogSchema()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
+    static_schema()
+    settle()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -410,7 +426,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def sdl(store: FeatureStore) -> str:
     """Return the schema of a store's catalog as SDL."""
-    return schema_sdl(CatalogSchema(Snapshot(store)).core)
+    return schema_sdl(CatalogSchema.of(Snapshot(store)).core)
 
 
 SERVER = GraphQLServer()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from copy import copy
 from datetime import date
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import strawberry
@@ -82,15 +84,9 @@ class _Prepared(SchemaExtension):
 
 
 class CatalogSchema(strawberry.Schema):
-    """The schema of a snapshot's catalog.
+    """The schema that every project has; :meth:`of` adds the fields of a catalog."""
 
-    Parameters
-    ----------
-    snapshot
-        Whose fields the schema has beside the static ones; None for these alone.
-    """
-
-    def __init__(self, snapshot: Snapshot | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__(
             query=StaticQuery,
             mutation=Mutation,
@@ -105,9 +101,14 @@ class CatalogSchema(strawberry.Schema):
                 for argument in field.args.values():
                     if argument.default_value is None:
                         argument.default_value = Undefined
-        if snapshot is not None:
-            self._schema = extended(snapshot, self._schema)
-            self._schema._strawberry_schema = self  # type: ignore[attr-defined]
+
+    @staticmethod
+    def of(snapshot: Snapshot) -> CatalogSchema:
+        """Return the schema of a snapshot's catalog; the static types are those of all others."""
+        made = copy(_static())
+        made._schema = extended(snapshot, _static().core)
+        made._schema._strawberry_schema = made  # type: ignore[attr-defined]
+        return made
 
     @property
     def core(self) -> GraphQLSchema:
@@ -120,6 +121,11 @@ class CatalogSchema(strawberry.Schema):
         """Log nothing here: `_Errors` logs what is not the caller's doing."""
 
 
+@cache
+def _static() -> CatalogSchema:
+    return CatalogSchema()
+
+
 def static_schema() -> GraphQLSchema:
     """Return the part of the schema that every project has."""
-    return CatalogSchema().core
+    return _static().core

@@ -8,7 +8,6 @@ graphql-core's own, as making thousands of them by way of annotations takes seco
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +36,7 @@ from virtualfs.compiler.plan import FeaturePlan, ResolvedView
 from virtualfs.definitions.api_names import EntityNames, field_name
 from virtualfs.errors import NotFoundError, SpineError
 from virtualfs.serving.on_demand import FeatureStatus
+from virtualfs_graphql.memory import Breath
 from virtualfs_graphql.request import (
     NOW,
     Context,
@@ -68,8 +68,6 @@ _log = logging.getLogger("virtualfs.graphql")
 MEANING = "virtualfs"
 """Where in a field's extensions its meaning stands."""
 _WORST = (FeatureStatus.NOT_FOUND, FeatureStatus.OUTSIDE_MAX_AGE, FeatureStatus.STALE)
-_BREATH = 0.002
-"""Seconds of work after which building lets requests through."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +234,7 @@ class _Builder:
         self._taken |= {"_Any", "_Entity", "_FieldSet", "_Service"}
         self._objects: dict[str, GraphQLObjectType] = {}
         self._entities: dict[str, tuple[EntityField, GraphQLObjectType]] = {}
-        self._breathed = time.monotonic()
+        self._breathe = Breath()
         instant: Any = static.type_map["DateTime"]
         late: Any = static.type_map["LateData"]
         self._when = {
@@ -446,11 +444,6 @@ class _Builder:
             wanted += suffix
         self._taken.add(wanted)
         return wanted
-
-    def _breathe(self) -> None:
-        if time.monotonic() - self._breathed > _BREATH:
-            time.sleep(0.001)
-            self._breathed = time.monotonic()
 
     # -- Apollo Federation
 

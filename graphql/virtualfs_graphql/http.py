@@ -7,7 +7,8 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import count
@@ -54,13 +55,24 @@ class _Request(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Request).decode
 
 
-@dataclass(frozen=True)
+@dataclass
 class Served:
     """A snapshot with everything made from it; replaced as one."""
 
     snapshot: Snapshot
     schema: CatalogSchema
     documents: Documents
+    users: int = 0
+    """Requests that stand on it."""
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let it stand until something is done with it."""
+        self.users += 1
+        try:
+            yield
+        finally:
+            self.users -= 1
 
 
 @dataclass(frozen=True)
@@ -240,6 +252,18 @@ class Endpoint:
             )
         text = self._text(request)
         served = await self._current()
+        with served.held():
+            return await self._answered(served, text, request, scopes, is_get=is_get)
+
+    async def _answered(
+        self,
+        served: Served,
+        text: str,
+        request: _Request,
+        scopes: frozenset[Any],
+        *,
+        is_get: bool,
+    ) -> _Answer:
         document = served.documents.get(text)
         if document.errors:
             body = _encode({"errors": [_formatted(error) for error in document.errors]})

@@ -7,7 +7,7 @@ the loader then fetches them all together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +32,7 @@ from virtualfs.serving.online import Reading
 from virtualfs.serving.part import Lookup, lookups
 from virtualfs.serving.request import entity_keys, plan_online, request_rows
 from virtualfs.serving.response import OnlineResponse
+from virtualfs_graphql.memory import Breath
 from virtualfs_graphql.scalars import from_json, wire_of
 
 __all__ = [
@@ -77,10 +78,11 @@ class Snapshot:
         self.state = state or store.state()
         self.state.objects.load()
         self._resolver = store.resolver
-        self.views = {
-            name: self._resolver.view(name, self.state)
-            for name in self.state.of_kind("feature_view")
-        }
+        breathe = Breath()
+        self.views: dict[str, ResolvedView] = {}
+        for name in self.state.of_kind("feature_view"):
+            self.views[name] = self._resolver.view(name, self.state)
+            breathe()
         self.on_demand = {
             name: stored.on_demand()
             for name, stored in self.state.of_kind("on_demand_feature_view").items()
@@ -100,6 +102,17 @@ class Snapshot:
             for used in dict.fromkeys(item["view"] for item in stored.definition["features"]):
                 self._services_of.setdefault(used, []).append(service)
             self.selections(service)
+            breathe()
+
+    def parts(self) -> list[MutableMapping[Any, Any]]:
+        """Return what holds most of the snapshot, to be emptied when nobody uses it any more."""
+        return [
+            self.views,
+            self._resolved,
+            self._plans,
+            self.names.entities,
+            self.state.objects.held,
+        ]
 
     def of_kind(self, kind: str) -> Mapping[str, StoredObject]:
         """Return the objects of one kind by name, sorted."""

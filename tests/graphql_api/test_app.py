@@ -182,7 +182,7 @@ def test_example_operations(flights, path):
     from .conftest import Client
 
     text = path.read_text()
-    assert validate(CatalogSchema(Snapshot(flights)).core, parse(text)) == []
+    assert validate(CatalogSchema.of(Snapshot(flights)).core, parse(text)) == []
     answer = Client(SERVER.asgi(flights)).post("/graphql", json={"query": text}).json()
     assert "errors" not in answer
     assert all(value is not None for value in answer["data"].values())
@@ -193,3 +193,40 @@ def test_nothing_shadows_graphql_core():
 
     assert "site-packages" in graphql.__file__
     assert not (ASSETS / "__init__.py").exists()
+
+
+def test_catalogs_come_and_go_and_leave_nothing(ask, store, monkeypatch):
+    """Each schema is taken apart when the next one serves; what they share stays whole."""
+    import gc
+    import time
+    import weakref
+
+    monkeypatch.setattr(application, "CHECK_SECONDS", 0)
+    monkeypatch.setattr(application, "BUILD_SECONDS", 10)
+    made = []
+    build = application._served
+
+    def remembered(*arguments):
+        found = build(*arguments)
+        made.append((weakref.ref(found.schema.core), weakref.ref(found.snapshot)))
+        return found
+
+    monkeypatch.setattr(application, "_served", remembered)
+    weather = store.state().project().views["airport_weather"]
+    for number in range(4):
+        store.apply([weather.model_copy(update={"description": f"Weather {number}"})])
+        answer = ask(
+            '{ airport(origin: "EWR") { airportWeather { temp } } '
+            "entities { featureViews { name } } "
+            '__type(name: "AirportWeather") { description fields { name } } '
+            'scoring(origin: "EWR", carrierId: 1) { temp } }'
+        )
+        assert "errors" not in answer
+        assert answer["data"]["__type"]["description"] == f"Weather {number}"
+        assert answer["data"]["airport"]["airportWeather"] == {"temp": 41.0}
+    time.sleep(0.3)
+    gc.collect()
+    assert len(made) == 4
+    assert [(schema() is None, snapshot() is None) for schema, snapshot in made[:-1]] == [
+        (True, True)
+    ] * 3

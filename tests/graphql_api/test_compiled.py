@@ -90,7 +90,7 @@ def app(store):
 
 @pytest.fixture(scope="module")
 def schema(store):
-    return CatalogSchema(Snapshot(store)).core
+    return CatalogSchema.of(Snapshot(store)).core
 
 
 LOOKUPS = ("airport", "airports", "carrier", "carriers", "flight_leg", "flight_legs", "thing",

@@ -85,6 +85,11 @@ class Objects(Mapping[Key, StoredObject]):
         self._is_whole = False
         self._known: dict[Key, StoredObject] = {}
 
+    @property
+    def held(self) -> dict[Key, StoredObject]:
+        """The objects that have been read."""
+        return self._known
+
     def __contains__(self, key: object) -> bool:
         return self.written(key) is not None  # type: ignore[arg-type]
 
