@@ -80,13 +80,13 @@ def test_pages(client, ask):
     assert "https://" not in page.text
     assert "http://" not in page.text
     given = page.text.split("const given = ")[1].split(";\n")[0]
-    example = json.loads(given)["example"]
-    answer = ask(example)
-    assert "errors" not in answer
-    assert answer["data"]["airport"]["airportWeather"]["_meta"]["status"] in (
-        "PRESENT",
-        "OUTSIDE_MAX_AGE",
-    )
+    found = {item["title"]: ask(item["query"]) for item in json.loads(given)["examples"]}
+    assert not [answer for answer in found.values() if "errors" in answer]
+    assert len(found) == 7
+    status = found["One airport, now"]["data"]["airport"]["airportWeather"]["_meta"]["status"]
+    assert status in ("PRESENT", "OUTSIDE_MAX_AGE")
+    service = found["The features of scoring, as the model takes them"]["data"]["scoring"]
+    assert service["_meta"] == {"version": 1, "statuses": ["PRESENT"] * 3}
     graphiql = client.get("/graphql", headers={"accept": "text/html"})
     assert graphiql.status_code == 200
     assert graphiql.text.count("onerror='location.replace(\"query\")'") >= 5
@@ -102,7 +102,9 @@ def test_example_of_an_empty_catalog_works(tmp_path):
     with vfs.FeatureStore(config, connections={"default": con}) as store:
         client = Client(SERVER.asgi(store))
         given = client.get("/query").text.split("const given = ")[1].split(";\n")[0]
-        answer = client.post("/graphql", json={"query": json.loads(given)["example"]}).json()
+        answer = client.post(
+            "/graphql", json={"query": json.loads(given)["examples"][0]["query"]}
+        ).json()
     con.disconnect()
     assert answer["data"]["project"] == {"name": "p", "revision": 0}
 
