@@ -2,6 +2,10 @@
 """A real store over DuckDB in memory, with every kind of type and key that the API must carry."""
 
 import asyncio
+import runpy
+import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import virtualfs as vfs
 from virtualfs.config import Config
 from virtualfs_graphql.app import SERVER
 
+ROOT = Path(__file__).parents[2]
 Ask = Callable[..., dict[str, Any]]
 
 ROWS = """
@@ -124,3 +129,40 @@ def ask(client: Client) -> Ask:
         return found
 
     return send
+
+
+@pytest.fixture
+def flights(tmp_path: Path) -> Iterator[vfs.FeatureStore]:
+    """The project of the flights example, applied."""
+    folder = tmp_path / "flights"
+    unwanted = shutil.ignore_patterns(".virtualfs", "*.duckdb", "__pycache__")
+    shutil.copytree(ROOT / "examples/flights", folder, ignore=unwanted)
+    runpy.run_path(str(folder / "load.py"))["load"](folder)
+    with vfs.FeatureStore(folder) as store:
+        store.apply()
+        yield store
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[vfs.FeatureStore], str]]:
+    """Serve stores from threads; returns their URLs."""
+    import uvicorn
+
+    servers = []
+
+    def start(store: vfs.FeatureStore) -> str:
+        config = uvicorn.Config(
+            SERVER.asgi(store), "127.0.0.1", 0, log_level="error", lifespan="off"
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        servers.append((server, thread))
+        while not server.started:
+            time.sleep(0.02)
+        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+    yield start
+    for server, thread in servers:
+        server.should_exit = True
+        thread.join(10)

@@ -1,8 +1,6 @@
 """The application: refresh, probes, pages, the server, and the files beside the package."""
 
 import json
-import runpy
-import shutil
 import threading
 import urllib.request
 from pathlib import Path
@@ -142,17 +140,6 @@ def test_a_taken_port_is_said_in_words(store):
         taken.listen()
         with pytest.raises(ConfigError, match="cannot listen on"):
             SERVER.serve(store, "127.0.0.1", taken.getsockname()[1])
-
-
-@pytest.fixture
-def flights(tmp_path):
-    folder = tmp_path / "flights"
-    unwanted = shutil.ignore_patterns(".virtualfs", "*.duckdb", "__pycache__")
-    shutil.copytree(ROOT / "examples/flights", folder, ignore=unwanted)
-    runpy.run_path(str(folder / "load.py"))["load"](folder)
-    with vfs.FeatureStore(folder) as store:
-        store.apply()
-        yield store
 
 
 def _definitions(text):

@@ -9,13 +9,10 @@ import re
 import shutil
 import subprocess
 import threading
-import time
 
 import pytest
-import uvicorn
 
 from virtualfs.config import Server
-from virtualfs_graphql.app import SERVER
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -58,29 +55,6 @@ def dom(url, folder):
 
 
 @pytest.fixture
-def serve(store):
-    servers = []
-
-    def start(**settings):
-        store.config = store.config.model_copy(update={"server": Server(**settings)})
-        config = uvicorn.Config(
-            SERVER.asgi(store), "127.0.0.1", 0, log_level="error", lifespan="off"
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        servers.append((server, thread))
-        while not server.started:
-            time.sleep(0.02)
-        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-
-    yield start
-    for server, thread in servers:
-        server.should_exit = True
-        thread.join(10)
-
-
-@pytest.fixture
 def elsewhere(tmp_path):
     """Serve a folder from another origin."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
@@ -94,13 +68,19 @@ def elsewhere(tmp_path):
     server.server_close()
 
 
-def test_the_page_shows_the_schema_and_an_example(serve, tmp_path):
-    page = dom(serve() + "/query", tmp_path / "profile")
+def test_the_page_shows_the_schema_and_an_example(serve, store, tmp_path):
+    page = dom(serve(store) + "/query", tmp_path / "profile")
     browser = page.split('id="browser"')[1]
     for text in ("featureViews", "airports", "scoring"):
         assert text in browser
     assert "One airport, now</option>" in page
     assert "VirtualFS" in page
+
+
+def allowing(store, *origins):
+    settings = Server(cors_origins=origins, token="secret")
+    store.config = store.config.model_copy(update={"server": settings})
+    return store
 
 
 def asked_from(elsewhere, url, tmp_path):
@@ -109,8 +89,8 @@ def asked_from(elsewhere, url, tmp_path):
     return json.loads(re.search(r'<pre id="found">(.*?)</pre>', page, re.S)[1])
 
 
-def test_pages_of_an_allowed_origin_may_ask_after_a_preflight(serve, elsewhere, tmp_path):
-    url = serve(cors_origins=[elsewhere], token="secret")
+def test_pages_of_an_allowed_origin_may_ask_after_a_preflight(serve, store, elsewhere, tmp_path):
+    url = serve(allowing(store, elsewhere))
     found = asked_from(elsewhere, url, tmp_path)
     assert found["query"] == {
         "id": True, "body": {"data": {"airport": {"airportWeather": {"temp": 41.0}}}},
@@ -121,8 +101,8 @@ def test_pages_of_an_allowed_origin_may_ask_after_a_preflight(serve, elsewhere, 
 
 
 @pytest.mark.parametrize("origins", [[], ["http://example.org"]])
-def test_pages_of_other_origins_may_not(serve, elsewhere, tmp_path, origins):
-    url = serve(cors_origins=origins, token="secret")
+def test_pages_of_other_origins_may_not(serve, store, elsewhere, tmp_path, origins):
+    url = serve(allowing(store, *origins))
     found = asked_from(elsewhere, url, tmp_path)
     assert {name: "refused" in answer for name, answer in found.items()} == {
         "query": True, "mutation": True, "text": True,

@@ -1,17 +1,17 @@
-"""The server as an Apollo Federation 2 subgraph, alone and behind a real gateway."""
+"""An Apollo Federation 2 subgraph, alone and behind a real gateway; and the deployment."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
+import virtualfs as vfs
 from graphql import build_schema, parse
+from tests.graphql_api.conftest import Client
 from virtualfs_graphql.app import SERVER, sdl
 
 ENTITIES = """query($r: [_Any!]!) { _entities(representations: $r) {
@@ -101,24 +101,7 @@ def gateway(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def url(store):
-    """Serve the store from a thread."""
-    import uvicorn
-
-    config = uvicorn.Config(SERVER.asgi(store), "127.0.0.1", 0, log_level="error", lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}/graphql"
-    server.should_exit = True
-    thread.join(10)
-
-
-def test_behind_a_real_gateway(gateway, url, reads):
+def test_behind_a_real_gateway(gateway, serve, store, reads):
     queries = [
         "{ hubs { origin city airportWeather { temp } } }",
         '{ airport(origin: "EWR") { origin city airportWeather { temp _meta { status } } } }',
@@ -126,8 +109,8 @@ def test_behind_a_real_gateway(gateway, url, reads):
         '{ flights } } scoring(origin: "JFK", carrierId: 1) { bigCount flights } }',
     ]
     ran = subprocess.run(
-        ["node", "gateway.js", url], cwd=gateway, input=json.dumps(queries), text=True,
-        capture_output=True, timeout=100,
+        ["node", "gateway.js", serve(store) + "/graphql"], cwd=gateway,
+        input=json.dumps(queries), text=True, capture_output=True, timeout=100,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-2000:]
     hubs, one, many = json.loads(ran.stdout.splitlines()[-1])
@@ -149,3 +132,58 @@ def test_behind_a_real_gateway(gateway, url, reads):
     }
     # The three hubs were one batch, and one read.
     assert reads == [3, 1, 3]
+
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+def test_the_deployment_is_linted(gateway):
+    bins = gateway / "node_modules" / ".bin"
+    for command in (
+        [bins / "dclint", DEPLOY / "compose.yaml"],
+        [bins / "dockerfile-utils", "lint", DEPLOY / "Dockerfile"],
+    ):
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=gateway)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_the_deployment_works_without_its_containers(postgres, monkeypatch, tmp_path):
+    """What compose.yaml says the server gets, on a real PostgreSQL and Valkey."""
+    import psycopg
+    import yaml
+
+    from tests.caches import start_valkey
+
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    names = set(compose["services"]["server"]["environment"])
+    with psycopg.connect(postgres, autocommit=True) as con:
+        con.execute("DROP SCHEMA IF EXISTS deployed CASCADE")
+        con.execute("CREATE SCHEMA deployed")
+        con.execute(
+            "CREATE TABLE deployed.orders AS SELECT 7::bigint AS customer_id, "
+            "5.5::float8 AS amount, now() - interval '1 day' AS ordered_at"
+        )
+    server = start_valkey()
+    separator = "&" if "?" in postgres else "?"
+    url = f"{postgres}{separator}options=-csearch_path%3Ddeployed"
+    given = {
+        "DATABASE_URL": url,
+        "REGISTRY_URL": url.replace("postgresql://", "postgresql+psycopg://"),
+        "VALKEY_URL": f"redis://127.0.0.1:{server.port}/0",
+        "VIRTUALFS_TOKEN": "secret",
+    }
+    assert names == set(given)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    folder = tmp_path / "project"
+    shutil.copytree(DEPLOY / "project", folder)
+    try:
+        with vfs.FeatureStore(folder) as store:
+            store.apply()
+            client = Client(SERVER.asgi(store))
+            assert client.get("/readyz").status_code == 200
+            query = "{ churn(customerId: 7) { orders30d spent30d } }"
+            answer = client.post("/graphql", json={"query": query}).json()
+            assert answer["data"] == {"churn": {"orders30d": 1, "spent30d": 5.5}}
+    finally:
+        server.stop()
