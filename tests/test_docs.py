@@ -95,6 +95,29 @@ def test_the_graphql_example(demo: Path) -> None:
     assert answer["data"]["airport"]["airportWeather"]["_meta"]["status"] == "PRESENT"
 
 
+def test_the_graphql_guide(demo: Path, tmp_path: Path) -> None:
+    import httpx
+
+    from virtualfs_graphql.app import SERVER
+
+    guide = (ROOT / "docs" / "graphql.md").read_text()
+
+    async def ask(store: FeatureStore) -> httpx.Response:
+        transport = httpx.ASGITransport(SERVER.asgi(store))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.post("/graphql", json={"query": block(guide, "graphql-guide")})
+
+    with FeatureStore(demo / "virtualfs-demo") as store:
+        answer = asyncio.run(ask(store)).json()
+    assert "errors" not in answer
+    assert answer["data"]["yesterday"]["airportWeather"]["temp"] is not None
+    (settings,) = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
+    (tmp_path / "virtualfs.toml").write_text('project = "p"\n' + settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIRTUALFS_TOKEN", "x")
+        assert virtualfs.load_config(tmp_path).server.limits.depth == 8
+
+
 def test_the_shell_examples(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 
@@ -275,6 +298,7 @@ def test_the_configuration_example(tmp_path: Path) -> None:
     for section in ("cache", "server", "python"):
         known = set(type(getattr(config, section)).model_fields)
         assert known - set(said[section]) <= {"token"}
+    assert set(said["server"]["limits"]) == set(type(config.server.limits).model_fields)
 
 
 def test_every_command_is_documented() -> None:

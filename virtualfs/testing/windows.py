@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from virtualfs.compiler import program
+from virtualfs.compiler.plan import LateData
 from virtualfs.definitions.aggregate import Aggregate
 from virtualfs.errors import (
     DefinitionError,
@@ -301,6 +302,12 @@ class Windows:
         assert values(house, view, times, late_data="exclude") == [4, 5, 5, None]
         assert values(house, view, times, late_data="include") == [7, 7, 7, None]
         assert values(house, view, times, late_data="exclude", features="y") == [4, 5, 5, 5]
+        totals: dict[LateData, int] = {"exclude": 4, "include": 7}
+        for late_data, total in totals.items():
+            online = house.store.get_features(
+                [view], [{"k": "a"}], as_of=NOON - TICK, late_data=late_data
+            )
+            assert online.to_list()[0]["x"] == total
 
     @pytest.mark.usefixtures("strategy")
     def test_composite_keys_and_no_keys(self, house: House) -> None:
