@@ -21,6 +21,7 @@ from graphql import (
     OperationDefinitionNode,
     SelectionSetNode,
     parse,
+    recommended_rules,
     specified_rules,
     validate,
 )
@@ -32,13 +33,15 @@ __all__ = ["Document", "Documents", "Operation", "digest", "trusted_documents"]
 
 _KEPT = 1_000
 """Documents that are kept."""
-_KEPT_LENGTH = 20_000
-"""Characters of the longest that is kept."""
+_KEPT_LENGTH = 500_000
+"""Characters of all that are kept: parsed, each takes a hundred bytes and more."""
 _KEPT_PLANS = 16
 """Compiled plans of one operation: one for each choice of what its directives leave out."""
 _INTROSPECTION_DEPTH = 20
 """What GraphiQL's own query needs."""
 _MOST_ERRORS = 10
+_RULES = [*specified_rules, *recommended_rules]
+"""Those of the specification, and one against introspection that goes round in circles."""
 
 
 class Operation:
@@ -115,6 +118,7 @@ class Documents:
         self._limits = limits
         self._introspection = introspection
         self._kept: OrderedDict[str, Document] = OrderedDict()
+        self._length = 0
 
     def __iter__(self) -> Iterator[str]:
         """Yield the texts that are kept, those asked for last at the end."""
@@ -123,14 +127,16 @@ class Documents:
     def get(self, text: str) -> Document:
         """Return a document by its text."""
         found = self._kept.get(text)
-        if found is None:
-            found = self._made(text)
-            if len(text) <= _KEPT_LENGTH:
-                self._kept[text] = found
-                while len(self._kept) > _KEPT:
-                    self._kept.popitem(last=False)
-        else:
+        if found is not None:
             self._kept.move_to_end(text)
+            return found
+        found = self._made(text)
+        if not found.errors:
+            self._kept[text] = found
+            self._length += len(text)
+            while len(self._kept) > _KEPT or self._length > _KEPT_LENGTH:
+                gone, _ = self._kept.popitem(last=False)
+                self._length -= len(gone)
         return found
 
     def _made(self, text: str) -> Document:
@@ -149,9 +155,7 @@ class Documents:
             errors = validate(
                 self._schema,
                 node,
-                specified_rules
-                if self._introspection
-                else [*specified_rules, NoSchemaIntrospectionCustomRule],
+                _RULES if self._introspection else [*_RULES, NoSchemaIntrospectionCustomRule],
                 max_errors=_MOST_ERRORS,
                 hide_suggestions=True,
             )

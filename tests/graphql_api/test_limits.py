@@ -64,6 +64,8 @@ ATTACKS = {
     "chains of fragments": "{ ...f0 } "
     + " ".join(f"fragment f{n} on Query {{ ...f{n + 1} }}" for n in range(900))
     + " fragment f900 on Query { project { name } }",
+    "introspection in circles": "{ __schema { types { fields { type { fields { type { fields "
+    "{ type { fields { name } } } } } } } } } }",
     "overlapping fields": "{ project { "
     + " ".join(["name"] * 2400)
     + " } "
@@ -84,6 +86,22 @@ def test_attacks_by_document_are_refused_before_anything_runs(client, store, mon
     assert "internal" not in text
     # A generous bound: refusing must not be the attack.
     assert time.monotonic() - started < 5
+
+
+def test_documents_that_are_kept_are_bounded(client, store):
+    """Whoever sends ever new documents fills no memory, and pushes none out but his own kind."""
+    from virtualfs_graphql import documents
+    from virtualfs_graphql.catalog import static_schema
+
+    kept = documents.Documents(static_schema(), Limits(), introspection=True)
+    long = "{ project { " + "name " * 400 + "} }"
+    for number in range(1200):
+        kept.get(long + f"# {number}")
+        kept.get(f"{{ nothing{number} }}")
+    texts = list(kept)
+    assert sum(map(len, texts)) <= 500_000
+    assert not [text for text in texts if "nothing" in text]
+    assert kept.get(texts[-1]) is kept.get(texts[-1])
 
 
 def test_messages_say_what_to_do(client):
