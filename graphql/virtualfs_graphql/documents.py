@@ -179,14 +179,15 @@ class _Size:
     """How much a selection asks for, its fragments expanded."""
 
     depth: int = 0
-    fields: int = 0
     aliases: int = 0
+    repeats: int = 0
+    """Fields that another of the same selection is called as: validation compares all pairs."""
     directives: int = 0
 
     def add(self, other: _Size, *, deeper: int = 0) -> None:
         self.depth = max(self.depth, other.depth + deeper)
-        self.fields += other.fields
         self.aliases += other.aliases
+        self.repeats += other.repeats
         self.directives += other.directives
 
 
@@ -227,6 +228,7 @@ class _Measure:
             for found, most, what, setting in (
                 (size.depth, deepest, "fields within fields", "depth"),
                 (size.aliases, limits.aliases, "aliases", "aliases"),
+                (size.repeats, limits.aliases, "fields that repeat others", "aliases"),
                 (roots, limits.root_fields, "root fields", "root_fields"),
                 (size.directives, limits.directives, "directives", "directives"),
             ):
@@ -246,10 +248,13 @@ class _Measure:
 
     def _size(self, selected: SelectionSetNode) -> _Size:
         found = _Size()
+        names: set[str] = set()
         for node in selected.selections:
             found.directives += len(node.directives or ())
             if isinstance(node, FieldNode):
-                found.fields += 1
+                name = (node.alias or node.name).value
+                found.repeats += name in names
+                names.add(name)
                 found.aliases += node.alias is not None
                 found.depth = max(found.depth, 1)
                 if node.selection_set is not None:
