@@ -117,6 +117,13 @@ class Server(_Section):
     log_format: Literal["text", "json"] = "text"
     limits: Limits = Limits()
 
+    @field_validator("token")
+    @classmethod
+    def _some_token(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not token.get_secret_value().strip():
+            raise ValueError("the token is empty; is its environment variable set to something?")
+        return token
+
     def is_production(self, host: str) -> bool:
         """Tell whether introspection and the pages are off when serving at an address."""
         return host not in LOOPBACK if self.production is None else self.production

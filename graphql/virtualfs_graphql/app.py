@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +26,12 @@ from strawberry.http.ides import get_graphql_ide_html
 from graphql import OperationDefinitionNode, parse, validate
 from virtualfs import FeatureStore
 from virtualfs.config import LOOPBACK
-from virtualfs.errors import ConfigError, VirtualFSError, without_secrets
+from virtualfs.errors import (
+    ConfigError,
+    PermissionDeniedError,
+    VirtualFSError,
+    without_secrets,
+)
 from virtualfs.registry.plan import Plan
 from virtualfs_graphql.catalog import CatalogSchema, static_schema
 from virtualfs_graphql.documents import Documents, digest, trusted_documents
@@ -51,6 +57,9 @@ BUILD_SECONDS = 0.1
 
 PROBE_SECONDS = 5.0
 """How long a part may take to answer ``/readyz``."""
+
+PROBE_KEPT = 0.5
+"""How long its answer is given to others who ask."""
 
 DRAIN_SECONDS = 30
 """How long requests may go on after the server was told to stop."""
@@ -102,20 +111,23 @@ class _Live:
 
     def _refresh(self) -> None:
         try:
+            if self._store.pinned_revision is not None:
+                return
             revision = self._store.registry.newest_revision()
             old = self._served
             if revision != old.snapshot.state.revision:
                 with quietly():
                     self._served = _served(self._store, self._introspection, old)
                 self._metrics.serves(self._served.snapshot.state.revision)
-                self._thread.submit(_retire, old)
+                # In a thread of its own, as the next change may come before the last request ends.
+                threading.Thread(target=_retire, args=[old], daemon=True).start()
         except Exception:  # noqa: BLE001 - whatever it is, the old catalog still answers
             # An outage of the registry must not stop what needs no registry; /readyz tells.
             _log.exception("the catalog could not be read again; the old one is served")
 
     def close(self) -> None:
         """Build nothing any more."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 def _retire(served: Served) -> None:
@@ -161,12 +173,27 @@ def _application(store: FeatureStore, host: str, *, owns_store: bool = False) ->
     metrics = Metrics()
     live = _Live(store, metrics, introspection=not production)
     store.online.reader.observer = _Observer(metrics)
+    probes = _Probes(store)
     trusted = trusted_documents(settings.trusted_documents, store.config.folder)
 
     def ide() -> str:
         return with_fallback(get_graphql_ide_html(graphql_ide="graphiql"), "query")
 
-    endpoint = Endpoint(live.current, settings, metrics, None if production else ide, trusted)
+    # A page shows what is in the catalog, and a key of a warehouse.
+    has_pages = not production and settings.open_reads
+    endpoint = Endpoint(
+        live.current, settings, metrics, ide if has_pages else None, trusted,
+        introspection=not production,
+    )  # fmt: skip
+
+    tokens = Tokens(settings)
+
+    def may_read(request: Request) -> bool:
+        header = request.headers.get("authorization")
+        try:
+            return "read" in tokens.scopes(None if header is None else header.encode("latin-1"))
+        except PermissionDeniedError:
+            return False
 
     async def home(request: Request) -> Response:
         return RedirectResponse(f"{request.scope.get('root_path', '')}/query")
@@ -180,25 +207,30 @@ def _application(store: FeatureStore, host: str, *, owns_store: bool = False) ->
     async def healthy(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    async def ready(_request: Request) -> Response:
+    async def ready(request: Request) -> Response:
         served = await live.current()
         with served.held():
-            checks = await _checks(store, served.snapshot)
+            checks = await probes.checks(served.snapshot)
         failed = any("error" in check for check in checks.values())
-        content = {"status": "unavailable" if failed else "ready", "checks": checks}
+        content: dict[str, Any] = {"status": "unavailable" if failed else "ready"}
+        if may_read(request):
+            content["checks"] = checks
         return JSONResponse(content, status_code=503 if failed else 200)
 
-    async def measured(_request: Request) -> Response:
+    async def measured(request: Request) -> Response:
+        if not may_read(request):
+            return Response(status_code=401, headers={"www-authenticate": "Bearer"})
         return Response(await asyncio.to_thread(metrics.text), media_type=CONTENT_TYPE)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
         live.close()
+        probes.close()
         if owns_store:
             await asyncio.to_thread(store.close)
 
-    pages = [] if production else [Route("/", home), Route("/query", page)]
+    pages = [] if not has_pages else [Route("/", home), Route("/query", page)]
     others = Starlette(
         routes=[
             *pages,
@@ -220,27 +252,55 @@ def _application(store: FeatureStore, host: str, *, owns_store: bool = False) ->
     return application
 
 
-async def _checks(store: FeatureStore, snapshot: Snapshot) -> dict[str, dict[str, str]]:
-    """Return, by part, ``{"status": "ok"}`` or the error that it fails with."""
-    names = {*store.config.warehouses, *(view.warehouse for view in snapshot.views.values())}
-    probes: dict[str, Callable[[], object]] = {
-        "registry": store.state,
-        "cache": lambda: store.online_store().ping(),
-        **{f"warehouse {name}": _warehouse_probe(store, name) for name in sorted(names)},
-    }
-    found = await asyncio.gather(*(_check(name, probe) for name, probe in probes.items()))
-    return dict(zip(probes, found, strict=True))
+class _Probes:
+    """Asks the parts whether they answer: each at most once at a time, in threads of its own.
+
+    Whoever asks while a probe is under way, or within a second after it, gets its answer: however
+    often ``/readyz`` is called, it takes no thread that requests need.
+    """
+
+    def __init__(self, store: FeatureStore) -> None:
+        self._store = store
+        self._threads = ThreadPoolExecutor(16, "virtualfs-probe")
+        self._running: dict[str, tuple[float, Future[dict[str, str]]]] = {}
+
+    async def checks(self, snapshot: Snapshot) -> dict[str, dict[str, str]]:
+        """Return, by part, ``{"status": "ok"}`` or the error that it fails with."""
+        store = self._store
+        views = snapshot.views.values()
+        names = {*store.config.warehouses, *(view.warehouse for view in views)}
+        probes: dict[str, Callable[[], object]] = {
+            "registry": store.state,
+            "cache": lambda: store.online_store().ping(),
+            **{f"warehouse {name}": _warehouse_probe(store, name) for name in sorted(names)},
+        }
+        found = await asyncio.gather(*(self._check(name, probe) for name, probe in probes.items()))
+        return dict(zip(probes, found, strict=True))
+
+    async def _check(self, name: str, probe: Callable[[], object]) -> dict[str, str]:
+        began, running = self._running.get(name, (0.0, None))
+        if running is None or (running.done() and time.monotonic() - began > PROBE_KEPT):
+            running = self._threads.submit(_probed, name, probe)
+            self._running[name] = time.monotonic(), running
+        try:
+            return await asyncio.wait_for(
+                asyncio.shield(asyncio.wrap_future(running)), PROBE_SECONDS
+            )
+        except TimeoutError:
+            return {"status": "failed", "error": f"no answer within {PROBE_SECONDS:g} s"}
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _warehouse_probe(store: FeatureStore, name: str) -> Callable[[], object]:
     return lambda: store.warehouse(name).ping()
 
 
-async def _check(name: str, probe: Callable[[], object]) -> dict[str, str]:
+def _probed(name: str, probe: Callable[[], object]) -> dict[str, str]:
     try:
-        await asyncio.wait_for(asyncio.to_thread(probe), PROBE_SECONDS)
-    except TimeoutError:
-        return {"status": "failed", "error": f"no answer within {PROBE_SECONDS:g} s"}
+        probe()
     except VirtualFSError as error:
         return {"status": "failed", "error": without_secrets(str(error))}
     except Exception as error:  # noqa: BLE001 - a probe reports every failure

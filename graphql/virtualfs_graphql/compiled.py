@@ -90,12 +90,14 @@ class _OutOfTheOrdinaryError(Exception):
 class _Wants:
     """The rows that one request reads, view by view."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._views: dict[Any, tuple[ResolvedView, list[Key]]] = {}
         self._rows: dict[Any, Sequence[Row]] = {}
 
     def add(self, view: ResolvedView, keys: Sequence[Key]) -> _Where:
         """Ask for rows; return where they will be."""
+        self._context.charge(len(keys))
         place = place_of(view)
         held = self._views.get(place)
         if held is None:
@@ -115,7 +117,6 @@ class _Wants:
         if not self._views:
             return
         looks = [Lookup(view, tuple(keys)) for view, keys in self._views.values()]
-        context.charge(sum(len(look.keys) for look in looks))
         rows = await context.read(looks)
         if rows is None:
             raise _OutOfTheOrdinaryError
@@ -173,7 +174,7 @@ class CompiledQuery:
         """Return the data of an answer without errors; None leaves it to the general executor."""
         try:
             variables = self._variables(given)
-            wants = _Wants()
+            wants = _Wants(context)
             shows = [(name, ask(context, wants, variables)) for name, ask in self._roots.items()]
             await wants.read(context)
             return {name: await show(wants, context) for name, show in shows}
@@ -260,18 +261,24 @@ class _Compiler:
                     found.setdefault(name, []).append(node)
                 elif isinstance(node, InlineFragmentNode):
                     on = node.type_condition
-                    if on is None or on.name.value == parent.name:
+                    if on is None or self._holds(on.name.value, parent):
                         collect(node.selection_set)
                 elif isinstance(node, FragmentSpreadNode) and node.name.value not in seen:
                     seen.add(node.name.value)
                     fragment = self._fragments[node.name.value]
-                    if fragment.type_condition.name.value == parent.name:
+                    if self._holds(fragment.type_condition.name.value, parent):
                         collect(fragment.selection_set)
 
         for selected in sets:
             if selected is not None:
                 collect(selected)
         return found
+
+    def _holds(self, name: str, parent: GraphQLObjectType) -> bool:
+        """Tell whether a type condition holds for an object type."""
+        if not isinstance(self._schema.type_map[name], GraphQLObjectType):
+            raise _OutOfTheOrdinaryError  # a union, of which it may be one
+        return name == parent.name
 
     def _is_included(self, node: Any) -> bool:
         for directive in node.directives or ():
@@ -332,6 +339,7 @@ class _Compiler:
                 entities = _Entities(len(several), columns)
             else:
                 entities = _Entities(1, {key: [given[shown](variables)] for key, shown in keys})
+            context.charge(entities.count)
             shows = [child(context, wants, variables, entities) for child in children]
 
             async def show(wants: _Wants, context: Context) -> Any:
@@ -424,11 +432,13 @@ class _Compiler:
             values = {name: read(variables) for name, read in given.items()}
             values = {name: value for name, value in values.items() if value is not _ABSENT}
             features = values.get("features")
+            context.check_features(features)
             asked = asked_for(values.get("service"), features)
             if not context.snapshot.is_at_hand(asked):
                 raise _OutOfTheOrdinaryError
             plan = context.snapshot.plan(asked)
             context.check_list(len(values["entities"]), "entities")
+            context.charge(len(values["entities"]))
             keys, request = plan_inputs(plan, values["entities"], values.get("request"))
             answered = _plan_rows(plan, keys, request, wants)
 

@@ -7,6 +7,7 @@ graphql-core's own, as making thousands of them by way of annotations takes seco
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from graphql import (
 )
 from virtualfs.compiler.plan import FeaturePlan, ResolvedView
 from virtualfs.definitions.api_names import EntityNames, field_name
-from virtualfs.errors import NotFoundError, SpineError
+from virtualfs.errors import NotFoundError, PermissionDeniedError, SpineError
 from virtualfs.serving.on_demand import FeatureStatus
 from virtualfs_graphql.memory import Breath
 from virtualfs_graphql.request import (
@@ -91,10 +92,12 @@ class EntityField:
     def __call__(self, _root: Any, info: Info, **given: Any) -> Any:
         """Resolve the field."""
         when = When.of(given.pop("asOf", None), given.pop("lateData", None))
+        context: Context = info.context
         if self.is_many:
-            context: Context = info.context
             context.check_list(len(given["keys"]), "keys")
+            context.charge(len(given["keys"]))
             return [self.named(one, when) for one in given["keys"]]
+        context.charge(1)
         return self.named(given, when)
 
     def named(self, given: Mapping[str, Any], when: When = NOW) -> EntityKeys:
@@ -453,11 +456,16 @@ class _Builder:
         )
         sdl: list[str] = []
 
-        def resolve_service(_root: Any, info: Info) -> dict[str, str]:
+        async def resolve_service(_root: Any, info: Info) -> dict[str, str]:
             from virtualfs_graphql.sdl import subgraph_sdl
 
+            if not info.context.shows_schema:
+                raise PermissionDeniedError(
+                    "in production the schema is told to those who bring a token; a gateway may "
+                    "also be composed of what `virtualfs schema` prints"
+                )
             if not sdl:
-                sdl.append(subgraph_sdl(info.schema))
+                sdl.append(await asyncio.to_thread(subgraph_sdl, info.schema))
             return {"sdl": sdl[0]}
 
         yield "_service", GraphQLField(GraphQLNonNull(service), resolve=resolve_service)
@@ -474,6 +482,7 @@ class _Builder:
 
         def resolve_entities(_root: Any, info: Info, representations: Sequence[Any]) -> list[Any]:
             info.context.check_list(len(representations), "representations")
+            info.context.charge(len(representations))
             return [_referred(item, known) for item in representations]
 
         yield (
@@ -510,7 +519,7 @@ def _referred(
 ) -> EntityKeys | Exception:
     """Return the entity that a gateway names, or what is wrong with its name."""
     named: Any = representation.get("__typename") if isinstance(representation, Mapping) else None
-    if named not in known:
+    if not isinstance(named, str) or named not in known:
         return SpineError(f"{named!r} is no type that this subgraph knows by a key")
     field, kind = known[named]
     given = {}

@@ -26,7 +26,7 @@ from virtualfs.provider import statement_deadline
 from virtualfs_graphql.catalog import CatalogSchema
 from virtualfs_graphql.documents import Document, Documents
 from virtualfs_graphql.metrics import Metrics
-from virtualfs_graphql.request import Context, Snapshot
+from virtualfs_graphql.request import CURRENT, Context, Snapshot
 from virtualfs_graphql.tokens import Tokens
 from virtualfs_graphql.tracing import span
 
@@ -112,10 +112,13 @@ class Endpoint:
         metrics: Metrics,
         ide: Callable[[], str] | None,
         trusted: Mapping[str, str],
+        *,
+        introspection: bool,
     ) -> None:
         self._current = current
         self._settings = settings
         self._limits = settings.limits
+        self._introspection = introspection
         self._timeout = setting_seconds(settings.limits.timeout)
         self._metrics = metrics
         self._ide = ide
@@ -147,7 +150,9 @@ class Endpoint:
                 request = _queried(scope["query_string"])
             else:
                 raise _RefusedError(405, "send GraphQL by POST, or a query by GET")
-            answer = await self._answer(request, scopes, is_get=method == "GET")
+            answer = await self._answer(
+                request, scopes, is_get=method == "GET", has_token=b"authorization" in headers
+            )
         except _RefusedError as refused:
             answer = refused.answer
         except PermissionDeniedError as error:
@@ -245,7 +250,9 @@ class Endpoint:
             )  # fmt: skip
         return request.query
 
-    async def _answer(self, request: _Request, scopes: frozenset[Any], *, is_get: bool) -> _Answer:
+    async def _answer(
+        self, request: _Request, scopes: frozenset[Any], *, is_get: bool, has_token: bool
+    ) -> _Answer:
         if "read" not in scopes:
             raise PermissionDeniedError(
                 "a token with the scope read is needed here: Authorization: Bearer TOKEN"
@@ -253,7 +260,9 @@ class Endpoint:
         text = self._text(request)
         served = await self._current()
         with served.held():
-            return await self._answered(served, text, request, scopes, is_get=is_get)
+            return await self._answered(
+                served, text, request, scopes, is_get=is_get, has_token=has_token
+            )
 
     async def _answered(
         self,
@@ -263,6 +272,7 @@ class Endpoint:
         scopes: frozenset[Any],
         *,
         is_get: bool,
+        has_token: bool,
     ) -> _Answer:
         document = served.documents.get(text)
         if document.errors:
@@ -280,7 +290,9 @@ class Endpoint:
         if is_get and operation.kind != "query":
             raise _RefusedError(405, f"a {operation.kind} is sent by POST")
         variables = request.variables or {}
-        context = Context(served.snapshot, self._limits, scopes)
+        context = Context(
+            served.snapshot, self._limits, scopes, shows_schema=self._introspection or has_token
+        )
         name = request.operationName or ""
         plan = operation.compiled(variables)
         try:
@@ -313,6 +325,7 @@ class Endpoint:
                                 "each other", "LimitError")  # fmt: skip
         context.document = document.node
         context.charge_anew()
+        CURRENT.set(context)
         with statement_deadline(self._timeout):
             result = await served.schema.execute(
                 document.text, variables, context_value=context, operation_name=name or None

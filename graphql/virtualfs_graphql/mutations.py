@@ -158,6 +158,7 @@ class Mutation:
         self, info: RequestInfo, features: list[str] | None = None, service: str | None = None
     ) -> MaterializeResult:
         _demand(info, "write")
+        info.context.check_features(features)
         store = info.context.snapshot.store
 
         def work() -> MaterializeResult:

@@ -7,8 +7,10 @@ the loader then fetches them all together.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
@@ -21,6 +23,7 @@ from virtualfs import FeatureStore
 from virtualfs.compiler.plan import FeaturePlan, LateData, Part, ResolvedView
 from virtualfs.config import Limits
 from virtualfs.definitions.api_names import ApiNames
+from virtualfs.definitions.duration import setting_seconds
 from virtualfs.definitions.project import KINDS
 from virtualfs.errors import LimitError, NotFoundError, SpineError, VirtualFSError
 from virtualfs.registry.resolver import AnySelection
@@ -36,6 +39,7 @@ from virtualfs_graphql.memory import Breath
 from virtualfs_graphql.scalars import from_json, wire_of
 
 __all__ = [
+    "CURRENT",
     "Asked",
     "Context",
     "PlanAnswer",
@@ -44,6 +48,8 @@ __all__ = [
     "Wanted",
     "When",
     "asked_for",
+    "charge",
+    "charge_catalog",
     "checked_keys",
     "is_plain",
     "place_of",
@@ -58,8 +64,16 @@ Asked = str | tuple[str, ...]
 COLD = 10
 """What a row costs that a warehouse is asked for, where one of the cache costs 1."""
 NO_LIMITS = Limits(list_size=2**31, cost=2**31)
-_KEPT = 1024
-"""Number of requested feature lists remembered per snapshot."""
+CATALOG = 5
+"""What an object of the catalog costs."""
+MOST_FEATURES = 1_000
+"""References that one request may name."""
+MOST_TEXT = 200
+"""Characters of a text to search for."""
+CURRENT: ContextVar[Context | None] = ContextVar("virtualfs_context", default=None)
+"""The context of the request that is executed by the general executor."""
+_KEPT = 10_000
+"""References of the feature lists that are remembered per snapshot."""
 
 
 class Snapshot:
@@ -91,6 +105,7 @@ class Snapshot:
             {key: item.definition for key, item in self.state.objects.items() if key[0] in KINDS}
         )
         self._plans: dict[Asked, FeaturePlan] = {}
+        self._kept = 0
         self._kinds: dict[str, Mapping[str, StoredObject]] = {}
         self._views_of: dict[str, list[str]] = {}
         for name, view in self.views.items():
@@ -101,7 +116,7 @@ class Snapshot:
         for service, stored in self.of_kind("feature_service").items():
             for used in dict.fromkeys(item["view"] for item in stored.definition["features"]):
                 self._services_of.setdefault(used, []).append(service)
-            self.selections(service)
+            self.plan_or_none(service)
             breathe()
 
     def parts(self) -> list[MutableMapping[Any, Any]]:
@@ -130,22 +145,33 @@ class Snapshot:
 
     def selections(self, asked: Asked) -> list[AnySelection]:
         """Return what a service or references mean; may read the registry for old versions."""
-        if asked not in self._resolved:
-            if len(self._resolved) >= _KEPT:
-                self._resolved.clear()
+        found = self._resolved.get(asked)
+        if found is None:
             features = asked if isinstance(asked, str) else list(asked)
-            self._resolved[asked] = self._resolver.selections(features, self.state)
-        return self._resolved[asked]
+            found = self._resolver.selections(features, self.state)
+        return found
 
     def plan(self, asked: Asked) -> FeaturePlan:
         """Return the plan of an online read; may read the registry as `selections` does."""
         found = self._plans.get(asked)
         if found is None:
-            found = plan_online(self.selections(asked))
-            if len(self._plans) >= _KEPT:
+            selections = self.selections(asked)
+            found = plan_online(selections)
+            # Kept are those that can be planned, and so many references of all of them together.
+            self._kept += len(_parts(asked))
+            if self._kept > _KEPT:
                 self._plans.clear()
-            self._plans[asked] = found
+                self._resolved.clear()
+                self._kept = len(_parts(asked))
+            self._plans[asked], self._resolved[asked] = found, selections
         return found
+
+    def plan_or_none(self, asked: Asked) -> FeaturePlan | None:
+        """Return the plan of an online read; None where some view is not offered online."""
+        try:
+            return self.plan(asked)
+        except NotFoundError:
+            return None
 
     def is_at_hand(self, asked: Asked) -> bool:
         """Tell whether `selections` answers without reading the registry."""
@@ -255,15 +281,24 @@ class Context:
         How much the request may ask for.
     scopes
         What its token allows.
+    shows_schema
+        Whether it may be told the schema.
     """
 
     def __init__(
-        self, snapshot: Snapshot, limits: Limits = NO_LIMITS, scopes: frozenset[str] = frozenset()
+        self,
+        snapshot: Snapshot,
+        limits: Limits = NO_LIMITS,
+        scopes: frozenset[str] = frozenset(),
+        *,
+        shows_schema: bool = True,
     ) -> None:
         self.snapshot = snapshot
+        self.shows_schema = shows_schema
         self.limits = limits
         self.scopes = scopes
         self._cost = 0
+        self._until = time.monotonic() + setting_seconds(limits.timeout)
         self._now: datetime | None = None
         self._known: dict[Identity, Any] = {}
         self.document: DocumentNode | None = None
@@ -294,6 +329,31 @@ class Context:
                 "([server.limits] list_size); send several requests"
             )
 
+    def check_text(self, text: str | None, what: str) -> None:
+        """Refuse a text to search for that is too long.
+
+        Raises
+        ------
+        LimitError
+            It is.
+        """
+        if text is not None and len(text) > MOST_TEXT:
+            raise LimitError(f"{what} may have {MOST_TEXT} characters, and has {len(text):,}")
+
+    def check_features(self, features: Sequence[str] | None) -> None:
+        """Refuse a list of references that is too long.
+
+        Raises
+        ------
+        LimitError
+            It is.
+        """
+        if features is not None and len(features) > MOST_FEATURES:
+            raise LimitError(
+                f"features names {len(features):,} references, more than the {MOST_FEATURES:,} "
+                "that one request may; ask for a service, or in several requests"
+            )
+
     def charge_anew(self) -> None:
         """Forget what was counted: the request is executed from its beginning."""
         self._cost = 0
@@ -307,6 +367,9 @@ class Context:
             It is more than is left.
         """
         self._cost += cost
+        if time.monotonic() > self._until:
+            # What runs on the event loop is not ended by it.
+            raise LimitError(f"no answer within {self.limits.timeout} ([server.limits] timeout)")
         if self._cost > self.limits.cost:
             raise LimitError(
                 f"the request costs {self._cost:,}, more than {self.limits.cost:,} "
@@ -316,6 +379,7 @@ class Context:
 
     def row(self, view: ResolvedView, key: tuple[Any, ...], when: When = NOW) -> Awaitable[Row]:
         """Ask for one row. It joins the request's one read if asked before anything is awaited."""
+        self.charge(1)
         wanted = Wanted(view, key, when)
         known = self._known.get(_identity(wanted)) if self._known else None
         return self._rows.load(wanted) if known is None else _settled(known)
@@ -371,16 +435,17 @@ class Context:
         None if some view's cannot be had: what was read is kept for whoever asks by :meth:`row`.
         """
         reader = self.snapshot.store.online.reader
+        before = self._cost
         try:
             found = await reader.read_async(lookups, allow=self._allow)
         except VirtualFSError as error:
+            self._cost = self._cost if isinstance(error, LimitError) else before
             self._known = await self._one_by_one(lookups, error)
             return None
         self._now = found.at
         return found.rows
 
     async def _load(self, wanted: list[Wanted]) -> Sequence[Row | BaseException]:
-        self.charge(len(wanted))
         by_instant: dict[When, list[Wanted]] = {}
         for item in wanted:
             by_instant.setdefault(item.when, []).append(item)
@@ -396,9 +461,12 @@ class Context:
             by_view.setdefault(place_of(item.view), []).append(item)
         parts = list(by_view.values())
         lookups = [Lookup(items[0].view, tuple(item.key for item in items)) for items in parts]
+        before = self._cost
         try:
             return _by_identity(lookups, await self._rows_of(lookups, when), when)
         except VirtualFSError as error:
+            # What was counted is counted again, view by view.
+            self._cost = self._cost if isinstance(error, LimitError) else before
             return await self._one_by_one(lookups, error, when)
 
     async def _one_by_one(
@@ -432,6 +500,18 @@ class Context:
         found = await reader.read_async(lookups, self._now, allow=self._allow)
         self._now = self._now or found.at  # all reads of a request are about one instant
         return found.rows
+
+
+def charge(cost: int) -> None:
+    """Count against what the request that is executed may cost."""
+    context = CURRENT.get()
+    if context is not None:
+        context.charge(cost)
+
+
+def charge_catalog() -> None:
+    """Count one object of the catalog, which is shown."""
+    charge(CATALOG)
 
 
 async def _settled(known: Row | BaseException) -> Row:

@@ -243,9 +243,12 @@ def _parse_big(value: Any) -> int:
 def _parse_decimal(value: Any) -> Decimal:
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         try:
-            return Decimal(str(value))
+            found = Decimal(str(value))
         except InvalidOperation:
             pass
+        else:
+            if found.is_finite():
+                return found
     raise ValueError(f"{value!r} is not a decimal; write for example '12.50'")
 
 

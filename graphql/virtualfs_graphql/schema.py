@@ -5,6 +5,7 @@ Annotations are read at run time by Strawberry, so this module does not postpone
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -18,7 +19,14 @@ from virtualfs.registry.state import StoredObject
 from virtualfs.serving.response import OnlineResponse
 from virtualfs_graphql.historical import historical_rows
 from virtualfs_graphql.paging import Page, is_tagged, matches, page_of, page_size
-from virtualfs_graphql.request import Context, PlanAnswer, Snapshot, asked_for, plan_inputs
+from virtualfs_graphql.request import (
+    COLD,
+    Context,
+    PlanAnswer,
+    Snapshot,
+    asked_for,
+    plan_inputs,
+)
 from virtualfs_graphql.scalars import JSON, to_json
 from virtualfs_graphql.types import (
     Entity,
@@ -82,6 +90,8 @@ class StaticQuery:
         entity: str | None = None,
     ) -> FeatureViewConnection:
         snapshot = info.context.snapshot
+        info.context.check_text(search, "search")
+        info.context.charge(len(snapshot.views))
         found: dict[tuple[str, ...], StoredObject] = {
             (name,): stored
             for name, stored in snapshot.of_kind("feature_view").items()
@@ -132,6 +142,7 @@ class StaticQuery:
         after: str | None = None,
     ) -> FeatureConnection:
         snapshot = info.context.snapshot
+        info.context.check_text(search, "search")
         found: dict[tuple[str, ...], Feature] = {
             (stored.name, item._feature.name): item
             for kind in VIEW_KINDS
@@ -154,7 +165,7 @@ class StaticQuery:
     async def feature(self, info: RequestInfo, ref: str) -> Feature | None:
         place, _, name = ref.partition(":")
         view, _, number = place.partition("@")
-        if not name or (number and not number.isdigit()):
+        if not name or (number and not re.fullmatch(r"[0-9]{1,9}", number)):
             raise NotFoundError(
                 f"{ref!r} is not a reference; write 'view:feature', or 'view@2:feature'"
             )
@@ -178,6 +189,8 @@ class StaticQuery:
     @described("Features, views, services and entities by words, the best match first.")
     async def search(self, info: RequestInfo, text: str, first: int | None = 20) -> list[SearchHit]:
         store = info.context.snapshot.store
+        info.context.check_text(text, "text")
+        info.context.charge(500)
         size = page_size(first, 20)
         found = await asyncio.to_thread(store.search, text, size)
         return [
@@ -199,6 +212,8 @@ class StaticQuery:
         depth: int | None = None,
     ) -> LineageGraph:
         store = info.context.snapshot.store
+        info.context.check_text(ref, "ref")
+        info.context.charge(1_000)
         way: Any = (direction or LineageDirection.BOTH).value
         found = await asyncio.to_thread(store.lineage, ref, way, depth)
         ids = {node: strawberry.ID(f"{node.kind}:{node.name}") for node in found.nodes}
@@ -231,6 +246,8 @@ class StaticQuery:
         asked = asked_for(service, features)
         context = info.context
         context.check_list(len(entities), "entities")
+        context.check_features(features)
+        context.charge(len(entities))
         snapshot = context.snapshot
         if snapshot.is_at_hand(asked):
             # Asked for before anything is awaited, the rows join the request's one read.
@@ -256,6 +273,8 @@ class StaticQuery:
         asked = asked_for(service, features)
         late: Any = (late_data or LateData.INCLUDE).value
         info.context.check_list(len(spine), "spine")
+        info.context.check_features(features)
+        info.context.charge(len(spine) * COLD)
         rows = await asyncio.to_thread(
             historical_rows,
             info.context.snapshot,

@@ -42,7 +42,7 @@ class Tokens:
         if header is None:
             return self._open
         scheme, _, given = header.decode("latin-1").partition(" ")
-        if scheme.lower() != "bearer" or not given:
+        if scheme.lower() != "bearer" or not given.strip():
             raise PermissionDeniedError("the Authorization header must be 'Bearer TOKEN'")
         hashed = _hashed(given.strip())
         # All are compared, so that time tells nothing of which it is nearest to.

@@ -17,7 +17,7 @@ from virtualfs.definitions.duration import format_duration
 from virtualfs.registry.state import StoredObject
 from virtualfs.serving.on_demand import FeatureStatus
 from virtualfs.serving.request import plan_online
-from virtualfs_graphql.request import Snapshot
+from virtualfs_graphql.request import Snapshot, charge, charge_catalog
 from virtualfs_graphql.scalars import JSON
 
 __all__ = [
@@ -98,6 +98,7 @@ class _Stored:
     """What the objects of the catalog share: the snapshot, and how a definition is described."""
 
     def __init__(self, snapshot: Snapshot, stored: StoredObject) -> None:
+        charge_catalog()
         self._snapshot = snapshot
         self._stored = stored
 
@@ -146,6 +147,7 @@ class _Versioned(_Stored):
 
     @described("Its versions, the newest first; all stay answerable")
     async def versions(self) -> list[Version]:
+        charge(100)
         rows = await asyncio.to_thread(self._snapshot.store.registry.revisions, self._stored.name)
         found: dict[int, Version] = {}
         for row, records in reversed(rows):
@@ -265,6 +267,7 @@ class Feature:
     """One feature of one version of a view."""
 
     def __init__(self, snapshot: Snapshot, stored: StoredObject, feature: ResolvedFeature) -> None:
+        charge_catalog()
         self._snapshot = snapshot
         self._stored = stored
         self._feature = feature

@@ -288,7 +288,7 @@ class LoopRedisStore(RedisStore):
             known, pipe = self._pipes.get(id(loop), (None, None))
             if pipe is not None and pipe.is_open and known is not None and known() is loop:
                 try:
-                    return await pipe.ask(command)
+                    return await pipe.ask(command, len(keys))
                 except ConnectionError:
                     pass  # an earlier restart of the server has closed it
             self._drop_pipes(lambda loop: loop is None or loop.is_closed())
@@ -296,7 +296,7 @@ class LoopRedisStore(RedisStore):
             await asyncio.to_thread(connection.connect)
             pipe = _Pipe(connection)
             self._pipes[id(loop)] = weakref.ref(loop), pipe
-            return await pipe.ask(command)
+            return await pipe.ask(command, len(keys))
 
     def close(self) -> None:
         """Close connections."""
@@ -320,14 +320,17 @@ class _Pipe:
         self.is_open = True
         self._connection = connection
         self._sock: Any = connection._sock
+        self._sock.setblocking(False)
+        self._unsent = bytearray()
         self._reader = hiredis.Reader(notEnoughData=_PARTIAL)
-        self._waiting: deque[asyncio.Future[list[bytes | None]]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[list[bytes | None]], int]] = deque()
+        """Who waits for a reply, and of how many values."""
         self._heard = 0.0
         self._is_watched = False
         asyncio.get_running_loop().add_reader(self._sock, self._take)
 
-    def ask(self, command: bytes) -> asyncio.Future[list[bytes | None]]:
-        """Send a command, and return what will be its reply.
+    def ask(self, command: bytes, values: int) -> asyncio.Future[list[bytes | None]]:
+        """Send a command, and return what will be its reply: so many values.
 
         Raises
         ------
@@ -336,19 +339,31 @@ class _Pipe:
         """
         loop = asyncio.get_running_loop()
         found: asyncio.Future[list[bytes | None]] = loop.create_future()
-        try:
-            self._sock.sendall(command)
-        except OSError as error:
-            self._fail(error)
-            found.set_exception(error)
-            return found
         if not self._waiting:
             self._heard = loop.time()
-        self._waiting.append(found)
+        self._waiting.append((found, values))
+        is_idle = not self._unsent
+        self._unsent += command
+        if is_idle:
+            self._send()
+            if self._unsent and self.is_open:
+                loop.add_writer(self._sock, self._send)
         if not self._is_watched:
             self._is_watched = True
             loop.call_later(_PATIENCE, self._watch)
         return found
+
+    def _send(self) -> None:
+        try:
+            sent = self._sock.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        del self._unsent[:sent]
+        if not self._unsent:
+            asyncio.get_running_loop().remove_writer(self._sock)
 
     def shut(self, *, loop_runs: bool) -> None:
         """Let the connection go, from any thread; a loop that runs hears that it ended."""
@@ -380,10 +395,15 @@ class _Pipe:
                 raise ConnectionResetError("the server closed the connection")
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not _PARTIAL:
-                asked = self._waiting.popleft()
+                asked, values = self._waiting.popleft()
+                is_error = isinstance(reply, hiredis.ReplyError)
+                if not is_error and (not isinstance(reply, list) or len(reply) != values):
+                    # Whose it is is not known, nor whose the next ones are.
+                    self._waiting.appendleft((asked, values))
+                    raise ConnectionError("the server sent what was not asked for")
                 if asked.done():
                     continue  # whoever asked was cancelled
-                if isinstance(reply, hiredis.ReplyError):
+                if is_error:
                     asked.set_exception(redis.ResponseError(str(reply)))
                 else:
                     asked.set_result(reply)
@@ -398,10 +418,12 @@ class _Pipe:
         if not self.is_open:
             return
         self.is_open = False
-        asyncio.get_running_loop().remove_reader(self._sock)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._sock)
+        loop.remove_writer(self._sock)
         self._connection.disconnect()
         while self._waiting:
-            asked = self._waiting.popleft()
+            asked, _ = self._waiting.popleft()
             if not asked.done():
                 asked.set_exception(error)
 
@@ -521,6 +543,8 @@ class RedisProvider:
             "socket_connect_timeout": _PATIENCE,
             "client_name": "virtualfs",
             "socket_read_size": 2**17,
+            # Replies alone, in the order of the commands: the newer protocol mixes notices in.
+            "protocol": 2,
         }
         # One more try, for a connection that an earlier restart of the server has closed.
         options["retry"] = Retry(NoBackoff(), 1, (redis.ConnectionError,))

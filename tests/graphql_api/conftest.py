@@ -115,6 +115,20 @@ class Client:
         return self.request("POST", path, **options)
 
 
+def landed(store: vfs.FeatureStore) -> None:
+    """Wait until what was read of warehouses has come into the cache, after the answers went out.
+
+    Who asks before is told so from the flight that is landing, which is no hit of the cache.
+    """
+    flights = store.online.reader.flights
+    for _ in range(500):
+        flying = [flight for some in flights._flying.values() for flight in some.values()]
+        if all(flight.landed < float("inf") for flight in flying):
+            return
+        time.sleep(0.01)
+    raise AssertionError("a flight never landed")
+
+
 @pytest.fixture
 def client(store: vfs.FeatureStore) -> Client:
     return Client(SERVER.asgi(store))

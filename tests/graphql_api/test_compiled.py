@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import virtualfs as vfs
 from graphql import get_named_type, is_list_type, is_non_null_type
-from tests.graphql_api.conftest import ROWS, Client, definitions
+from tests.graphql_api.conftest import ROWS, Client, definitions, landed
 from virtualfs.config import Config
 from virtualfs_graphql import documents
 from virtualfs_graphql.app import SERVER
@@ -273,7 +273,7 @@ def sent(app, text, variables):
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(data=st.data())
-def test_equal_bytes_by_both_executors(app, schema, data):
+def test_equal_bytes_by_both_executors(app, schema, store, data):
     text, variables = data.draw(requests(schema))
     ran = []
     run = CompiledQuery.run
@@ -285,7 +285,8 @@ def test_equal_bytes_by_both_executors(app, schema, data):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CompiledQuery, "run", noted)
-        sent(app, text, variables)  # after which the cache holds what is asked for
+        sent(app, text, variables)
+        landed(store)  # and the cache holds what is asked for
         compiled = sent(app, text, variables)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(documents.Operation, "compiled", lambda *_: None)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import virtualfs as vfs
-from tests.graphql_api.conftest import Client
+from tests.graphql_api.conftest import Client, landed
 from virtualfs.config import Limits, Server
 from virtualfs_graphql.app import SERVER
 
@@ -138,8 +138,8 @@ def test_lists_are_bounded(store):
 
 
 def test_cost_tells_cold_keys_from_hot_ones(store):
-    """Ten rows that a warehouse is asked for cost 100, and ten of the cache 10."""
-    client = served(store, limits=Limits(cost=50))
+    """Ten entities cost 10, their rows 10 from the cache, and 100 from a warehouse."""
+    client = served(store, limits=Limits(cost=60))
     query = "query($k: [AirportKey!]!) { airports(keys: $k) { airportWeather { temp } } }"
     keys = [{"origin": f"K{n}"} for n in range(10)]
 
@@ -151,6 +151,7 @@ def test_cost_tells_cold_keys_from_hot_ones(store):
     assert "([server.limits] cost)" in error["message"]
     for start in range(0, 10, 5):
         assert "errors" not in ask(keys[start : start + 5])
+        landed(store)
     assert "errors" not in ask(keys)  # the cache has them now
     past = query.replace("keys: $k", 'keys: $k, asOf: "2024-01-01T11:30:00Z"')
     answer = client.post("/graphql", json={"query": past, "variables": {"k": keys}}).json()

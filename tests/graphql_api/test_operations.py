@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import virtualfs as vfs
-from tests.graphql_api.conftest import Client
+from tests.graphql_api.conftest import Client, landed
 from virtualfs.config import Server
 from virtualfs_graphql.app import SERVER
 
@@ -34,9 +34,11 @@ def metrics(text):
     }  # fmt: skip
 
 
-def test_metrics(client, ask):
+def test_metrics(client, ask, store):
     read = '{ airport(origin: "EWR") { airportWeather { temp } } }'
-    for query in (read, read, "{ project { name } }", "{ nothing }"):
+    ask(read)
+    landed(store)
+    for query in (read, "{ project { name } }", "{ nothing }"):
         ask(query)
     text = client.get("/metrics").text
     found = metrics(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import virtualfs as vfs
-from tests.graphql_api.conftest import Client
+from tests.graphql_api.conftest import Client, landed
 from virtualfs.definitions.api_names import STATIC_FIELDS
 from virtualfs_graphql.app import SERVER, sdl
 from virtualfs_graphql.catalog import static_schema
@@ -231,6 +231,7 @@ def test_stale_values_are_shown_and_said_to_be(store):
     assert client.post("/graphql", json=query).json()["data"]["airport"]["airportWeather"] == {
         "temp": 41.0, "_meta": {"status": "PRESENT"},
     }  # fmt: skip
+    landed(store)
     store.warehouse().connection.con.execute("DROP TABLE weather")
     later = store.config.clock + timedelta(minutes=5)
     store.config = store.config.model_copy(update={"clock": later})

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 import virtualfs as vfs
-from tests.graphql_api.conftest import Client
+from tests.graphql_api.conftest import Client, landed
 from virtualfs.definitions.api_names import field_name, type_name
 from virtualfs_graphql.app import SERVER, sdl
 
@@ -37,9 +37,11 @@ def test_entity_and_view(ask):
     }
 
 
-def test_second_read_is_a_cache_hit(ask):
+def test_second_read_is_a_cache_hit(ask, store):
     query = '{ airport(origin: "EWR") { airportWeather { temp _meta { cacheHit } } } }'
-    first, second = ask(query), ask(query)
+    first = ask(query)
+    landed(store)
+    second = ask(query)
     assert first["data"]["airport"]["airportWeather"]["_meta"]["cacheHit"] is False
     assert second["data"]["airport"]["airportWeather"] == {
         "temp": 41.0,

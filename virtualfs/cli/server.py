@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 
 import click
@@ -75,6 +76,8 @@ def token_command(name: str, scopes: tuple[str, ...], as_json: bool) -> None:
 
     The token is shown this once; virtualfs.toml gets only its hash, by the lines that are shown.
     """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise click.UsageError(f"{name!r} cannot be a token's name; use letters, digits, - and _")
     token = f"vfs_{secrets.token_urlsafe(32)}"
     hashed = "sha256:" + hashlib.sha256(token.encode()).hexdigest()
     if as_json:

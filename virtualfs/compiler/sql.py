@@ -344,10 +344,6 @@ def _refuse_outside(tree: exp.Expr, where: str) -> None:
                 f"{where}: {_function_name(node).lower()}() reads outside the warehouse's tables; "
                 "use path= for files"
             )
-        if isinstance(node, exp.Table) and (
-            isinstance(node.this, exp.Literal) or _FILE_NAME.search(_dotted(node))
-        ):
-            raise DefinitionError(f"{where}: {node.name!r} names a file; use path= for files")
         if isinstance(node, exp.Table) and isinstance(node.this, exp.Func):
             name = _function_name(node.this).lower()
             if name not in _TABLE_FUNCTIONS:
@@ -355,6 +351,10 @@ def _refuse_outside(tree: exp.Expr, where: str) -> None:
                     f"{where}: {name}() reads outside the warehouse's tables; of functions only "
                     f"{', '.join(sorted(_TABLE_FUNCTIONS))} may stand in FROM"
                 )
+        if isinstance(node, exp.Table) and (
+            isinstance(node.this, exp.Literal) or _FILE_NAME.search(_dotted(node))
+        ):
+            raise DefinitionError(f"{where}: {node.name!r} names a file; use path= for files")
         if isinstance(node, exp.DDL | exp.DML | exp.Command | exp.Into | exp.Lock):
             raise DefinitionError(f"{where}: stored SQL may only read; found {node.key.upper()}")
 

@@ -246,6 +246,8 @@ def checked_value(value: Any, dtype: str, where: str) -> Any:
         if getattr(value, "nanosecond", 0):
             raise SpineError(f"{where}: {value} is finer than a microsecond")
         value = value.to_pydatetime()
+    if isinstance(value, Decimal) and value.is_snan():
+        raise SpineError(f"{where}: {value} is no number")
     if value != value:  # NaN is how pandas writes NULL
         return None
     if dtype == "uuid" and isinstance(value, str):
