@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/virtualfs demo
 
 test: install lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: install
 	$(BIN)/python -m pytest -q -n 2 tests/soak.py --timeout 0
@@ -41,11 +41,14 @@ bench: install
 	$(BIN)/python benchmarks/postgres.py
 	$(BIN)/python benchmarks/compile.py
 	$(BIN)/python benchmarks/online.py
+	$(BIN)/python benchmarks/serving.py --ours
+	$(BIN)/python benchmarks/refresh.py
 
 bench-peers: install
 	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/peers_online.py
 	$(BIN)/python benchmarks/registry.py
+	$(BIN)/python benchmarks/serving.py
 
 notebooks: install
 	$(BIN)/python -W ignore examples/notebooks/run.py

@@ -237,8 +237,9 @@ class ViewAnswer:
     status: FeatureStatus
 
     def value(self, position: int) -> Any:
-        """Return a feature by its position in the view; None unless the row counts."""
-        return self.row.values[position] if self.status is FeatureStatus.PRESENT else None
+        """Return a feature by its position in the view; what is over its TTL is not shown."""
+        is_over = self.status is FeatureStatus.OUTSIDE_MAX_AGE
+        return None if is_over else self.row.values[position]
 
     @property
     def event_timestamp(self) -> datetime | None:

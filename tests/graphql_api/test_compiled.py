@@ -3,7 +3,9 @@
 import asyncio
 import json
 from dataclasses import dataclass, field
+from itertools import count
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ import virtualfs as vfs
 from graphql import get_named_type, is_list_type, is_non_null_type
 from tests.graphql_api.conftest import ROWS, Client, definitions, landed
 from virtualfs.config import Config
+from virtualfs.serving.online import Reading
 from virtualfs_graphql import documents
 from virtualfs_graphql.app import SERVER
 from virtualfs_graphql.catalog import CatalogSchema
@@ -85,7 +88,22 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def app(store):
-    return SERVER.asgi(store)
+    """The server, for which every row of EWR is stale."""
+    reader = store.online.reader
+    read = reader.read_async
+
+    async def partly_stale(lookups, *arguments, **options):
+        found = await read(lookups, *arguments, **options)
+        rows = [
+            [msgspec.structs.replace(row, stale="EWR" in key)
+             for key, row in zip(look.keys, some, strict=True)]
+            for look, some in zip(lookups, found.rows, strict=True)
+        ]  # fmt: skip
+        return Reading(found.at, rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "read_async", partly_stale)
+        yield SERVER.asgi(store)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +113,7 @@ def schema(store):
 
 LOOKUPS = ("airport", "airports", "carrier", "carriers", "flight_leg", "flight_legs", "thing",
            "things", "worldFacts", "alone", "scoring", "priced", "onlineFeatures")  # fmt: skip
-WORDS = ["JFK", "EWR", "OLD", "nowhere", "", "ü"]
+WORDS = ["nowhere", "JFK", "EWR", "OLD", "", "ü"]
 NUMBERS = [1, 2, 9007199254740993, "9007199254740993", -5, 2**70, "1", 1.5, True, "x"]
 INSTANTS = ["2024-01-01T10:30:00Z", "2024-01-01T05:30:00-05:00"]
 
@@ -116,6 +134,7 @@ class Writer:
         self.draw = draw
         self.schema = schema
         self.made = Made()
+        self.numbers = count()
 
     def pick(self, items):
         return self.draw(st.sampled_from(list(items)))
@@ -124,7 +143,9 @@ class Writer:
         return self.draw(st.integers(0, 9)) < tenths
 
     def document(self):
-        roots = self.draw(st.lists(st.sampled_from(LOOKUPS), min_size=1, max_size=3))
+        roots = self.draw(
+            st.lists(st.sampled_from(LOOKUPS), min_size=1, max_size=3, unique=not self.chance(3))
+        )
         fields = [self.field(self.schema.query_type, name) for name in roots]
         if self.chance(2):
             fields.append("__typename")
@@ -151,7 +172,7 @@ class Writer:
 
     def field(self, parent, name):
         definition = parent.fields[name]
-        alias = self.pick(["", "", "a: ", f"x{self.draw(st.integers(0, 99))}: "])
+        alias = f"x{next(self.numbers)}: " if self.chance(5) else ""
         arguments = self.arguments(name, definition)
         kind = get_named_type(definition.type)
         if not hasattr(kind, "fields"):
@@ -319,6 +340,23 @@ def test_what_is_looked_up_is_compiled(app, monkeypatch):
         assert status == 200
         assert b"errors" not in body, body
     assert ran == [True] * 4
+
+
+@pytest.mark.parametrize("extra", ["", "project { name }"], ids=["compiled", "general"])
+def test_counts_of_unknown_keys_and_stale_values_are_shown(app, extra):
+    """The rules of a status are those of every other way to read."""
+    text = f"""{{ airport(origin: "gone") {{
+        trips {{ count1d minutesMean1d _meta {{ status }} }} }} {extra} }}"""
+    body = json.loads(sent(app, text, {})[1])
+    assert body["data"]["airport"]["trips"] == {
+        "count1d": 0, "minutesMean1d": None, "_meta": {"status": "NOT_FOUND"},
+    }  # fmt: skip
+    text = f"""{{ airport(origin: "EWR") {{
+        airportWeather {{ temp _meta {{ status }} }} }} {extra} }}"""
+    body = json.loads(sent(app, text, {})[1])
+    assert body["data"]["airport"]["airportWeather"] == {
+        "temp": 41.0, "_meta": {"status": "STALE"},
+    }  # fmt: skip
 
 
 def test_variables_of_directives_have_plans_of_their_own(app):
