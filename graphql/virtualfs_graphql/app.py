@@ -55,6 +55,9 @@ CHECK_SECONDS = 1.0
 BUILD_SECONDS = 0.1
 """How long the request that finds a change waits for the new schema; then the old one answers."""
 
+_STEP = 0.005
+"""Seconds between two looks at whether it has been built."""
+
 PROBE_SECONDS = 5.0
 """How long a part may take to answer ``/readyz``."""
 
@@ -106,7 +109,9 @@ class _Live:
             if not running:
                 self._checked = time.monotonic()
                 self._refreshing = self._thread.submit(self._refresh)
-                await asyncio.wait({asyncio.wrap_future(self._refreshing)}, timeout=BUILD_SECONDS)
+                until = time.monotonic() + BUILD_SECONDS
+                while not self._refreshing.done() and time.monotonic() < until:
+                    await asyncio.sleep(_STEP)
         return self._served
 
     def _refresh(self) -> None:
