@@ -22,39 +22,48 @@ class Batches:
     def __init__(self, fetch: Callable[[Sequence[bytes]], Awaitable[Values]]) -> None:
         self._fetch = fetch
         self._wanted: list[tuple[list[bytes], asyncio.Future[Values]]] = []
+        self._is_reading = False
         self._task: asyncio.Task[None] | None = None
 
     async def fetch(self, keys: list[bytes]) -> Values:
         """Return the values of `keys`, in order; None while the cache is out of reach."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Values] = loop.create_future()
-        self._wanted.append((keys, future))
-        if self._task is None:
-            self._task = loop.create_task(self._run())
-        return await future
-
-    async def _run(self) -> None:
+        if self._is_reading:
+            future: asyncio.Future[Values] = asyncio.get_running_loop().create_future()
+            self._wanted.append((keys, future))
+            return await future
+        # Nobody else reads: it needs no task of its own.
+        self._is_reading = True
         try:
-            await self._read_all()
+            return await self._fetch(keys)
         finally:
-            self._task = None  # which would keep its loop alive
+            if self._wanted:
+                self._task = asyncio.get_running_loop().create_task(self._read_all())
+            else:
+                self._is_reading = False
 
     async def _read_all(self) -> None:
-        while self._wanted:
-            batch, self._wanted = self._wanted, []
-            keys = [key for some, _ in batch for key in some]
-            try:
-                values = await self._fetch(keys)
-            except BaseException as error:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-                if not isinstance(error, Exception):
-                    raise
-                continue
-            start = 0
-            for some, future in batch:
-                if not future.done():  # its task may have been cancelled
-                    end = start + len(some)
-                    future.set_result(None if values is None else values[start:end])
-                start += len(some)
+        try:
+            while self._wanted:
+                batch, self._wanted = self._wanted, []
+                await self._read(batch)
+        finally:
+            self._is_reading = False
+            self._task = None  # which would keep its loop alive
+
+    async def _read(self, batch: Sequence[tuple[list[bytes], asyncio.Future[Values]]]) -> None:
+        keys = [key for some, _ in batch for key in some]
+        try:
+            values = await self._fetch(keys)
+        except BaseException as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        start = 0
+        for some, future in batch:
+            if not future.done():  # its task may have been cancelled
+                end = start + len(some)
+                future.set_result(None if values is None else values[start:end])
+            start += len(some)
