@@ -357,6 +357,9 @@ class GraphQLServer:
 
         _may_serve(store, host, workers)
         configure_logs(store.config.server, log_level)
+        if host not in LOOPBACK and store.config.server.open_reads:
+            _log.warning("%s: whoever reaches this address may read; open_reads = false asks for "
+                         "a token", host)  # fmt: skip
         listener = _listen(host, port)
         name = f"[{host}]" if ":" in host else host
         url = f"http://{name}:{listener.getsockname()[1]}"

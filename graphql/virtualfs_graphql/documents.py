@@ -40,6 +40,7 @@ _KEPT_PLANS = 16
 _INTROSPECTION_DEPTH = 20
 """What GraphiQL's own query needs."""
 _MOST_ERRORS = 10
+_LABELLED = 5
 _RULES = [*specified_rules, *recommended_rules]
 """Those of the specification, and one against introspection that goes round in circles."""
 
@@ -54,6 +55,13 @@ class Operation:
         fragments: Mapping[str, FragmentDefinitionNode],
     ) -> None:
         self.kind: str = node.operation.value
+        fields = [item for item in node.selection_set.selections if isinstance(item, FieldNode)]
+        self.label = (
+            node.name.value
+            if node.name
+            else ", ".join(dict.fromkeys(item.name.value for item in fields[:_LABELLED]))
+        )
+        """What logs call it: its name, or its first fields."""
         self._schema = schema
         self._node = node
         self._fragments = fragments
@@ -149,7 +157,7 @@ class Documents:
                 max_source_length=limits.document,
             )
         except GraphQLError as error:
-            return Document(text, errors=(error,))
+            return Document(text, errors=(_told(error),))
         errors = [*_Measure(node, limits).errors()]
         if not errors:
             errors = validate(
@@ -172,6 +180,22 @@ class Documents:
             if isinstance(item, OperationDefinitionNode)
         }
         return Document(text, node, operations=operations)
+
+
+def _told(error: GraphQLError) -> GraphQLError:
+    """Return what is wrong with a document that cannot be parsed, with a code."""
+    if "more than" not in error.message:
+        code, message = "SyntaxError", error.message
+    else:
+        code = "LimitError"
+        message = (
+            f"{error.message} ([server.limits] tokens, document); bring values as variables, which "
+            "are not counted"
+        )
+    return GraphQLError(
+        message, nodes=error.nodes, source=error.source, positions=error.positions,
+        extensions={"code": code},
+    )  # fmt: skip
 
 
 @dataclass

@@ -156,6 +156,7 @@ class Endpoint:
         except _RefusedError as refused:
             answer = refused.answer
         except PermissionDeniedError as error:
+            _log.warning("refused: %s", error)
             answer = _Answer(401, _failure(str(error), "PermissionDeniedError"), "invalid", 1)
         wants_response = _RESPONSE in accept
         status = answer.status
@@ -293,7 +294,7 @@ class Endpoint:
         context = Context(
             served.snapshot, self._limits, scopes, shows_schema=self._introspection or has_token
         )
-        name = request.operationName or ""
+        name = request.operationName or operation.label
         plan = operation.compiled(variables)
         try:
             with span("graphql", {"graphql.operation.type": operation.kind,
@@ -304,8 +305,9 @@ class Endpoint:
                         if data is not None:
                             return _Answer(200, _encode({"data": data}), "lookup", 0, name)
                     return await self._executed(
-                        served, document, context, variables, operation.kind, name
-                    )
+                        served, document, context, variables, operation.kind, name,
+                        request.operationName,
+                    )  # fmt: skip
         except TimeoutError:
             told = f"no answer within {self._limits.timeout} ([server.limits] timeout)"
             return _Answer(504, _failure(told, "TimeoutError"), operation.kind, 1, name)
@@ -318,6 +320,7 @@ class Endpoint:
         variables: dict[str, Any],
         kind: str,
         name: str,
+        operation_name: str | None,
     ) -> _Answer:
         """Answer by Strawberry's executor."""
         if _depth(variables) > _DEEPEST:
@@ -328,12 +331,17 @@ class Endpoint:
         CURRENT.set(context)
         with statement_deadline(self._timeout):
             result = await served.schema.execute(
-                document.text, variables, context_value=context, operation_name=name or None
+                document.text, variables, context_value=context, operation_name=operation_name
             )
         if not result.errors:
             return _Answer(200, _encode({"data": result.data}), kind, 0, name)
         # In the order of the document, not in that in which they happened to occur.
         errors = sorted((_formatted(error) for error in result.errors), key=_place)
+        refused = next((error for error in errors if _code(error) == "LimitError"), None)
+        if refused is not None:
+            # It would stand at every field that was left.
+            body = _encode({"data": None, "errors": [refused]})
+            return _Answer(200, body, kind, 1, name)
         if result.data is None and all(error.path is None for error in result.errors):
             # Variables that do not fit: nothing was executed.
             return _Answer(400, _encode({"errors": errors}), "document", len(errors), name)
@@ -353,7 +361,15 @@ def _queried(query_string: bytes) -> _Request:
 
 
 def _formatted(error: GraphQLError) -> dict[str, Any]:
-    return dict(error.formatted)
+    found: dict[str, Any] = dict(error.formatted)
+    if not found.get("extensions"):
+        # What graphql-core itself finds wrong, in documents and variables.
+        found["extensions"] = {"code": "ValidationError"}
+    return found
+
+
+def _code(error: Mapping[str, Any]) -> str:
+    return str(error["extensions"].get("code", ""))
 
 
 def _place(error: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -235,7 +235,8 @@ def _demand(info: RequestInfo, scope: Scope) -> None:
     """Refuse a request whose token does not allow something."""
     if scope not in info.context.scopes:
         raise PermissionDeniedError(
-            f"this needs a token with the scope {scope}: Authorization: Bearer TOKEN"
+            f"this needs a token with the scope {scope}: Authorization: Bearer TOKEN; the request "
+            f"has {', '.join(sorted(info.context.scopes)) or 'none'} (`virtualfs token` makes one)"
         )
 
 

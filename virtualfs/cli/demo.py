@@ -49,6 +49,8 @@ def demo_command(folder: Path, with_server: bool, port: int | None) -> None:
     """See the main job done on real data: 336,776 flights that left New York in 2013."""
     from virtualfs.store import FeatureStore
 
+    if port is not None and not with_server:
+        raise click.UsageError("--port is for --serve; pass both")
     _head(f"A project in {folder}, over a DuckDB warehouse with three tables")
     _make_project(folder)
     with FeatureStore(folder) as store:
@@ -105,6 +107,10 @@ def _make_project(folder: Path) -> None:
         if _is_project_file(path) and ".duckdb" not in path.name:
             target = folder / path.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
+            if target.suffix in (".py", ".toml") and target.exists():
+                if target.read_bytes() != path.read_bytes():
+                    click.echo(f"kept {target}, which was changed; delete it to have it as it was")
+                continue
             shutil.copyfile(path, target)
     sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
     try:

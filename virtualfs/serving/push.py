@@ -132,7 +132,9 @@ def _typed(
         raise SpineError(f"is {type(row).__name__}, expected a dict")
     missing = [name for name in checkers if name not in row]
     if missing:
-        raise SpineError(f"lacks {', '.join(missing)}; a row is pushed whole, NULL is None")
+        raise SpineError(
+            f"lacks {', '.join(missing)}; a row is pushed whole, with None (null) for NULL"
+        )
     unknown = [str(name) for name in row if name not in checkers]
     if unknown:
         raise SpineError(f"has no column {unknown[0]!r}. {did_you_mean(unknown[0], checkers)}")
