@@ -222,6 +222,15 @@ def test_init_overwrites_nothing(project: Path) -> None:
     assert "exists" in run("init", cwd=project, code=2).stderr
 
 
+def test_the_demo_keeps_what_was_changed(tmp_path: Path) -> None:
+    run("demo", "--dir", "d", cwd=tmp_path)
+    settings = tmp_path / "d" / "virtualfs.toml"
+    settings.write_text(settings.read_text() + "\n[server]\nport = 8001\n")
+    assert "kept" in run("demo", "--dir", "d", cwd=tmp_path).stdout
+    assert "port = 8001" in settings.read_text()
+    assert "--serve" in run("demo", "--port", "1", cwd=tmp_path, code=2).stderr
+
+
 def test_serve_answers_and_refuses_what_is_unsafe(project: Path) -> None:
     import httpx
 

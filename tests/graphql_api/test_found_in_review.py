@@ -376,3 +376,52 @@ def test_probes_that_hang_take_no_threads_from_requests(store, monkeypatch):
         assert time.monotonic() - started < 10
     finally:
         over.set()
+
+
+# -- what a stranger met
+
+
+def test_one_request_has_one_error_of_its_limits(store):
+    client = served(store, limits=Limits(cost=50))
+    keys = {"k": [{"origin": f"K{n}"} for n in range(40)]}
+    query = """query($k: [AirportKey!]!) {
+        airports(keys: $k) { airportWeather { temp } routeFacts(carrierId: 1) { flights } } }"""
+    answer = client.post("/graphql", json={"query": query, "variables": keys}).json()
+    assert answer["data"] is None
+    (error,) = answer["errors"]
+    assert error["extensions"] == {"code": "LimitError"}
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("{ nothing }", "ValidationError"),
+        ("{ airport(origin: 5) { origin } }", "ValidationError"),
+        ("{ airport(", "SyntaxError"),
+        ("{ " + "project { name } " * 3000 + "}", "LimitError"),
+    ],
+)
+def test_every_error_has_a_code(client, query, code):
+    answer = client.post("/graphql", json={"query": query}).json()
+    assert codes(answer) == {code}
+    if code == "LimitError":
+        assert "bring values as variables" in answer["errors"][0]["message"]
+
+
+def test_variables_that_do_not_fit_have_a_code(client):
+    body = {"query": "query($k: Int!) { project { name } }", "variables": {"k": "x"}}
+    assert codes(client.post("/graphql", json=body).json()) == {"ValidationError"}
+
+
+def test_changes_and_refusals_are_logged_by_what_they_were(store, caplog):
+    caplog.set_level("INFO")
+    client = served(store, token="secret")
+    body = {"query": 'mutation { a: invalidate(view: "airport_weather") }'}
+    client.post("/graphql", json=body, headers={"authorization": "Bearer secret"})
+    client.post("/graphql", json=body, headers={"authorization": "Bearer unheard-of"})
+    lines = [record.getMessage() for record in caplog.records if record.name == "virtualfs.access"]
+    assert lines[0].startswith("mutation invalidate: 200")
+    assert lines[1] == "refused: the token is not known here"
+    assert "unheard-of" not in caplog.text
+    answer = client.post("/graphql", json=body).json()
+    assert "the request has read" in answer["errors"][0]["message"]
