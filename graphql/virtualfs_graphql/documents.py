@@ -6,7 +6,6 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +104,6 @@ class Document:
         if name is None and len(self.operations) == 1:
             return next(iter(self.operations.values()))
         return self.operations.get(name or "")
-
-    @cached_property
-    def has_mutation(self) -> bool:
-        """Whether some operation changes something."""
-        return any(item.kind != "query" for item in self.operations.values())
 
 
 class Documents:

@@ -37,17 +37,9 @@ from virtualfs.compiler.plan import FeaturePlan, ResolvedView
 from virtualfs.definitions.api_names import EntityNames, field_name
 from virtualfs.errors import NotFoundError, PermissionDeniedError, SpineError
 from virtualfs.serving.on_demand import FeatureStatus
+from virtualfs_graphql.inputs import checked_keys, plan_inputs
 from virtualfs_graphql.memory import Breath
-from virtualfs_graphql.request import (
-    NOW,
-    Context,
-    PlanAnswer,
-    Snapshot,
-    ViewAnswer,
-    When,
-    checked_keys,
-    plan_inputs,
-)
+from virtualfs_graphql.request import NOW, Context, PlanAnswer, Snapshot, ViewAnswer, When
 from virtualfs_graphql.scalars import finite, graphql_type
 from virtualfs_graphql.types import FeatureServiceMeta, FeatureViewMeta
 
@@ -282,11 +274,11 @@ class _Builder:
         }
         fields |= dict(self._view_fields(names.views, dtypes))
         kind = GraphQLObjectType(shown_type, fields, description=about)
-        self._entities[shown_type] = EntityField(shown_type, names.keys, is_many=False), kind
+        one = EntityField(shown_type, names.keys, is_many=False)
+        self._entities[shown_type] = one, kind
         if names.one:
             given = _arguments(self._types(names.keys, dtypes))
-            meaning = EntityField(shown_type, names.keys, is_many=False)
-            yield names.one, _field(kind, meaning, {**given, **self._when}, about)
+            yield names.one, _field(kind, one, {**given, **self._when}, about)
         if names.many:
             key_type = GraphQLInputObjectType(
                 self._type_name(f"{shown_type}Key", "Input"),
@@ -296,9 +288,9 @@ class _Builder:
                 },
             )
             keys = GraphQLArgument(GraphQLNonNull(GraphQLList(GraphQLNonNull(key_type))))
-            meaning = EntityField(shown_type, names.keys, is_many=True)
+            many = EntityField(shown_type, names.keys, is_many=True)
             several = GraphQLNonNull(GraphQLList(kind))
-            yield names.many, _field(several, meaning, {"keys": keys, **self._when}, about)
+            yield names.many, _field(several, many, {"keys": keys, **self._when}, about)
 
     def _view_fields(
         self, views: Mapping[str, str], given: Mapping[str, str]

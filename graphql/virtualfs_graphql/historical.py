@@ -9,7 +9,8 @@ from typing import Any
 from virtualfs.compiler.plan import LateData, plan_features
 from virtualfs.errors import SpineError
 from virtualfs.serving.request import checked_value
-from virtualfs_graphql.request import Snapshot, checked_keys
+from virtualfs_graphql.inputs import checked_keys
+from virtualfs_graphql.request import Snapshot
 from virtualfs_graphql.scalars import from_json, parse_instant, to_json
 
 __all__ = ["historical_rows"]

@@ -29,7 +29,7 @@ from virtualfs.errors import (
     WarehouseUnavailableError,
 )
 from virtualfs.registry.plan import Plan, Revision
-from virtualfs_graphql.request import asked_for, checked_keys, typed_columns
+from virtualfs_graphql.inputs import asked_for, checked_keys, typed_columns
 from virtualfs_graphql.scalars import JSON
 from virtualfs_graphql.schema import RequestInfo
 from virtualfs_graphql.types import described

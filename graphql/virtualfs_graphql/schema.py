@@ -18,15 +18,9 @@ from virtualfs.errors import NotFoundError
 from virtualfs.registry.state import StoredObject
 from virtualfs.serving.response import OnlineResponse
 from virtualfs_graphql.historical import historical_rows
+from virtualfs_graphql.inputs import asked_for, plan_inputs
 from virtualfs_graphql.paging import Page, is_tagged, matches, page_of, page_size
-from virtualfs_graphql.request import (
-    COLD,
-    Context,
-    PlanAnswer,
-    Snapshot,
-    asked_for,
-    plan_inputs,
-)
+from virtualfs_graphql.request import COLD, Context, PlanAnswer, Snapshot
 from virtualfs_graphql.scalars import JSON, to_json
 from virtualfs_graphql.types import (
     Entity,
@@ -51,7 +45,7 @@ from virtualfs_graphql.types import (
     features_of,
 )
 
-__all__ = ["RequestInfo", "StaticQuery", "online_columns"]
+__all__ = ["RequestInfo", "StaticQuery"]
 
 RequestInfo = Info[Context, None]
 
@@ -287,11 +281,11 @@ class StaticQuery:
 
 
 async def _shown(asked: Awaitable[PlanAnswer]) -> OnlineFeatures:
-    found = online_columns((await asked).response)
+    found = _online_columns((await asked).response)
     return OnlineFeatures(**found)
 
 
-def online_columns(found: OnlineResponse) -> dict[str, Any]:
+def _online_columns(found: OnlineResponse) -> dict[str, Any]:
     """Return an answer by the names of the fields of OnlineFeatures, values as JSON."""
     rows = len(found.values)
     return {
