@@ -284,7 +284,7 @@ def test_showing_runs_no_query_and_never_raises(make_store, connection, monkeypa
     for value in (store, view, ds):
         shown(value)
     assert asked == []
-    monkeypatch.setattr(type(ds), "_compiled", lambda *a: 1 / 0)
+    monkeypatch.setattr(type(ds.sites[0]), "_compiled", lambda *a: 1 / 0)
     text, html = shown(ds)
     assert text == repr(ds)
     assert "TrainingDataset" in html

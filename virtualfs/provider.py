@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "MEETING_PLACE",
     "DuplicateColumnsError",
     "OnlineStore",
     "OnlineStoreProvider",
@@ -54,6 +55,8 @@ __all__ = [
     "temporary_name",
 ]
 
+MEETING_PLACE = "duckdb://"
+"""URL of the engine where answers of several warehouses meet: in memory, in this process."""
 _DEADLINE: ContextVar[float | None] = ContextVar("virtualfs_deadline", default=None)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic import SecretStr
+
 from virtualfs.compiler.plan import (
     FeaturePlan,
     OnDemandSelection,
@@ -22,8 +24,8 @@ from virtualfs.errors import (
     did_you_mean,
 )
 from virtualfs.functions import PythonFunctions
+from virtualfs.provider import MEETING_PLACE, load_provider
 from virtualfs.provider import Warehouse as OpenWarehouse
-from virtualfs.provider import load_provider
 from virtualfs.registry.applier import Applier
 from virtualfs.registry.database import Database
 from virtualfs.registry.indexing import Indexer
@@ -65,6 +67,7 @@ class StoreBase(Shown):
         self._revision = revision
         self._lock = threading.RLock()
         self._warehouses: dict[str, OpenWarehouse] = {}
+        self._meeting: OpenWarehouse | None = None
         for name, connection in (connections or {}).items():
             provider = load_provider(connection.name, f"connections[{name!r}]")
             self._warehouses[name] = provider.adopt(name, connection)
@@ -124,6 +127,8 @@ class StoreBase(Shown):
         self.online.close()
         for warehouse in self._warehouses.values():
             warehouse.close()
+        if self._meeting is not None:
+            self._meeting.close()
         self.registry.database.close()
 
     def state(self) -> State:
@@ -158,6 +163,14 @@ class StoreBase(Shown):
                     )
                 self._warehouses[name] = self._open(name, settings)
             return self._warehouses[name]
+
+    def meeting_place(self) -> OpenWarehouse:
+        """Return the engine in this process where parts of several warehouses meet."""
+        with self._lock:
+            if self._meeting is None:
+                settings = Warehouse(url=SecretStr(MEETING_PLACE))
+                self._meeting = self._open("the meeting place", settings)
+            return self._meeting
 
     def _open(self, name: str, settings: Warehouse) -> OpenWarehouse:
         url = self.config.absolute_url(settings.url.get_secret_value())

@@ -5,21 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from virtualfs.compiler.plan import (
-    LateData,
-    plan_features,
-)
-from virtualfs.compiler.program import compile_known_keys
-from virtualfs.errors import (
-    NotFoundError,
-    SpineError,
-    UnsupportedByWarehouseError,
-    warn_deprecated,
-)
+from virtualfs.compiler.plan import LateData, plan_features
+from virtualfs.errors import NotFoundError, SpineError, warn_deprecated
+from virtualfs.provider import Warehouse
 from virtualfs.serving.service import utc
 from virtualfs.store.base import StoreBase
 from virtualfs.training.dataset import TrainingDataset
-from virtualfs.training.spine import WarehouseSpine, read_spine, zone_doubt
+from virtualfs.training.known_keys import spine_of_known_keys
+from virtualfs.training.site import sites_of
+from virtualfs.training.spine import (
+    connection_of,
+    is_sql,
+    read_spine,
+    zone_doubt,
+)
 
 __all__ = ["Training"]
 
@@ -34,6 +33,7 @@ class Training(StoreBase):
         late_data: LateData = "include",
         timestamp: str = "event_timestamp",
         full_feature_names: bool = False,
+        warehouse: str | None = None,
     ) -> TrainingDataset:
         """Describe a training dataset: the spine's rows with features as of each row's instant.
 
@@ -53,11 +53,21 @@ class Training(StoreBase):
             The spine's column of instants; naive ones are UTC.
         full_feature_names
             Whether every output column is called ``view__feature``.
+        warehouse
+            The warehouse that a spine given as SQL text is meant in. When None that of the
+            features, or ``default`` where they lie in several. The spine may live in another
+            warehouse than any feature.
 
         Returns
         -------
         TrainingDataset
             Lazy: nothing has run yet.
+
+        Notes
+        -----
+        Features of several warehouses are each computed where they live, side by side; only their
+        keys and instants are sent there, and the answers meet in this process by row id. What
+        expressions make of features of several warehouses is computed where they meet.
 
         Raises
         ------
@@ -68,15 +78,10 @@ class Training(StoreBase):
         selections = self.resolver.selections(features, state)
         if not selections:
             raise NotFoundError("no features were asked for; name a service, references or views")
-        names = sorted({view.warehouse for item in selections for view in item.views})
-        if len(names) > 1:
-            raise UnsupportedByWarehouseError(
-                f"the features lie in several warehouses ({', '.join(names)}); "
-                "ask for those of one warehouse at a time"
-            )
         # What is computed from a request alone is computed where the spine would be looked for.
-        warehouse = self.warehouse(names[0] if names else "default")
-        read = read_spine(spine, warehouse)
+        names = {view.warehouse for item in selections for view in item.views} or {"default"}
+        home = self._home(spine, names, warehouse)
+        read = read_spine(spine, home)
         if late_data not in ("include", "exclude"):
             raise SpineError(f"late_data is 'include' or 'exclude', not {late_data!r}")
         plan = plan_features(
@@ -87,14 +92,35 @@ class Training(StoreBase):
         found = read.check(plan, timestamp)
         # A spine of ours is in UTC.
         doubt = zone_doubt(found, plan, timestamp) if read is not spine else None
+        sites = sites_of(plan, read, timestamp, home, self.warehouse)
         context = {
             "project": self.config.project,
             "revision": state.revision,
             "service": features if isinstance(features, str) else None,
-            "warehouse": warehouse.name,
+            "warehouses": [site.warehouse.name for site in sites if site.has_work],
             "doubts": [doubt] if doubt else [],
         }
-        return TrainingDataset(warehouse, read, plan, timestamp, context, self.functions)
+        return TrainingDataset(
+            sites, read, plan, timestamp, context, self.functions, self.meeting_place
+        )
+
+    def _home(self, spine: Any, names: set[str], given: str | None) -> Warehouse:
+        """Return the warehouse that a spine in SQL or Ibis lives in, or would."""
+        if given is not None:
+            return self.warehouse(given)
+        connection = connection_of(spine)
+        known = sorted(self._warehouses.items(), key=lambda item: item[0] not in names)
+        for _, opened in known:
+            if connection is not None and opened.connection is connection:
+                return opened
+        if len(names) == 1 or not is_sql(spine):
+            return self.warehouse(min(names))
+        if "default" in {*self.config.warehouses, *self._warehouses}:
+            return self.warehouse()
+        raise SpineError(
+            f"the features lie in several warehouses ({', '.join(sorted(names))}) of which none is "
+            f"called default; say in which the spine's SQL is meant: warehouse={min(names)!r}"
+        )
 
     def get_batch_features(
         self,
@@ -106,7 +132,8 @@ class Training(StoreBase):
         """Describe the features of all entities that are known at one instant, to score them all.
 
         The spine is made in the warehouse: the keys that the views know then, each once, and the
-        instant as ``event_timestamp``.
+        instant as ``event_timestamp``. Views of several warehouses are asked for their keys, which
+        this process then holds.
 
         Parameters
         ----------
@@ -137,10 +164,11 @@ class Training(StoreBase):
                 "entities there are; use get_historical_features with a spine"
             )
         at = self.now() if as_of is None else utc(as_of, "as_of")
-        capabilities = self.warehouse(whole[0].view.warehouse).capabilities
-        spine = WarehouseSpine(
-            *compile_known_keys(whole, at.replace(tzinfo=None), "event_timestamp", capabilities)
-        )
+        spine = spine_of_known_keys(whole, at, self.warehouse)
         return self.get_historical_features(
-            spine, features, late_data, full_feature_names=full_feature_names
+            spine,
+            features,
+            late_data,
+            full_feature_names=full_feature_names,
+            warehouse=whole[0].view.warehouse,
         )

@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from virtualfs.capabilities import Statistics, round_up
-from virtualfs.compiler import quality, sql
+from virtualfs.compiler import sql
 from virtualfs.compiler.operations import value_of
-from virtualfs.compiler.plan import GIVEN, FeaturePlan, Part
-from virtualfs.compiler.program import Program, compile_training, spine_relation, with_head
+from virtualfs.compiler.plan import FeaturePlan
 from virtualfs.compiler.rows import ROW, TIME
 from virtualfs.compiler.strategy import fragment
 from virtualfs.display import Block, Code, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas
-from virtualfs.errors import UnsupportedByWarehouseError, WarehouseError
+from virtualfs.errors import UnsupportedByWarehouseError
 from virtualfs.functions import PythonFunctions
-from virtualfs.progress import Progress
-from virtualfs.provider import Session, Warehouse, bounded, temporary_name
-from virtualfs.training.diagnosis import Diagnosis, ViewDiagnosis
-from virtualfs.training.spine import (
-    ClientSpine,
-    Spine,
-    WarehouseSpine,
-    request_column,
-    spine_instant,
-)
+from virtualfs.provider import Warehouse, temporary_name
+from virtualfs.training.diagnosis import Diagnosis
+from virtualfs.training.run import run
+from virtualfs.training.site import Site, check_in_query, meeting_plan
+from virtualfs.training.spine import ClientSpine, SentSpine, Spine, WarehouseSpine, spine_instant
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
     import pandas as pd
     import polars as pl
     import pyarrow as pa
+
+    from virtualfs.training.run import Piece
 
 __all__ = ["TrainingDataset"]
 
@@ -54,33 +48,35 @@ class TrainingDataset(Shown):
     :meth:`virtualfs.FeatureStore.get_historical_features`.
     """
 
-    warehouse: Warehouse
+    sites: tuple[Site, ...]
+    """What each warehouse answers; the first holds the spine, if that lives in a warehouse."""
     spine: Spine
     plan: FeaturePlan
     timestamp: str
     context: Mapping[str, Any]
     functions: PythonFunctions
+    meeting_place: Callable[[], Warehouse]
 
     def __repr__(self) -> str:
         return f"TrainingDataset({', '.join((*self.spine.columns, *self.plan.columns))})"
 
     def _blocks(self) -> list[Block]:
-        """Show what is known without asking the warehouse anything."""
-        program = self.__dict__.get("_program")
+        """Show what is known without asking a warehouse anything."""
+        known = all("program" in site.__dict__ for site in self.sites)
+        programs = [site.program if known else site.guessed() for site in self.sites]
         heads = ("view", "strategy", "rules")
-        if program is None:
-            unknown = {part.view.fingerprint: Statistics() for part in self.plan.parts}
-            program = self._compiled(unknown)
+        if not known:
             heads = ("view", "strategy, unless the tables' sizes speak for another", "rules")
         views = [
             (part.view.label, str(compiled.strategy).partition(" (")[0], part.rules())
-            for part, compiled in zip(self.plan.parts, program.parts, strict=True)
+            for site, program in zip(self.sites, programs, strict=True)
+            for part, compiled in zip(site.plan.parts, program.parts, strict=True)
         ]
         views += [(part.view.label, "on demand", part.rules()) for part in self.plan.on_demand]
         owners = {output: part.view.label for part in self.plan.uses for _, output in part.outputs}
         dtypes = self.plan.dtypes()
         features = [(name, dtypes[name], owners[name]) for name in self.plan.columns]
-        held = "in the warehouse" if isinstance(self.spine, WarehouseSpine) else "of the client"
+        held = "in the warehouse" if self.sites[0].holds_spine else "of the client"
         rows = getattr(self.spine, "rows", None)
         size = f"{rows:,} rows " if isinstance(rows, int) else ""
         return [
@@ -89,49 +85,44 @@ class TrainingDataset(Shown):
             *(Note(f"DOUBT: {doubt}.") for doubt in self.context["doubts"]),
             Grid(("feature", "type", "view"), features),
             Grid(heads, views),
-            Code(program.text(), "SQL"),
+            *(
+                Code(program.text(), "SQL" if len(self.sites) == 1 else f"SQL for {site.title}")
+                for site, program in zip(self.sites, programs, strict=True)
+            ),
         ]
 
     @cached_property
-    def _statistics(self) -> dict[str, Statistics]:
-        """What the catalog knows, asked for once, when first needed."""
-        if isinstance(self.spine, WarehouseSpine):
-            rows = self.warehouse.estimate_rows(self.spine.sql)
-        else:
-            rows = self.spine.rows
-        return {
-            part.view.fingerprint: replace(
-                self.warehouse.statistics(part.view), spine_rows=round_up(rows)
-            )
-            for part in self.plan.parts
-        }
+    def _meeting(self) -> Site | None:
+        """What is computed where parts meet; None where one warehouse answers all, or nothing is.
 
-    @cached_property
-    def _program(self) -> Program:
-        return self._compiled(self._statistics)
+        Its spine comes with the answers.
+        """
+        plan = meeting_plan(self.plan) if len(self.sites) > 1 else None
+        if plan is None:
+            return None
+        spine = SentSpine(tuple(plan.request), lambda: None)
+        return Site(self.meeting_place(), plan, spine, self.timestamp, is_alone=False)
 
-    def _compiled(self, statistics: Mapping[str, Statistics]) -> Program:
-        capabilities = self.warehouse.capabilities
-        schema, select = {**self.plan.key_columns, **self.plan.request_columns}, None
-        if isinstance(self.spine, WarehouseSpine):
-            schema = {name: str(self.spine.schema[name]).lstrip("!") for name in schema}
-            select = self.spine.select(self.plan, self.timestamp, capabilities)
-        return compile_training(
-            self.plan,
-            schema,
-            capabilities,
-            statistics,
-            spine_sql=select,
-            spine_columns=self.spine.columns,
-        )
+    @property
+    def _stops(self) -> tuple[tuple[str, Site], ...]:
+        """All sites that compute, with what each is called."""
+        if len(self.sites) == 1:
+            return (("", self.sites[0]),)
+        stops = [(f"warehouse {site.title}", site) for site in self.sites]
+        if self._meeting is not None:
+            engine = self._meeting.warehouse.capabilities.engine
+            stops.append((f"where the parts meet, in this process ({engine})", self._meeting))
+        return tuple(stops)
 
     def sql(self) -> str:
         """Return the SQL that a ``to_*`` method runs, statement by statement.
 
         ``__virtualfs_spine`` stands for the spine's temporary table, which has another name on
-        each run. ``to_table`` joins the same parts on the row id, in one statement.
+        each run. ``to_table`` joins the same parts on the row id, in one statement. Over several
+        warehouses, the statements of each.
         """
-        return self._program.text()
+        texts = [(title, site.program.text()) for title, site in self._stops]
+        return "\n".join(f"-- {title}\n{text}" if title else text for title, text in texts)
 
     def explain(self, *, engine: bool = True) -> str:
         """Return, view by view, how the features are found, by which rules, and why so.
@@ -140,42 +131,31 @@ class TrainingDataset(Shown):
         ----------
         engine
             Whether the engine's own plan of each statement follows. For that a spine that the
-            client holds is sent to the warehouse; no statement is run.
+            client holds is sent to its warehouse; no statement is run.
         """
-        capabilities = self.warehouse.capabilities
-        lines = [f"Warehouse {self.warehouse.name!r} ({capabilities.engine})"]
-        where = "in the warehouse"
-        if not isinstance(self.spine, WarehouseSpine):
-            where = "sent by the client"
-        lines.append(f"Spine: {where}, instants in {self.timestamp!r}")
-        lines += [f"DOUBT: {doubt}" for doubt in self.context["doubts"]]
-        parts = self._program.parts
-        lines += [f"{part.view}: {part.strategy}; {part.rules}" for part in parts]
+        lines: list[str] = []
+        for number, site in enumerate(self.sites):
+            lines += ["" for _ in range(bool(number))]
+            lines.append(f"Warehouse {site.title}")
+            if len(self.sites) == 1 or site.holds_spine:
+                where = "in the warehouse" if site.holds_spine else "sent by the client"
+                lines.append(f"Spine: {where}, instants in {self.timestamp!r}")
+                lines += [f"DOUBT: {doubt}" for doubt in self.context["doubts"] * (number == 0)]
+            elif site.has_work:
+                sent = list(site.plan.key_columns)
+                sent += [f"instants from {self.timestamp!r}"] * site.plan.needs_time
+                lines.append(f"Spine: of it are sent {', '.join(sent) or 'row ids'}")
+            lines += [f"{part.view}: {part.strategy}; {part.rules}" for part in site.program.parts]
+        if len(self.sites) > 1:
+            lines += ["", "In this process: the answers are laid beside each other by row id"]
+            if not self.sites[0].holds_spine:
+                lines += [f"DOUBT: {doubt}" for doubt in self.context["doubts"]]
         lines += [f"{part.view.label}: {part.rules()}" for part in self.plan.on_demand]
         if engine:
-            for answer, plan in zip(self._program.answers, self._engine_plans(), strict=True):
-                lines.append(f"\n-- {answer.view}\n{plan}")
+            for site in self.sites:
+                for answer, plan in zip(site.program.answers, site.engine_plans(), strict=True):
+                    lines.append(f"\n-- {answer.view}\n{plan}")
         return "\n".join(lines)
-
-    def _engine_plans(self) -> list[str]:
-        program = self._program
-        capabilities = self.warehouse.capabilities
-        name = temporary_name()
-        with self._session() as session:
-            if isinstance(self.spine, WarehouseSpine):
-                spine = f"WITH {sql.quoted(name, program.dialect)} AS (\n{program.spine}\n)\n"
-                heads = ["" if program.head else spine] * len(program.answers)
-            else:
-                rows = self.spine.whole() if self.spine.rows is not None else None
-                if rows is None:
-                    return ["the plan of a reader's rows is not asked for"] * len(program.answers)
-                narrow = rows.narrow(self.plan, self.timestamp, capabilities.instant_type)
-                session.load(name, narrow)
-                heads = [""] * len(program.answers)
-            return [
-                session.explain(with_head(head, program.statement(answer.select, name)))
-                for head, answer in zip(heads, program.answers, strict=True)
-            ]
 
     def diagnose(self, *, samples: int = 3) -> Diagnosis:
         """Count, view by view and in the warehouse, why values are missing.
@@ -185,62 +165,14 @@ class TrainingDataset(Shown):
         samples
             How many spine rows to show of each reason.
         """
-        program = self._program
-        capabilities = self.warehouse.capabilities
-        with self._session() as session:
-            if program.is_one_statement:
-                raise UnsupportedByWarehouseError(
-                    f"{capabilities.engine}: a diagnosis of a spine in SQL needs temporary tables; "
-                    "pass the spine as a table"
-                )
-            name, rows = self._spine_table(session)
-            views = tuple(
-                self._diagnose(session, part, name, rows, samples) for part in self.plan.parts
-            )
-        return Diagnosis(views)
-
-    def _spine_table(self, session: Session) -> tuple[str, pa.Table]:
-        """Put the spine into a temporary table; return its name and the spine's own columns."""
-        program, name = self._program, temporary_name()
-        if isinstance(self.spine, WarehouseSpine):
-            session.keep(name, program.spine or "")
-            return name, self._own_columns(session, name)
-        whole = self.spine.whole()
-        instants = self.warehouse.capabilities.instant_type
-        session.load(name, whole.narrow(self.plan, self.timestamp, instants))
-        return name, whole.arrow(self.spine.columns)
-
-    def _diagnose(
-        self, session: Session, part: Part, spine: str, rows: pa.Table, samples: int
-    ) -> ViewDiagnosis:
-        capabilities = self.warehouse.capabilities
-        types = dict(zip(part.key_columns, part.view.join_keys.values(), strict=True))
-        relation = spine_relation(types, capabilities)
-        program = self._program
-        selects = [
-            program.statement(select, spine)
-            for select in quality.reasons(relation, part, capabilities, samples)
-        ]
-        outputs = [output for _, output in part.outputs]
-        schema = {"__reason": "string", quality.COUNT: "int64"}
-        schema |= {f"__nulls_{number}": "int64" for number in range(len(outputs))}
-        counts = session.query(selects[0], schema).to_pylist()
-        some = session.query(selects[1], {"__reason": "string", ROW: "int64"}).to_pylist()
-        shown = [*part.key_columns, *([self.timestamp] if self.plan.needs_time else [])]
-        by_reason: dict[str, list[dict[str, Any]]] = {}
-        for row in some:
-            if row["__reason"] != "present":
-                values = rows.select(shown).slice(row[ROW], 1).to_pylist()
-                by_reason.setdefault(row["__reason"], []).extend(values)
-        found = {row["__reason"]: row[quality.COUNT] for row in counts}
-        nulls = {
-            feature if output.startswith(GIVEN) else output: sum(
-                row[f"__nulls_{number}"] for row in counts
-            )
-            for number, (feature, output) in enumerate(part.outputs)
-        }
-        ordered = {reason: found[reason] for reason in quality.REASONS if reason in found}
-        return ViewDiagnosis(part.view.label, ordered, nulls, by_reason)
+        sites = self.sites
+        if len(sites) > 1 and sites[0].holds_spine:
+            with sites[0].session() as session:
+                (own,) = sites[0].spine_pieces(session, None)
+            rows = ClientSpine(own[0], self.spine.columns)
+            sites = tuple(replace(site, spine=rows) for site in sites)
+        found = {part: view for site in sites for part, view in site.diagnosed(samples).items()}
+        return Diagnosis(tuple(found[part] for part in self.plan.parts))
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -266,8 +198,9 @@ class TrainingDataset(Shown):
     @property
     def expr(self) -> ir.Table:
         """The dataset as one Ibis table of the warehouse's connection, to compose with."""
-        connection = self.warehouse.connection
-        capabilities = self.warehouse.capabilities
+        site = self._only_site("one expression")
+        connection = site.warehouse.connection
+        capabilities = site.warehouse.capabilities
         spine = self.spine.expression(connection)
         at = spine_instant(spine, self.plan, self.timestamp, capabilities)
         numbered = spine.mutate(**{ROW: capabilities.row_number(), TIME: at})
@@ -280,7 +213,7 @@ class TrainingDataset(Shown):
             answer = answer.rename(**{_ANSWER_ROW: ROW})
             result = result.left_join(answer, result[ROW] == answer[_ANSWER_ROW])
             result = result.drop(_ANSWER_ROW)
-        self._check_in_query()
+        check_in_query(self.plan)
         for item in self.plan.on_demand:
             for output, tree in item.trees:
                 values = {
@@ -290,128 +223,19 @@ class TrainingDataset(Shown):
                 result = result.mutate(**{output: value_of(tree, values, capabilities)})
         return result.order_by(ROW).select(*self.spine.columns, *self.plan.columns)
 
-    def _check_in_query(self) -> None:
-        for part in self.plan.on_demand:
-            if part.view.function is not None:
-                raise UnsupportedByWarehouseError(
-                    f"on-demand feature view {part.view.label} is computed by the Python function "
-                    f"{part.view.function}, which no query can hold; use to_pandas(), to_pyarrow() "
-                    "or to_parquet()"
-                )
+    def _only_site(self, what: str) -> Site:
+        if len(self.sites) > 1:
+            names = ", ".join(site.title for site in self.sites)
+            raise UnsupportedByWarehouseError(
+                f"what lies in several warehouses ({names}) cannot become {what} of one of them; "
+                "use to_pyarrow(), to_pyarrow_batches() or to_parquet(), where the parts meet"
+            )
+        return self.sites[0]
 
-    @contextmanager
-    def _session(self) -> Iterator[Any]:
-        expr = getattr(self.spine, "expr", None)
-        if expr is not None:  # what Ibis holds for an expression is registered with its connection
-            self.warehouse.connection._run_pre_execute_hooks(expr)
-        with self.warehouse.session(shared=expr is not None) as session, bounded(session):
-            yield session
+    def _pieces(self, rows: int | None) -> Iterator[Piece]:
+        return run(self.sites, self._meeting, self.plan, self.functions, rows)
 
-    def _pieces(self, rows: int | None) -> Iterator[tuple[ClientSpine | None, pa.Table, pa.Table]]:
-        """Run, and yield the result in pieces of at most `rows` spine rows; None is all at once.
-
-        Yields the client's own rows (None for a spine in the warehouse), the spine's columns, and
-        the features' columns, all of one length.
-        """
-        program = self._program
-        with self._session() as session, Progress() as progress:
-            if program.is_one_statement:
-                yield from self._streamed(session, rows)
-                return
-            if isinstance(self.spine, WarehouseSpine):
-                for own, name in self._warehouse_pieces(session, rows):
-                    yield None, own, self._features(session, name, own, progress)
-                return
-            instants = self.warehouse.capabilities.instant_type
-            pieces = [self.spine.whole()] if rows is None else self.spine.pieces(rows)
-            for piece in pieces:
-                name = temporary_name()
-                session.load(name, piece.narrow(self.plan, self.timestamp, instants))
-                own = piece.arrow(self.spine.columns)
-                features = self._features(session, name, own, progress)
-                session.drop(name)
-                yield piece, own, features
-
-    def _warehouse_pieces(
-        self, session: Session, rows: int | None
-    ) -> Iterator[tuple[pa.Table, str]]:
-        """Evaluate the spine once, and yield its columns and the name of a table that has them."""
-        program = self._program
-        name = temporary_name()
-        session.keep(name, program.spine or "")
-        if rows is not None:
-            counted = session.query(program.statement(program.count(), name), {"n": "int64"})
-            count = counted.column(0)[0].as_py()
-            if count > rows:
-                for start in range(0, count, rows):
-                    part = temporary_name()
-                    within = program.slice(start, start + rows)
-                    session.keep(part, program.statement(within, name))
-                    yield self._own_columns(session, part), part
-                    session.drop(part)
-                return
-        yield self._own_columns(session, name), name
-
-    def _own_columns(self, session: Session, name: str) -> pa.Table:
-        statement = self._program.statement(self._program.ordered_spine(), name)
-        return session.query(statement, self._spine_types).rename_columns([*self.spine.columns])
-
-    def _features(
-        self, session: Session, spine: str, own: pa.Table, progress: Progress
-    ) -> pa.Table:
-        """Answer each view on a spine table and lay the answers beside each other."""
-        import pyarrow as pa
-
-        program = self._program
-        columns: dict[str, Any] = {}
-        lengths = {own.num_rows}
-        dtypes = self.plan.all_dtypes()
-        for answer in progress.over(program.answers):
-            types = {name: dtypes[name] for name in answer.outputs}
-            table = session.query(program.statement(answer.select, spine), types)
-            lengths.add(table.num_rows)
-            columns |= dict(zip(answer.outputs, table.columns, strict=True))
-        if len(lengths) != 1:
-            raise WarehouseError(f"the parts of one answer have different lengths: {lengths}")
-        self._call_functions(columns, own)
-        return pa.table({name: columns[name] for name in self.plan.columns})
-
-    def _call_functions(self, columns: dict[str, Any], own: pa.Table) -> None:
-        """Add the features that Python functions compute, of columns and the spine's own."""
-        import pyarrow as pa
-
-        for part in self.plan.on_demand:
-            if part.view.function is None:
-                continue
-            request, inputs = self.plan.request, {}
-            for name, column in part.inputs:
-                inputs[name] = columns.get(column)
-                if inputs[name] is None:
-                    inputs[name] = request_column(column, own.column(column), request[column])
-            found = self.functions.compute(part.view, pa.table(inputs))
-            columns |= {output: found.column(feature) for feature, output in part.outputs}
-
-    def _streamed(
-        self, session: Session, rows: int | None
-    ) -> Iterator[tuple[None, pa.Table, pa.Table]]:
-        program = self._program
-        self._check_in_query()
-        statement = program.statement(program.joined(), "")
-        schema = {**self._spine_types, **self.plan.dtypes()}
-        if rows is None:
-            tables = iter([session.query(statement, schema)])
-        else:
-            tables = session.stream(statement, schema, rows)
-        for table in tables:
-            named = table.rename_columns([*self.spine.columns, *self.plan.columns])
-            yield None, named.select(self.spine.columns), named.select(self.plan.columns)
-
-    @property
-    def _spine_types(self) -> dict[str, str]:
-        assert isinstance(self.spine, WarehouseSpine)
-        return {name: str(dtype).lstrip("!") for name, dtype in self.spine.schema.items()}
-
-    def _all(self) -> tuple[ClientSpine | None, pa.Table, pa.Table]:
+    def _all(self) -> Piece:
         (result,) = self._pieces(None)
         return result
 
@@ -520,12 +344,12 @@ class TrainingDataset(Shown):
         WarehouseError
             The table exists and `overwrite` is false, or the warehouse is read-only.
         """
-        program = self._program
-        self._check_in_query()
-        capabilities = self.warehouse.capabilities
+        site = self._only_site("a table")
+        check_in_query(self.plan)
+        program, capabilities = site.program, site.warehouse.capabilities
         target = sql.text(sql.table_reference(name, capabilities.dialect), capabilities.dialect)
         spine = temporary_name()
-        with self._session() as session:
+        with site.session() as session:
             if isinstance(self.spine, WarehouseSpine):
                 if not program.head:
                     session.keep(spine, program.spine or "")

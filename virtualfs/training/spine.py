@@ -32,9 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ClientSpine",
+    "SentSpine",
     "Spine",
     "StreamedSpine",
     "WarehouseSpine",
+    "connection_of",
+    "is_sql",
     "read_spine",
     "request_column",
     "spine_instant",
@@ -275,7 +278,21 @@ class WarehouseSpine:
         return self.expr if self.expr is not None else connection.sql(self.sql, schema=self.schema)
 
 
+@dataclass(frozen=True)
+class SentSpine:
+    """Rows that come from another warehouse when it runs, piece by piece."""
+
+    columns: tuple[str, ...]
+    estimate: Callable[[], int | None]
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows the other warehouse expects."""
+        return self.estimate()
+
+
 Spine = ClientSpine | StreamedSpine | WarehouseSpine
+"""What a user gives."""
 
 
 def read_spine(spine: Any, warehouse: Warehouse) -> Spine:
@@ -302,8 +319,22 @@ def read_spine(spine: Any, warehouse: Warehouse) -> Spine:
     return found
 
 
+def is_sql(spine: Any) -> bool:
+    """Tell whether a spine is SQL text, or was made of it."""
+    is_text = isinstance(spine, str) and not _FILE.search(spine)
+    return is_text or isinstance(spine, WarehouseSpine)
+
+
+def connection_of(spine: Any) -> Any:
+    """Return the Ibis connection that an Ibis spine belongs to; None for others."""
+    if type(spine).__module__.partition(".")[0] != "ibis" or not hasattr(spine, "_find_backends"):
+        return None
+    backends, _ = spine._find_backends()
+    return backends[0] if len(backends) == 1 else None
+
+
 def _recognised(spine: Any, warehouse: Warehouse) -> Spine:
-    if isinstance(spine, WarehouseSpine):
+    if isinstance(spine, StreamedSpine | WarehouseSpine):
         return spine
     path = Path(spine) if isinstance(spine, Path | str) and _FILE.search(str(spine)) else None
     if path is not None:
