@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "UNKNOWN",
     "Capabilities",
+    "Files",
     "Statistics",
     "literal_micros",
     "round_up",
@@ -85,6 +86,26 @@ def _variance(value: ir.Value, how: Literal["sample", "pop"], where: ir.Value | 
 
 
 @dataclass(frozen=True)
+class Files:
+    """Files that are read as one table.
+
+    Parameters
+    ----------
+    path
+        A file, a glob, or the folder of a table; local or a URL.
+    format
+        What they are.
+    version, as_of
+        Which state of a table that keeps its history; the newest when both are None.
+    """
+
+    path: str
+    format: Literal["parquet", "csv", "delta"]
+    version: int | None = None
+    as_of: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Capabilities:
     """What one engine can do, and how it writes what has no portable form.
 
@@ -134,7 +155,7 @@ class Capabilities:
     replace_table
         Whether ``CREATE OR REPLACE TABLE`` exists.
     read_files
-        How the engine reads a path as one SELECT; None where it reads no files.
+        How the engine reads files as one SELECT; None where it reads none.
     aggregates
         The aggregate functions that it computes inside a query.
     prefix_sums
@@ -172,7 +193,7 @@ class Capabilities:
     inline_spine: Callable[[Mapping[str, dt.DataType]], str] | None = None
     materialized: bool = False
     replace_table: bool = False
-    read_files: Callable[[str], str] | None = None
+    read_files: Callable[[Files], str] | None = None
     aggregates: frozenset[str] = frozenset(FUNCTIONS)
     prefix_sums: bool = False
     exact: Callable[[ir.Value], ir.Value] | None = None

@@ -22,6 +22,7 @@ from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics
 from virtualfs.catalog import CatalogTable
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.compiler.program import on_spine
+from virtualfs.compiler.time_range import bind_range
 from virtualfs.errors import (
     ConfigError,
     UnsupportedByWarehouseError,
@@ -33,6 +34,7 @@ from virtualfs.lookups import Columns, KeySpine, columns_of
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
+    import ibis.expr.types as ir
     import pyarrow as pa
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "load_provider",
     "load_server",
     "named_once",
+    "rows_of",
     "statement_deadline",
     "temporary_name",
 ]
@@ -212,6 +215,7 @@ class SessionLookups:
         with self.session() as session, _interrupted(session, seconds):
             session.load(name, spine.table(self.capabilities.instant_type))
             text = on_spine(select, name, self.capabilities.dialect)
+            text = bind_range(text, spine.instant, spine.instant)
             return columns_of(session.query(text, schema), schema)
 
 
@@ -399,6 +403,15 @@ def named_once(
             )
         seen.add(folded)
         found[name] = dtype
+    return found
+
+
+def rows_of(warehouse: Warehouse, view: ResolvedView) -> ir.Table:
+    """Return a view's rows as a table of the warehouse's Ibis connection."""
+    own = getattr(warehouse, "rows", None)  # where more than SQL is needed
+    found: ir.Table = (
+        own(view) if own else warehouse.connection.sql(view.rows_sql, schema=view.columns)
+    )
     return found
 
 

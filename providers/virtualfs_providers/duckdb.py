@@ -23,7 +23,7 @@ import sqlglot
 from sqlglot import exp
 
 from virtualfs import config
-from virtualfs.capabilities import Capabilities, Statistics, round_up
+from virtualfs.capabilities import Capabilities, Files, Statistics, round_up
 from virtualfs.catalog import CatalogColumn, CatalogTable, assembled, share_to_read
 from virtualfs.compiler import sql
 from virtualfs.compiler.plan import ResolvedView
@@ -31,6 +31,7 @@ from virtualfs.compiler.program import is_plain
 from virtualfs.dtypes import type_name
 from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
 from virtualfs.provider import SessionLookups, SilentCatalog, TemporaryTables, named_once
+from virtualfs_providers.lake import Lake, delta_scan
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -115,15 +116,12 @@ def _ibis_type(native: str) -> dt.DataType:
         return dt.Unknown(native)
 
 
-def read_files(path: str) -> str:
-    """Return the SELECT that reads a Parquet or CSV path or glob."""
-    quoted = path.replace("'", "''")
-    plain = path.lower().removesuffix(".gz").removesuffix(".zst")
-    if plain.endswith((".csv", ".tsv")):
-        return f"SELECT * FROM read_csv('{quoted}')"
-    if plain.endswith(".parquet"):
-        return f"SELECT * FROM read_parquet('{quoted}')"
-    raise ConfigError(f"path {path!r}: expected a name that ends in .parquet, .csv or .csv.gz")
+def read_files(files: Files) -> str:
+    """Return the SELECT that reads Parquet or CSV files, or a Delta table."""
+    if files.format == "delta":
+        return delta_scan(files)
+    quoted = files.path.replace("'", "''")
+    return f"SELECT * FROM read_{files.format}('{quoted}')"
 
 
 CAPABILITIES = Capabilities(
@@ -162,11 +160,22 @@ def _engine_settings(warehouse: str, query: str) -> dict[str, str]:
 class DuckDBSession(TemporaryTables):
     """Statements on one cursor, each under a lock where others use the cursor too."""
 
-    def __init__(self, cursor: Any, lock: Any) -> None:
+    def __init__(self, cursor: Any, lock: Any, lake: Lake) -> None:
         self._cursor = cursor
+        self._lake = lake
+        self._known: set[str] = set()
         self._alone = lock is None
         self._lock = lock or nullcontext()
         super().__init__()
+
+    def _run(self, statement: str) -> Any:
+        return self._cursor.execute(self._lake.prepared(self._cursor, statement, self._known))
+
+    def drop_all(self) -> None:
+        """Drop what this session made, and let go of the files that it was given."""
+        super().drop_all()
+        for name in self._known:
+            self._cursor.unregister(name)
 
     def load(self, name: str, table: pa.Table) -> None:
         """Copy an Arrow table into a temporary table.
@@ -192,12 +201,12 @@ class DuckDBSession(TemporaryTables):
     def execute(self, statement: str) -> None:
         """Run a statement that returns nothing."""
         with self._lock, _readable():
-            self._cursor.execute(statement)
+            self._run(statement)
 
     def query(self, statement: str, schema: Mapping[str, str] | None = None) -> pa.Table:  # noqa: ARG002
         """Run a SELECT and return all of its rows."""
         with self._lock, _readable():
-            return self._cursor.execute(statement).to_arrow_table()
+            return self._run(statement).to_arrow_table()
 
     def stream(
         self, statement: str, schema: Mapping[str, str], rows: int  # noqa: ARG002
@@ -209,7 +218,7 @@ class DuckDBSession(TemporaryTables):
             yield self.query(statement)
             return
         with _readable():
-            batches = self._cursor.execute(statement).to_arrow_reader(rows)
+            batches = self._run(statement).to_arrow_reader(rows)
             first = True
             for batch in batches:
                 first = False
@@ -225,7 +234,7 @@ class DuckDBSession(TemporaryTables):
     def explain(self, statement: str) -> str:
         """Return DuckDB's plan of a SELECT, without running it."""
         with self._lock, _readable():
-            return str(self._cursor.execute(f"EXPLAIN {statement}").fetchall()[0][1])
+            return str(self._run(f"EXPLAIN {statement}").fetchall()[0][1])
 
 
 _MOMENT = 5.0
@@ -263,6 +272,7 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
         self._connection = connection
         self._owned = owned
         self._lock = threading.RLock()
+        self._lake = Lake(connection.con)
 
     @property
     def connection(self) -> Any:
@@ -276,11 +286,11 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
             with _readable():
                 cursor = self._connection.con.cursor()
             try:
-                yield DuckDBSession(cursor, None)
+                yield DuckDBSession(cursor, None, self._lake)
             finally:
                 cursor.close()
             return
-        session = DuckDBSession(self._connection.con, self._lock)
+        session = DuckDBSession(self._connection.con, self._lock, self._lake)
         try:
             yield session
         finally:
@@ -324,13 +334,24 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
 
     def _row(self, statement: str) -> Any:
         with suppress(WarehouseError), self._lock, _readable():
-            return self._connection.con.execute(statement).fetchone()
+            return self._connection.con.execute(self._prepared(statement)).fetchone()
         return None
+
+    def _prepared(self, statement: str) -> str:
+        """Make the files that a statement reads known to the connection itself, as they are now."""
+        return self._lake.prepared(self._connection.con, statement, set())
+
+    def rows(self, view: ResolvedView) -> ir.Table:
+        """Return a view's rows as a table of the Ibis connection."""
+        with self._lock, _readable():
+            text = self._prepared(view.rows_sql)
+            found: ir.Table = self._connection.sql(text, schema=view.columns)
+            return found
 
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT without running it."""
         with self._lock, _readable(self.table_names):
-            rows = self._connection.con.execute(f"DESCRIBE {select}").fetchall()
+            rows = self._connection.con.execute(f"DESCRIBE {self._prepared(select)}").fetchall()
         found = ((name, _ibis_type(kind)) for name, kind, *_ in rows)
         return named_once(found, folds_case=True)
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from virtualfs.compiler.operations import Node
 from virtualfs.definitions.aggregate import Function
@@ -22,12 +24,14 @@ __all__ = [
     "OnDemandPart",
     "OnDemandSelection",
     "Part",
+    "Partition",
     "ResolvedAggregate",
     "ResolvedFeature",
     "ResolvedInput",
     "ResolvedOnDemand",
     "ResolvedView",
     "Selection",
+    "TimeRange",
     "plan_features",
     "request_inputs",
 ]
@@ -137,6 +141,26 @@ def _label(name: str, version: int | None) -> str:
     return f"{name}@{version}" if version else f"{name} (draft)"
 
 
+class Partition(Model):
+    """A column that folders are named by: what it says of the event timestamp, and its type."""
+
+    name: str
+    unit: str
+    dtype: str
+
+
+class TimeRange(Model):
+    """By what a source of files tells when its rows happened, without reading them.
+
+    ``column`` is the source's own event timestamp, of type ``dtype``; ``partitions``
+    are the columns that folders are named by.
+    """
+
+    column: str
+    dtype: str
+    partitions: tuple[Partition, ...] = ()
+
+
 class ResolvedView(Model):
     """A feature view with everything that compiling it needs, as text and types.
 
@@ -165,6 +189,9 @@ class ResolvedView(Model):
     description: str = ""
     deprecated: str = ""
     source_columns: dict[str, str] = {}
+    time_range: Annotated[
+        TimeRange | None, Field(default=None, exclude_if=lambda found: found is None)
+    ] = None
     version: int | None = None
 
     def __hash__(self) -> int:

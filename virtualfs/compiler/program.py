@@ -26,6 +26,7 @@ from virtualfs.compiler.rows import ROW, TIME, outputs_of
 from virtualfs.compiler.sql import SPINE
 from virtualfs.compiler.strategy import Strategy, choose, fragment, winners
 from virtualfs.compiler.template import KeyTypes, Template, open_hash, shape_of
+from virtualfs.compiler.time_range import EVER, reach_of, rows_in_range
 from virtualfs.errors import SpineError, UnsupportedByWarehouseError
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ class Program:
     """Columns of the spine that they read."""
     together: tuple[int, ...] = ()
     """Numbers of the parts that they read."""
+    sent: tuple[str, ...] = ()
+    """Columns of a client's spine that the warehouse needs."""
 
     @cached_property
     def answers(self) -> tuple[Answer, ...]:
@@ -143,6 +146,15 @@ class Program:
     def count(self) -> str:
         """Return the SELECT of how many rows the spine has."""
         return sql.text(exp.select(exp.Count(this=exp.Star())).from_(_spine_table()), self.dialect)
+
+    def time_range(self) -> str:
+        """Return the SELECT of the spine's first and last instant."""
+        time = sql.column(TIME)
+        ends = [
+            exp.alias_(end, name, quoted=True)
+            for end, name in ((exp.Min(this=time), "first"), (exp.Max(this=time.copy()), "last"))
+        ]
+        return sql.text(exp.select(*ends).from_(_spine_table()), self.dialect)
 
     def slice(self, start: int, stop: int) -> str:
         """Return the SELECT of the spine's rows from `start` up to but not `stop`."""
@@ -197,7 +209,7 @@ class Program:
         if self.head:
             steps.append("-- the spine is bound to each statement, column by column")
         elif self.spine is None:
-            names = ", ".join((ROW, TIME, *self.spine_columns))
+            names = ", ".join((ROW, TIME, *self.sent))
             steps.append(
                 f"-- the spine is sent as Arrow into the temporary table {SPINE} ({names})"
             )
@@ -286,6 +298,7 @@ def compile_training(
         columns=plan.columns,
         computed=tuple(computed),
         read=tuple(name for name in plan.request if name in read),
+        sent=tuple(spine_schema),
         together=tuple(
             number
             for number, part in enumerate(plan.parts)
@@ -319,7 +332,8 @@ def _compile_part(
             replace(strategy, why=""),
         )
         text = template.filled(part, key_types, capabilities)
-    select = bind_rows(text, part.view, capabilities)
+    rows = rows_in_range(part.view, reach_of(part), capabilities)
+    select = bind_rows(text, part.view, capabilities, rows)
     outputs = tuple(output for _, output in part.outputs)
     columns = ",\n  ".join(sql.quoted(name, dialect) for name in outputs)
     named, row = (sql.quoted(name, dialect) for name in ("answer", ROW))
@@ -367,7 +381,8 @@ def compile_lookup(
         tree = seek.compiled(keys, rows, part, capabilities, found_only=True)
     else:
         tree = sql.render(instant.lookup(keys, rows, part, capabilities), capabilities)
-    return _on_keys(tree, view, capabilities)
+    # However old the newest row is, it tells a key that is out of date from one that never was.
+    return _on_keys(tree, view, capabilities, rows_in_range(view, EVER, capabilities))
 
 
 @lru_cache(maxsize=128)
@@ -389,9 +404,11 @@ def compile_preview(view: ResolvedView, capabilities: Capabilities, rows: int) -
     return bind_rows(text, view, capabilities)
 
 
-def _on_keys(tree: exp.Expr, view: ResolvedView, capabilities: Capabilities) -> str:
+def _on_keys(
+    tree: exp.Expr, view: ResolvedView, capabilities: Capabilities, rows_sql: str | None = None
+) -> str:
     """Return the text of a statement on keys that the client sends."""
-    select = bind_rows(sql.text(tree, capabilities.dialect), view, capabilities)
+    select = bind_rows(sql.text(tree, capabilities.dialect), view, capabilities, rows_sql)
     if capabilities.temporary_tables:
         return select
     head = _inline(_bound_spine(view.join_keys, capabilities), capabilities)
@@ -463,20 +480,23 @@ def rows_relation(view: ResolvedView, name: str = _ROWS) -> ir.Table:
     return ibis.table(view.columns, name=name)
 
 
-def bind_rows(text: str, view: ResolvedView, capabilities: Capabilities) -> str:
-    """Put the view's rows query in the place of the rows relation.
+def bind_rows(
+    text: str, view: ResolvedView, capabilities: Capabilities, rows_sql: str | None = None
+) -> str:
+    """Put the view's rows query, or that of some of its rows, in the place of the rows relation.
 
     A query that does more than pick columns of a table is run once where the engine can be told.
     """
     dialect = capabilities.dialect
+    rows_sql = rows_sql or view.rows_sql
     places = [sql.quoted(name, dialect) for name in (_ROWS, _TIMES)]
     pattern = "|".join(re.escape(place) for place in places)
     count = len(re.findall(pattern, text))
-    heavy = count > 1 and not is_plain(sqlglot.parse_one(view.rows_sql, dialect=dialect))
+    heavy = count > 1 and not is_plain(sqlglot.parse_one(rows_sql, dialect=dialect))
     if not (heavy and capabilities.materialized):
-        return re.sub(pattern, lambda _: f"(\n{view.rows_sql}\n)", text)
+        return re.sub(pattern, lambda _: f"(\n{rows_sql}\n)", text)
     source = sql.quoted(_SOURCE, dialect)
-    head = f"WITH {source} AS MATERIALIZED (\n{view.rows_sql}\n)\n"
+    head = f"WITH {source} AS MATERIALIZED (\n{rows_sql}\n)\n"
     return with_head(head, re.sub(pattern, lambda _: source, text))
 
 

@@ -28,6 +28,7 @@ from virtualfs.compiler.rows import (
     young,
 )
 from virtualfs.compiler.strategy import fragment, winners
+from virtualfs.compiler.time_range import misplaced_rows
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -52,8 +53,26 @@ REASONS = (
 
 def broken(
     view: ResolvedView, now: datetime, capabilities: Capabilities
+) -> dict[str, tuple[str, ir.Table, ResolvedView]]:
+    """Return, by kind of finding, what it means, the rows that it is about, and of which view."""
+    found = {
+        kind: (meaning, rows, view)
+        for kind, (meaning, rows) in _broken_rows(view, now, capabilities).items()
+    }
+    elsewhere = misplaced_rows(view, capabilities)
+    if elsewhere is not None:
+        found["misplaced"] = (
+            "rows in folders of another time are not read when they should be: set partitions= "
+            "right, or move them",
+            rows_relation(view),
+            view.model_copy(update={"rows_sql": elsewhere}),
+        )
+    return found
+
+
+def _broken_rows(
+    view: ResolvedView, now: datetime, capabilities: Capabilities
 ) -> dict[str, tuple[str, ir.Table]]:
-    """Return, by kind of finding, what it means and the rows that it is about."""
     import ibis
 
     rows = rows_relation(view)

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 import sqlglot
 from sqlglot import exp
 
-from virtualfs.capabilities import Capabilities
+from virtualfs.capabilities import Capabilities, Files
 from virtualfs.compiler import sql
 from virtualfs.compiler.functions import result_type
 from virtualfs.compiler.plan import (
     PROJECT_FOLDER,
     RESERVED,
+    Partition,
     ResolvedAggregate,
     ResolvedFeature,
     ResolvedView,
+    TimeRange,
 )
 from virtualfs.definitions.aggregate import FUNCTIONS, Aggregate
 from virtualfs.definitions.base import fingerprint
@@ -66,7 +68,8 @@ def relation(source: Source, capabilities: Capabilities) -> exp.Expr:
             )
         is_local = "://" not in source.path and not PurePath(source.path).is_absolute()
         path = f"{PROJECT_FOLDER}/{source.path}" if is_local else source.path
-        tree: Any = sqlglot.parse_one(capabilities.read_files(path), dialect=dialect)
+        files = Files(path, source.file_format or "parquet", source.version, source.as_of)
+        tree: Any = sqlglot.parse_one(capabilities.read_files(files), dialect=dialect)
     else:
         tree = sql.parse_select(source.query or "", dialect, where)
     return sql.subquery(tree, "source")
@@ -253,7 +256,37 @@ def resolve_view(
             )
             if name in described
         },
+        time_range=_time_range(source, named, described, where),
     )
+
+
+def _time_range(
+    source: Source, named: Mapping[str, str], described: Schema, where: str
+) -> TimeRange | None:
+    """Return by what a source of files tells when its rows happened, if it is one."""
+    if source.path is None or source.event_time is None:
+        return None
+    column = named[source.event_time]
+    partitions = []
+    for name, unit in source.partitions.items():
+        if name not in described:
+            raise DefinitionError(
+                f"{where}: the source has no partition {name!r}; folders are named by it, as in "
+                f"{name}=2024. {did_you_mean(name, described)}"
+            )
+        found = described[name]
+        dtype = "integer" if found.is_integer() else "string" if found.is_string() else "timestamp"
+        dtype = "date" if found.is_date() else dtype
+        if dtype == "timestamp" and not found.is_timestamp():
+            raise DefinitionError(f"{where}: the partition {name!r} is {found}, which says no time")
+        if dtype in ("date", "timestamp") and unit != "date":
+            raise DefinitionError(
+                f"{where}: the partition {name!r} holds whole days, as {found}: say "
+                f'partitions={{"{name}": "date"}}'
+            )
+        partitions.append(Partition(name=name, unit=unit, dtype=dtype))
+    dtype = column_type(described[column])
+    return TimeRange(column=column, dtype=dtype, partitions=tuple(partitions))
 
 
 @lru_cache(maxsize=1024)
@@ -450,6 +483,7 @@ def _meaning(
     where_from = ("table", "query", "path", "warehouse", "columns", "timezone")
     times = ("event_timestamp", "created_timestamp")
     delay = source.availability_delay
+    files = source.model_dump(mode="json", include={"format", "version", "as_of", "partitions"})
     return {
         "view": view.name,
         "join_keys": list(join_keys.items()),
@@ -463,6 +497,7 @@ def _meaning(
         "boundary": view.boundary or ("exclusive" if view.aggregates else "inclusive"),
         # Written only where it is said, so that older definitions keep their fingerprints.
         **({"valid": [source.valid_from, source.valid_to]} if source.valid_from else {}),
+        **({"files": files} if files else {}),
     }
 
 

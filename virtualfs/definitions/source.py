@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
-from typing import Any, Self
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
@@ -12,7 +13,12 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from virtualfs.definitions.base import Definition, FeatureName, Model, Name
 from virtualfs.definitions.duration import PositiveDuration
 
-__all__ = ["Source"]
+__all__ = ["FileFormat", "PartitionUnit", "Source"]
+
+FileFormat = Literal["parquet", "csv", "delta"]
+PartitionUnit = Literal["year", "month", "day", "hour", "date"]
+# Written only where it is said, so that definitions of before are as they were.
+_SAID = Field(exclude_if=lambda value: value in (None, {}))
 
 
 class Source(Definition):
@@ -30,7 +36,19 @@ class Source(Definition):
         Function of an Ibis connection that returns an Ibis table. It is run once, when the
         definition is planned, and stored as SQL.
     path
-        Parquet or CSV file or glob, for a warehouse that reads files (DuckDB).
+        Parquet or CSV file or glob (``"lake/**/*.parquet"``), or the folder of a Delta table, for a
+        warehouse that reads files (DuckDB). Local, or a URL of object storage: ``s3://``, ``gs://``,
+        ``abfss://``, with credentials from the environment.
+    format
+        ``"parquet"``, ``"csv"`` or ``"delta"``, where the path's name does not end in it; a name
+        without an ending is a Delta table.
+    version, as_of
+        Which state of a Delta table is read; the newest when neither is given.
+    partitions
+        Columns that folders are named by (``year=2024/month=05``), with what of the event timestamp
+        each says: ``"year"``, ``"month"``, ``"day"``, ``"hour"``, or ``"date"`` for a whole day
+        (``2024-05-01``). Folders outside of a spine's time range are not read, so they must say
+        the truth, which ``virtualfs check`` looks at.
     warehouse
         Name of the warehouse in the configuration.
     columns
@@ -64,6 +82,10 @@ class Source(Definition):
     table: str | None = None
     query: str | None = None
     path: str | None = None
+    format: Annotated[FileFormat | None, _SAID] = None
+    version: Annotated[int | None, _SAID] = None
+    as_of: Annotated[datetime | None, _SAID] = None
+    partitions: Annotated[dict[str, PartitionUnit], _SAID] = {}
     warehouse: Name = "default"
     columns: dict[str, FeatureName] = {}
     event_timestamp: str | None = None
@@ -83,6 +105,10 @@ class Source(Definition):
         query: str | None = None,
         expr: Callable[[Any], Any] | None = None,
         path: str | None = None,
+        format: FileFormat | None = None,  # noqa: A002 - as it is called in the field
+        version: int | None = None,
+        as_of: datetime | str | None = None,
+        partitions: Mapping[str, PartitionUnit] | None = None,
         warehouse: str = "default",
         columns: Mapping[str, str] | None = None,
         event_timestamp: str | None = None,
@@ -104,6 +130,10 @@ class Source(Definition):
             table=table,
             query=query,
             path=path,
+            format=format,
+            version=version,
+            as_of=as_of,
+            partitions=partitions or {},
             warehouse=warehouse,
             columns=columns or {},
             event_timestamp=event_timestamp,
@@ -118,6 +148,13 @@ class Source(Definition):
             **unknown,
         )
         self._expr = expr
+
+    @field_validator("as_of")
+    @classmethod
+    def _in_utc(cls, instant: datetime | None) -> datetime | None:
+        if instant is None:
+            return None
+        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
 
     @field_validator("timezone")
     @classmethod
@@ -147,9 +184,60 @@ class Source(Definition):
             raise ValueError("created_timestamp= orders rows in time, so it needs event_timestamp=")
         if self.availability_delay and self.is_static:
             raise ValueError("availability_delay= counts from event_timestamp=, which is missing")
+        self._check_files()
         if len(set(self.columns.values())) != len(self.columns):
             raise ValueError("columns= maps two columns to one name")
         return self
+
+    def _check_files(self) -> None:
+        if self.path is None:
+            for name in ("format", "version", "as_of", "partitions"):
+                if getattr(self, name) not in (None, {}):
+                    raise ValueError(f"{name}= is about files: it goes with path=")
+            return
+        known = self.file_format
+        if (self.version, self.as_of) != (None, None) and known != "delta":
+            raise ValueError(
+                f"version= and as_of= are of tables that keep their history, and {self.path!r} is "
+                f"read as {known}; a Delta table is named by its folder"
+            )
+        if self.version is not None and self.as_of is not None:
+            raise ValueError("version= and as_of= both say which state is read; give one")
+        if self.version is not None and self.version < 0:
+            raise ValueError("version= counts from 0")
+        units = list(self.partitions.values())
+        if units and self.is_static:
+            raise ValueError("partitions= say when rows happened, so they need event_timestamp=")
+        if len(set(units)) != len(units):
+            raise ValueError("partitions= says one thing of two columns")
+        for coarse, fine in pairwise(("year", "month", "day", "hour")):
+            if fine in units and not {coarse, "date"} & {*units}:
+                raise ValueError(f"partitions= says the {fine} but not the {coarse}; give both")
+
+    @property
+    def file_format(self) -> FileFormat | None:
+        """What the files at ``path`` are; None where there is none.
+
+        Raises
+        ------
+        ValueError
+            Neither the path's name nor ``format`` says it.
+        """
+        if self.path is None or self.format is not None:
+            return self.format
+        name = self.path.rstrip("/").rpartition("/")[2].lower()
+        for ending in (".gz", ".zst"):
+            name = name.removesuffix(ending)
+        if name.endswith((".csv", ".tsv")):
+            return "csv"
+        if name.endswith(".parquet"):
+            return "parquet"
+        if "." in name or "*" in name:
+            raise ValueError(
+                f"path={self.path!r} does not say what the files are: expected a name that ends in "
+                ".parquet, .csv or .csv.gz, or the folder of a Delta table; or give format="
+            )
+        return "delta"
 
     @property
     def is_static(self) -> bool:

@@ -24,7 +24,8 @@ class Finding:
     Parameters
     ----------
     kind
-        ``null_keys``, ``null_times``, ``future_times``, ``ties``, ``empty_validity``, ``overlaps``.
+        ``null_keys``, ``null_times``, ``future_times``, ``ties``, ``empty_validity``, ``overlaps``,
+        ``misplaced``.
     meaning
         What it is and what follows from it, in words.
     rows
@@ -101,13 +102,13 @@ def _check(view: ResolvedView, warehouse: Warehouse, now: datetime) -> list[Find
     capabilities = warehouse.capabilities
     found = []
     with warehouse.session() as session:
-        for kind, (meaning, rows) in quality.broken(view, now, capabilities).items():
+        for kind, (meaning, rows, read) in quality.broken(view, now, capabilities).items():
             counted = session.query(
-                quality.counted(rows, view, capabilities), {quality.COUNT: "int64"}
+                quality.counted(rows, read, capabilities), {quality.COUNT: "int64"}
             )
             count = int(counted.column(0)[0].as_py() or 0)
             if count:
-                select = quality.sampled(rows, view, capabilities, _SAMPLES)
+                select = quality.sampled(rows, read, capabilities, _SAMPLES)
                 samples = session.query(select, quality.shown_columns(view))
                 found.append(Finding(view.label, kind, meaning, count, tuple(samples.to_pylist())))
     return found

@@ -32,6 +32,7 @@ from virtualfs.serving.why import Explanation, explain_value
 if TYPE_CHECKING:
     import ibis.expr.types as ir
     import pandas as pd
+from virtualfs.provider import rows_of
 from virtualfs.store.base import StoreBase
 
 __all__ = ["Looking"]
@@ -130,7 +131,7 @@ class Looking(StoreBase):
                 "or look at its source's rows by preview()"
             )
         warehouse = self.warehouse(resolved.warehouse)
-        rows = warehouse.connection.sql(resolved.rows_sql, schema=resolved.columns)
+        rows = rows_of(warehouse, resolved)
         if as_of is None:
             return in_utc(rows, resolved, warehouse.capabilities)
         instant = utc(as_of, "as_of").replace(tzinfo=None)

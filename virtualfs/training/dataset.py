@@ -18,7 +18,7 @@ from virtualfs.display import Block, Code, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas
 from virtualfs.errors import UnsupportedByWarehouseError
 from virtualfs.functions import PythonFunctions
-from virtualfs.provider import Warehouse, temporary_name
+from virtualfs.provider import Warehouse, rows_of, temporary_name
 from virtualfs.training.diagnosis import Diagnosis
 from virtualfs.training.run import run
 from virtualfs.training.site import Site, check_in_query, meeting_plan
@@ -208,7 +208,7 @@ class TrainingDataset(Shown):
         narrow = numbered.select(ROW, TIME, *keys)
         result = numbered
         for part in self.plan.parts:
-            rows = connection.sql(part.view.rows_sql, schema=part.view.columns)
+            rows = rows_of(site.warehouse, part.view)
             answer = fragment(narrow, rows, part, capabilities)
             answer = answer.rename(**{_ANSWER_ROW: ROW})
             result = result.left_join(answer, result[ROW] == answer[_ANSWER_ROW])
@@ -370,7 +370,7 @@ class TrainingDataset(Shown):
             if overwrite and not capabilities.replace_table:
                 session.execute(f"DROP TABLE IF EXISTS {target}")
                 create = "CREATE TABLE"
-            statement = program.statement(program.joined(), spine)
+            statement = site.statement(session, program.joined(), spine)
             session.execute(f"{create} {target} AS\n{statement}")
         return name
 

@@ -19,6 +19,7 @@ from virtualfs.compiler import quality, sql
 from virtualfs.compiler.plan import GIVEN, FeaturePlan, Part
 from virtualfs.compiler.program import Answer, Program, compile_training, spine_relation, with_head
 from virtualfs.compiler.rows import ROW
+from virtualfs.compiler.time_range import bind_range, has_range
 from virtualfs.errors import UnsupportedByWarehouseError
 from virtualfs.provider import Session, Warehouse, bounded, temporary_name
 from virtualfs.training.diagnosis import ViewDiagnosis
@@ -26,6 +27,9 @@ from virtualfs.training.spine import ClientSpine, SentSpine, Spine, WarehouseSpi
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_BEYOND = 2**62
+"""Microseconds after any instant."""
 
 __all__ = ["Site", "check_in_query", "meeting_plan", "sites_of"]
 
@@ -207,8 +211,18 @@ class Site:
         """Return the columns of one answer for a spine table, in the order of its rows."""
         dtypes = self.plan.all_dtypes()
         types = {name: dtypes[name] for name in answer.outputs}
-        table = session.query(self.program.statement(answer.select, spine), types)
+        table = session.query(self.statement(session, answer.select, spine), types)
         return dict(zip(answer.outputs, table.columns, strict=True))
+
+    def statement(self, session: Session, select: str, spine: str) -> str:
+        """Return a SELECT ready to run on a spine table, its range of time bound."""
+        text = self.program.statement(select, spine)
+        if not has_range(text):
+            return text
+        times = {"first": "int64", "last": "int64"}
+        ends = session.query(self.program.statement(self.program.time_range(), spine), times)
+        first, last = (ends.column(name).cast("int64")[0].as_py() for name in times)
+        return bind_range(text, first, last)
 
     def engine_plans(self) -> list[str]:
         """Return the engine's own plan of each answer's statement."""
@@ -224,9 +238,15 @@ class Site:
                 session.load(name, self.sent(self.spine.whole()))
                 head = ""
             return [
-                session.explain(with_head(head, program.statement(answer.select, name)))
+                session.explain(with_head(head, self._shown(session, answer.select, name)))
                 for answer in program.answers
             ]
+
+    def _shown(self, session: Session, select: str, spine: str) -> str:
+        """Return a statement whose plan is asked for; a spine that is not run has no range."""
+        if self.holds_spine:
+            return bind_range(self.program.statement(select, spine), -_BEYOND, _BEYOND)
+        return self.statement(session, select, spine)
 
     # -- why values are missing
 

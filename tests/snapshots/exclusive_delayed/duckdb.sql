@@ -1,5 +1,5 @@
 -- 1.
--- the spine is sent as Arrow into the temporary table __virtualfs_spine (__row, __time, origin, number, event_timestamp)
+-- the spine is sent as Arrow into the temporary table __virtualfs_spine (__row, __time, origin, number)
 
 -- 2.
 -- weather (draft) by native ASOF join of times, then the rows by equality (? source rows, ? keys, ? spine rows): latest by at, known 1h later, strictly before the instant

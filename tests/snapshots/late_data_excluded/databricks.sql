@@ -1,5 +1,5 @@
 -- 1.
--- the spine is sent as Arrow into the temporary table __virtualfs_spine (__row, __time, origin, number, event_timestamp)
+-- the spine is sent as Arrow into the temporary table __virtualfs_spine (__row, __time, origin, number)
 
 -- 2.
 -- weather (draft) by sweep over times, then the rows by equality (? source rows, ? keys, ? spine rows): latest by at, ties by made, written by the instant

@@ -1,5 +1,5 @@
 -- 1.
--- the spine is sent as Arrow into the temporary table __virtualfs_spine (__row, __time, event_timestamp)
+-- the spine is sent as Arrow into the temporary table __virtualfs_spine (__row, __time)
 
 -- 2.
 -- weather (draft) by sweep over times, then the rows by equality (? source rows, ? keys, ? spine rows): latest by at

@@ -1,5 +1,5 @@
 -- 1.
--- the spine is sent as Arrow into the temporary table __virtualfs_spine (__row, __time, origin, number, event_timestamp)
+-- the spine is sent as Arrow into the temporary table __virtualfs_spine (__row, __time, origin, number)
 
 -- 2.
 -- weather (draft) by join on validity (rows hold from at until until): valid from at until until, known 1h later

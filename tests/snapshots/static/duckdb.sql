@@ -1,5 +1,5 @@
 -- 1.
--- the spine is sent as Arrow into the temporary table __virtualfs_spine (__row, __time, origin, number, event_timestamp)
+-- the spine is sent as Arrow into the temporary table __virtualfs_spine (__row, __time, origin, number)
 
 -- 2.
 -- weather (draft) by latest row per key (no event timestamp): static: one row per key, no point-in-time guarantee
