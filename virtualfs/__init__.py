@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from virtualfs.definitions.feature_view import Feature, FeatureSelection, FeatureView
     from virtualfs.definitions.on_demand import OnDemandFeatureView
     from virtualfs.definitions.source import Source
+    from virtualfs.definitions.transformation import (
+        Encoding,
+        impute,
+        min_max,
+        one_hot,
+        ordinal,
+        standardize,
+    )
     from virtualfs.errors import (
         BreakingChangeError,
         ConfigError,
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
         PlanConflictError,
         RegistryError,
         SpineError,
+        TrainingSetDamagedError,
         UnsupportedByWarehouseError,
         VirtualFSError,
         WarehouseError,
@@ -49,14 +58,15 @@ if TYPE_CHECKING:
     from virtualfs.serving.response import OnlineResponse
     from virtualfs.store import FeatureStore
     from virtualfs.training.dataset import TrainingDataset
+    from virtualfs.training.saved import TrainingSet
 
 _HOMES = {
-    "_": "ibis",
     "Aggregate": "virtualfs.definitions.aggregate",
     "BreakingChangeError": "virtualfs.errors",
     "Config": "virtualfs.config",
     "ConfigError": "virtualfs.errors",
     "DefinitionError": "virtualfs.errors",
+    "Encoding": "virtualfs.definitions.transformation",
     "Entity": "virtualfs.definitions.entity",
     "Feature": "virtualfs.definitions.feature_view",
     "FeatureDeprecationWarning": "virtualfs.errors",
@@ -67,8 +77,8 @@ _HOMES = {
     "FeatureView": "virtualfs.definitions.feature_view",
     "NotFoundError": "virtualfs.errors",
     "OnDemandFeatureView": "virtualfs.definitions.on_demand",
-    "OnlineStoreError": "virtualfs.errors",
     "OnlineResponse": "virtualfs.serving.response",
+    "OnlineStoreError": "virtualfs.errors",
     "PermissionDeniedError": "virtualfs.errors",
     "Plan": "virtualfs.registry.plan",
     "PlanConflictError": "virtualfs.errors",
@@ -77,11 +87,19 @@ _HOMES = {
     "Source": "virtualfs.definitions.source",
     "SpineError": "virtualfs.errors",
     "TrainingDataset": "virtualfs.training.dataset",
+    "TrainingSet": "virtualfs.training.saved",
+    "TrainingSetDamagedError": "virtualfs.errors",
     "UnsupportedByWarehouseError": "virtualfs.errors",
     "VirtualFSError": "virtualfs.errors",
     "WarehouseError": "virtualfs.errors",
     "WarehouseUnavailableError": "virtualfs.errors",
+    "_": "ibis",
+    "impute": "virtualfs.definitions.transformation",
     "load_config": "virtualfs.config",
+    "min_max": "virtualfs.definitions.transformation",
+    "one_hot": "virtualfs.definitions.transformation",
+    "ordinal": "virtualfs.definitions.transformation",
+    "standardize": "virtualfs.definitions.transformation",
 }
 
 __version__ = "0.1.0"
@@ -92,6 +110,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DefinitionError",
+    "Encoding",
     "Entity",
     "Feature",
     "FeatureDeprecationWarning",
@@ -112,12 +131,19 @@ __all__ = [
     "Source",
     "SpineError",
     "TrainingDataset",
+    "TrainingSet",
+    "TrainingSetDamagedError",
     "UnsupportedByWarehouseError",
     "VirtualFSError",
     "WarehouseError",
     "WarehouseUnavailableError",
     "_",
+    "impute",
     "load_config",
+    "min_max",
+    "one_hot",
+    "ordinal",
+    "standardize",
 ]
 
 

@@ -187,6 +187,8 @@ class Config(_Section):
         Modules or YAML files, from the configuration file's folder.
     registry
         SQLAlchemy URL of the registry.
+    training_sets
+        Folder of saved training sets, from the configuration's folder, or a URL of object storage.
     clock
         The "now" of online reads, to replay old data; the process's clock when None.
     registry_schema
@@ -202,6 +204,7 @@ class Config(_Section):
 
     project: str = Field(min_length=1, pattern=r"^\w[\w.\-]*$")
     definitions: tuple[str, ...] = ()
+    training_sets: str = Field(default=".virtualfs/training_sets", min_length=1)
     registry: SecretStr = SecretStr("sqlite:///.virtualfs/registry.db")
     registry_schema: str | None = Field(default=None, pattern=r"^[A-Za-z_]\w{0,62}$")
     environment: str = Field(default="default", pattern=ENVIRONMENT)

@@ -13,6 +13,7 @@
     ├── WarehouseError (RuntimeError)                  the warehouse refused or is out of reach
     │   └── WarehouseUnavailableError               it is out of reach, or did not answer in time
     ├── OnlineStoreError (RuntimeError)                the cache is out of reach, or full
+    ├── TrainingSetDamagedError (ValueError)       a saved training set is not what was saved
     ├── RegistryError (RuntimeError)                   the registry cannot be read or written
     └── PermissionDeniedError (PermissionError)        a token or role may not do this
 
@@ -38,6 +39,7 @@ __all__ = [
     "PlanConflictError",
     "RegistryError",
     "SpineError",
+    "TrainingSetDamagedError",
     "UnsupportedByWarehouseError",
     "VirtualFSError",
     "WarehouseError",
@@ -105,6 +107,10 @@ class OnlineStoreError(VirtualFSError, RuntimeError):
 
 class RegistryError(VirtualFSError, RuntimeError):
     """The registry cannot be opened, read or written."""
+
+
+class TrainingSetDamagedError(VirtualFSError, ValueError):
+    """A saved training set does not hold what was saved."""
 
 
 class PermissionDeniedError(VirtualFSError, PermissionError):

@@ -424,7 +424,7 @@ class _Compiler:
             values = {name: value for name, value in values.items() if value is not _ABSENT}
             features = values.get("features")
             context.check_features(features)
-            asked = asked_for(values.get("service"), features)
+            asked = asked_for(values.get("service"), features, values.get("trainingSet"))
             if not context.snapshot.is_at_hand(asked):
                 raise _OutOfTheOrdinaryError
             plan = context.snapshot.plan(asked)

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from virtualfs.compiler.plan import FeaturePlan, Part, ResolvedView
+from virtualfs.compiler.training_set import PREFIX
 from virtualfs.errors import NotFoundError, SpineError
 from virtualfs.serving.request import entity_keys, request_rows
 from virtualfs_graphql.request import Asked
@@ -148,16 +149,24 @@ def typed_request(plan: FeaturePlan, request: Sequence[Any] | None) -> list[dict
     return typed
 
 
-def asked_for(service: str | None, features: Sequence[str] | None) -> Asked:
-    """Return what a request asks for, from its two arguments of which one must be given.
+def asked_for(
+    service: str | None, features: Sequence[str] | None, training_set: str | None = None
+) -> Asked:
+    """Return what a request asks for, from its arguments of which one must be given.
 
     Raises
     ------
     SpineError, NotFoundError
-        Both are given, or none; the service's name is a reference.
+        Several are given, or none; the service's name is a reference, the training set's none.
     """
-    if (service is None) == (features is None):
-        raise SpineError("give either service: or features:, and not both")
+    if (service, features, training_set).count(None) != 2:
+        raise SpineError("give one of service:, features: and trainingSet:")
+    if training_set is not None:
+        if "@" not in training_set:
+            raise NotFoundError(
+                f"{training_set!r} names no version of a training set; write {training_set}@1"
+            )
+        return f"{PREFIX}{training_set}"
     if service is None:
         return tuple(features or ())
     if ":" in service:

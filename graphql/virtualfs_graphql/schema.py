@@ -41,6 +41,7 @@ from virtualfs_graphql.types import (
     PageInfo,
     Project,
     SearchHit,
+    TrainingSet,
     described,
     features_of,
 )
@@ -180,6 +181,28 @@ class StaticQuery:
         stored = info.context.snapshot.of_kind("feature_service").get(name)
         return None if stored is None else FeatureService(info.context.snapshot, stored)
 
+    @described("Saved training sets, or the versions of one, the newest first.")
+    async def training_sets(
+        self, info: RequestInfo, name: str | None = None, first: int | None = 50
+    ) -> list[TrainingSet]:
+        registry = info.context.snapshot.store.registry
+        info.context.charge(500)
+        size = page_size(first, 50)
+        found = await asyncio.to_thread(registry.training_sets.all, name)
+        return [TrainingSet.of(record) for record in found[:size]]
+
+    @described("One saved training set, its newest version unless one is named.")
+    async def training_set(
+        self, info: RequestInfo, name: str, version: int | None = None
+    ) -> TrainingSet | None:
+        registry = info.context.snapshot.store.registry
+        info.context.charge(100)
+        try:
+            found = await asyncio.to_thread(registry.training_sets.get, name, version)
+        except NotFoundError:
+            return None
+        return TrainingSet.of(found)
+
     @described("Features, views, services and entities by words, the best match first.")
     async def search(self, info: RequestInfo, text: str, first: int | None = 20) -> list[SearchHit]:
         store = info.context.snapshot.store
@@ -196,7 +219,7 @@ class StaticQuery:
 
     @described(
         "What something is made of, to the column of a table, and what is made of it. ref: "
-        "'view:feature', a view, a service, or 'table.column'."
+        "'view:feature', a view, a service, 'table.column', or 'training_set:name@1'."
     )
     async def lineage(
         self,
@@ -226,7 +249,8 @@ class StaticQuery:
 
     @described(
         "Features of some entities now, by service ('name' or 'name@2') or references. request: "
-        "what on-demand features take from it, one object for all entities or one for each.",
+        "what on-demand features take from it, one object for all entities or one for each. "
+        "trainingSet: 'name@2' gives what a model was trained on, transformed as it was then.",
         OnlineFeatures,
     )
     def online_features(
@@ -236,8 +260,9 @@ class StaticQuery:
         service: str | None = None,
         features: list[str] | None = None,
         request: list[JSON] | None = None,
+        training_set: str | None = None,
     ) -> Any:
-        asked = asked_for(service, features)
+        asked = asked_for(service, features, training_set)
         context = info.context
         context.check_list(len(entities), "entities")
         context.check_features(features)
@@ -263,8 +288,9 @@ class StaticQuery:
         features: list[str] | None = None,
         timestamp: str | None = "event_timestamp",
         late_data: LateData | None = LateData.INCLUDE,
+        training_set: str | None = None,
     ) -> list[JSON]:
-        asked = asked_for(service, features)
+        asked = asked_for(service, features, training_set)
         late: Any = (late_data or LateData.INCLUDE).value
         info.context.check_list(len(spine), "spine")
         info.context.check_features(features)

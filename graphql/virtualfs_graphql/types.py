@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 import strawberry
 
 from virtualfs.compiler.plan import ResolvedFeature, ResolvedOnDemand, ResolvedView
+from virtualfs.compiler.training_set import SavedTrainingSet
 from virtualfs.definitions.duration import format_duration
 from virtualfs.registry.state import StoredObject
 from virtualfs.serving.on_demand import FeatureStatus
@@ -25,7 +26,7 @@ __all__ = [
     "FeatureServiceMeta", "FeatureView", "FeatureViewConnection", "FeatureViewEdge",
     "FeatureViewMeta", "JoinKey", "LateData", "LineageDirection", "LineageEdge", "LineageGraph",
     "LineageNode", "OnDemandFeatureView", "OnlineFeatures", "PageInfo", "Project", "RequestInput",
-    "SearchHit", "Source", "Status", "Version", "described", "features_of",
+    "SearchHit", "Source", "Status", "TrainingSet", "Version", "described", "features_of",
 ]  # fmt: skip
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -452,7 +453,7 @@ class LineageNode:
     id: strawberry.ID
     kind: str = strawberry.field(
         description="column, feature, on_demand_feature, request, feature_view, "
-        "on_demand_feature_view or feature_service"
+        "on_demand_feature_view, feature_service or training_set"
     )
     name: str = strawberry.field(description="As references name it: view@2:feature, table.column")
     detail: str = strawberry.field(description="The expression or aggregate of a feature")
@@ -485,6 +486,72 @@ class SearchHit:
     name: str
     description: str
     score: float
+
+
+@strawberry.type(description="A column of a saved training set that a model is fed.")
+class TrainingSetFeature:
+    """A column of a saved training set that a model is fed."""
+
+    name: str
+    ref: str | None = strawberry.field(description="The feature that it is; null if transformed")
+    written: str | None = strawberry.field(description="The expression that transforms it")
+    parameters: JSON = strawberry.field(description="What was fitted, by name")
+    statistics: JSON = strawberry.field(description="nulls, min, max, mean, std, where it has them")
+
+
+@strawberry.type(description="One version of a saved training set; it never changes.")
+class TrainingSet:
+    """One version of a saved training set."""
+
+    name: str
+    version: int
+    description: str
+    tags: JSON
+    created_at: datetime
+    created_by: str
+    rows: int
+    content_hash: str = strawberry.field(description="Of its rows, compared whenever it is read")
+    place: str = strawberry.field(description="The file or table that holds it")
+    service: str | None
+    revision: int = strawberry.field(description="The catalog's revision that it was made at")
+    features: list[TrainingSetFeature] = strawberry.field(description="In the model's order")
+    metadata: JSON = strawberry.field(description="What it takes to make it again")
+
+    @classmethod
+    def of(cls, record: SavedTrainingSet) -> "TrainingSet":
+        """Return a training set as the catalog shows it."""
+        columns = {column.name: column for column in record.columns}
+        fitted = {item.name: item for item in record.fitted}
+        features = []
+        for name in record.output_names:
+            made, column = fitted.get(name), columns.get(name)
+            ref = None
+            if made is None and column is not None:
+                ref = f"{record.uses[column.use].view.label}:{column.feature}"
+            features.append(
+                TrainingSetFeature(
+                    name=name,
+                    ref=ref,
+                    written=made.written if made else None,
+                    parameters=cast("JSON", made.parameters if made else {}),
+                    statistics=cast("JSON", record.statistics.get(name, {})),
+                )
+            )
+        return cls(
+            name=record.name,
+            version=record.version,
+            description=record.description,
+            tags=cast("JSON", record.tags),
+            created_at=record.created_at,
+            created_by=record.created_by,
+            rows=record.rows,
+            content_hash=record.content_hash,
+            place=record.place,
+            service=record.metadata.get("service"),
+            revision=int(record.metadata.get("revision") or 0),
+            features=features,
+            metadata=cast("JSON", record.metadata),
+        )
 
 
 @strawberry.type(

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 import virtualfs as vfs
 from tests.registry.conftest import AIRPORT, at_once, weather
 from virtualfs import _
+from virtualfs.registry.database import migrations
 
 
 def test_apply_writes_one_revision_and_repeating_it_none(store: vfs.FeatureStore) -> None:
@@ -136,7 +137,9 @@ def test_an_older_or_newer_registry_is_refused_in_words(store: vfs.FeatureStore)
         with pytest.raises(vfs.RegistryError, match=words):
             store.state()
     with engine.begin() as connection:
-        connection.execute(sa.text("UPDATE virtualfs_schema SET version_num = '0002'"))
+        connection.execute(
+            sa.text("UPDATE virtualfs_schema SET version_num = :v"), {"v": migrations().head}
+        )
 
 
 def test_prune_removes_only_what_came_from_files(

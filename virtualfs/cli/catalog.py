@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from virtualfs.cli.output import echo_json, echo_table, json_option, open_store
+from virtualfs.compiler.training_set import PREFIX
 from virtualfs.definitions.project import KINDS, kind_in_words
 from virtualfs.display import shown_text
 from virtualfs.errors import NotFoundError, did_you_mean
+
+if TYPE_CHECKING:
+    from virtualfs.training.saved import TrainingSet
 
 _KINDS = {
     "views": "feature_view",
@@ -23,7 +27,9 @@ _KINDS = {
 
 @click.command("list")
 @click.argument(
-    "kind", type=click.Choice(["features", *_KINDS, "environments"]), default="features"
+    "kind",
+    type=click.Choice(["features", *_KINDS, "environments", "training-sets"]),
+    default="features",
 )
 @click.option("--unused", is_flag=True, help="Only features that no service and no view uses.")
 @json_option
@@ -31,7 +37,7 @@ _KINDS = {
 def list_command(ctx: click.Context, kind: str, unused: bool, as_json: bool) -> None:
     """List features (the default), views, on-demand views, entities, services, sources ...
 
-    or environments. Features come with the number of services that use them.
+    environments or saved training sets. Features come with the number of services that use them.
     """
     store = open_store(ctx)
     if unused and kind != "features":
@@ -44,6 +50,8 @@ def list_command(ctx: click.Context, kind: str, unused: bool, as_json: bool) -> 
             for row in store.list_features()
             if not (unused and used[row["feature"]])
         ]
+    elif kind == "training-sets":
+        rows = [_listed(item) for item in store.training_sets()]
     elif kind == "environments":
         rows = [vars(item) for item in store.environments()]
     else:
@@ -61,7 +69,23 @@ def list_command(ctx: click.Context, kind: str, unused: bool, as_json: bool) -> 
     elif rows:
         echo_table(list(rows[0]), [list(row.values()) for row in rows])
     else:
-        click.echo(f"There are no {kind} yet. `virtualfs apply` writes your definitions.")
+        how = "`virtualfs apply` writes your definitions."
+        if kind == "training-sets":
+            how = "`virtualfs historical ... --save NAME` keeps one."
+        click.echo(f"There are no {kind} yet. {how}")
+
+
+def _listed(saved: TrainingSet) -> dict[str, Any]:
+    record = saved.record
+    return {
+        "name": record.name,
+        "version": record.version,
+        "rows": record.rows,
+        "saved": f"{record.created_at:%Y-%m-%d %H:%M}",
+        "by": record.created_by,
+        "kept in": record.place,
+        "description": record.description,
+    }
 
 
 @click.command("show")
@@ -70,8 +94,15 @@ def list_command(ctx: click.Context, kind: str, unused: bool, as_json: bool) -> 
 @json_option
 @click.pass_context
 def show_command(ctx: click.Context, name: str, version: int | None, as_json: bool) -> None:
-    """Show one view, service, entity or source."""
+    """Show one view, service, entity or source, or a saved training set: training_set:NAME@1."""
     store = open_store(ctx)
+    if name.startswith(PREFIX):
+        saved = store.training_set(name.removeprefix(PREFIX), version, verify=False)
+        if as_json:
+            echo_json(saved.record.model_dump(mode="json"))
+        else:
+            click.echo(str(saved))
+        return
     state = store.state()
     name, _, number = name.partition(":")[0].partition("@")
     if number:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from virtualfs.cli.output import echo_json, echo_table, json_option, open_store
+from virtualfs.compiler.training_set import PREFIX
 
 if TYPE_CHECKING:
     from virtualfs.compiler.plan import LateData
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 @click.option("--explain", is_flag=True, help="Print strategies and the warehouse's own plan.")
 @click.option("--diagnose", is_flag=True, help="Count why values are missing.")
 @click.option("--rows", default=10, show_default=True, help="Rows to print.")
+@click.option("--save", "name", help="Keep the result under this name, as its next version.")
+@click.option("--warehouse", help="The warehouse that a spine given as SQL is meant in.")
 @json_option
 @click.pass_context
 def historical_command(
@@ -46,18 +49,23 @@ def historical_command(
     explain: bool,
     diagnose: bool,
     rows: int,
+    name: str | None,
+    warehouse: str | None,
     as_json: bool,
 ) -> None:
     """Build a point-in-time training set.
 
-    FEATURES is a service, a view, or references such as airport_weather:temp.
+    FEATURES is a service, a view, or references such as airport_weather:temp; or a saved training
+    set, as training_set:delays@1, for the same features, transformed as there.
     """
     if output is not None and output.suffix != ".parquet":
         raise click.UsageError(f"--output writes Parquet; call the file {output.stem}.parquet")
     if output is not None and output.exists() and not overwrite:
         raise click.UsageError(f"{output} exists; choose another file, or add --overwrite")
     store = open_store(ctx)
-    dataset = store.get_historical_features(spine, feature_names(features), late_data, timestamp)
+    dataset = store.get_historical_features(
+        spine, feature_names(features), late_data, timestamp, warehouse=warehouse
+    )
     for doubt in dataset.context["doubts"]:
         click.echo(f"{click.style('DOUBT', fg='yellow')}: {doubt}", err=True)
     if show_sql:
@@ -72,6 +80,14 @@ def historical_command(
             echo_json(found.to_dict())
         else:
             click.echo(str(found))
+        return
+    if name is not None:
+        saved = dataset.save(name)
+        if as_json:
+            echo_json(saved.record.model_dump(mode="json"))
+        else:
+            click.echo(f"Saved {saved.name}@{saved.version}: {saved.record.rows:,} rows in "
+                       f"{saved.record.place}, {saved.content_hash}")  # fmt: skip
         return
     if output is not None:
         written = dataset.to_parquet(output, overwrite=overwrite)
@@ -99,8 +115,9 @@ def names_and_pairs(given: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
 
 
 def feature_names(names: tuple[str, ...]) -> str | list[str]:
-    """Return what was named on the command line: one service or view, or references."""
-    return names[0] if len(names) == 1 and ":" not in names[0] else list(names)
+    """Return what was named: one service, view or saved training set, or references."""
+    alone = len(names) == 1 and (":" not in names[0] or names[0].startswith(PREFIX))
+    return names[0] if alone else list(names)
 
 
 @click.command("online")

@@ -95,6 +95,19 @@ class Node:
         place(self)
         return written
 
+    def with_inputs(self, meant: Mapping[str, Node]) -> Node:
+        """Return the tree with others in the place of its inputs."""
+        known: dict[Node, Node] = {}
+
+        def replaced(node: Node) -> Node:
+            if node not in known:
+                args = tuple(replaced(arg) for arg in node.args)
+                found = Node(node.operation, node.dtype, args, node.value)
+                known[node] = meant[node.value] if node.operation == "input" else found
+            return known[node]
+
+        return replaced(self)
+
     @classmethod
     def from_json(cls, data: Sequence[Sequence[Any]]) -> Node:
         """Return the tree that plain data stand for."""

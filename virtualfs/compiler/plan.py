@@ -260,6 +260,8 @@ class Selection:
     join_keys: Mapping[str, str]
     deprecated: tuple[str, ...] = ()
     """What is said against the service that it was asked for by."""
+    called: Mapping[str, str] = field(default_factory=dict)
+    """Names of output columns that are settled, by feature."""
 
     @property
     def key_columns(self) -> tuple[str, ...]:
@@ -281,6 +283,7 @@ class OnDemandSelection:
     name: str
     inputs: tuple[Selection, ...]
     deprecated: tuple[str, ...] = ()
+    called: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key_columns(self) -> tuple[str, ...]:
@@ -463,7 +466,7 @@ def plan_features(
     if not asked:
         raise SpineError("no features were asked for; name a service, references or views")
     spine = set(taken)
-    times = Counter(feature for _, feature in asked)
+    times = Counter(feature for item, feature in asked if feature not in item.called)
     parts: dict[_Place, list[tuple[str, str]]] = {}
     views = {}
     computed: dict[_Uses, tuple[OnDemandSelection, list[tuple[str, str]]]] = {}
@@ -472,6 +475,7 @@ def plan_features(
         name = feature
         if full_names or times[feature] > 1 or feature in spine:
             name = f"{selection.name}__{feature}"
+        name = selection.called.get(feature, name)
         if name in spine or name in columns:
             raise SpineError(
                 f"two columns would be called {name!r}; ask for the feature once, rename the "

@@ -162,9 +162,15 @@ class Program:
         within = exp.and_(row >= start, row < stop)
         return sql.text(exp.select("*").from_(_spine_table()).where(within), self.dialect)
 
-    def joined(self) -> str:
-        """Return the whole result as one SELECT: spine and parts joined on the row id."""
-        outputs = [*self.spine_columns, *self.columns]
+    def joined(self, *, numbered: bool = False) -> str:
+        """Return the whole result as one SELECT: spine and parts joined on the row id.
+
+        Parameters
+        ----------
+        numbered
+            Whether the row id is the first column.
+        """
+        outputs = [*([ROW] if numbered else []), *self.spine_columns, *self.columns]
         return self._joined(self.parts, self.spine_columns, outputs)
 
     def _joined(
@@ -173,7 +179,8 @@ class Program:
         """Return a SELECT of spine and parts joined on the row id, and what is computed of them."""
         row = sql.identifier(ROW)
         columns = {
-            name: exp.column(sql.identifier(name), "spine", quoted=True) for name in spine_columns
+            name: exp.column(sql.identifier(name), "spine", quoted=True)
+            for name in (*spine_columns, ROW)
         }
         query = exp.select().from_(_spine_table().as_("spine", quoted=True))
         for number, part in enumerate(parts):
@@ -189,7 +196,7 @@ class Program:
         if not self.computed:
             query = query.select(*(columns[name] for name in outputs))
             return sql.text(query.order_by(_by_row("spine")), self.dialect)
-        inner = query.select(exp.column(row.copy(), "spine", quoted=True), *columns.values())
+        inner = query.select(*columns.values())
         trees = {
             name: exp.alias_(tree.copy(), sql.identifier(name), quoted=True)
             for name, tree in self.computed

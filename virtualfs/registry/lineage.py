@@ -10,6 +10,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from virtualfs.compiler.lineage import ANY_COLUMN
+from virtualfs.compiler.training_set import PREFIX
 from virtualfs.definitions.project import VIEW_KINDS, kind_in_words
 from virtualfs.display import Block, Code, Shown
 from virtualfs.errors import NotFoundError, did_you_mean
@@ -32,7 +33,7 @@ class Node:
     ----------
     kind
         ``column``, ``feature``, ``on_demand_feature``, ``request``, ``feature_view``,
-        ``on_demand_feature_view`` or ``feature_service``.
+        ``on_demand_feature_view``, ``feature_service`` or ``training_set``.
     name
         As references name it: ``weather@2:temp``, ``delay@1``; a column as ``table.column``, with
         its warehouse before a colon unless that is the default one.
@@ -151,7 +152,8 @@ def trace(
     Parameters
     ----------
     reference
-        ``"view:feature"``, ``"view"``, ``"service"`` or ``"table.column"``.
+        ``"view:feature"``, ``"view"``, ``"service"``, ``"table.column"`` or
+        ``"training_set:name@1"``.
     depth
         How many steps at most; all when None.
 
@@ -185,6 +187,9 @@ class _Walk:
         self._state = state
 
     def roots(self, reference: str) -> tuple[Node, ...]:
+        if reference.startswith(PREFIX):
+            found = self._registry.training_sets.referred(reference)
+            return (_training_set(found.name, found.version),)
         match = _REFERENCE.fullmatch(reference)
         if match is not None:
             item = self._object(match["name"])
@@ -206,8 +211,8 @@ class _Walk:
                         f"{did_you_mean(match['feature'], names)}"
                     )
                 return (self._feature(item, match["feature"]),)
-        found = self._columns(reference)
-        if not found:
+        columns = self._columns(reference)
+        if not columns:
             known = [
                 n for kind in (*VIEW_KINDS, "feature_service") for n in self._state.names(kind)
             ]
@@ -215,7 +220,7 @@ class _Walk:
                 f"the registry knows nothing called {reference!r}; write view:feature, a view, a "
                 f"service, or table.column. {did_you_mean(reference.partition(':')[0], known)}"
             )
-        return tuple(found)
+        return tuple(columns)
 
     def _columns(self, reference: str) -> list[Node]:
         """Return the columns that a reference may mean; tables may be named in part or in full."""
@@ -253,6 +258,14 @@ class _Walk:
 
     def up(self, nodes: Iterable[Node]) -> Iterator[Link]:
         """Yield what nodes are made of."""
+        nodes = tuple(nodes)
+        for node in nodes:
+            if node.kind == "training_set":
+                record = self._registry.training_sets.referred(f"{PREFIX}{node.name}")
+                yield from (
+                    Link(self._feature_at(view, feature), node)
+                    for view, feature in record.features()
+                )
         for item, name, node in self._located(nodes):
             edges = self._edges_of(item.key)
             if name is not None:
@@ -284,6 +297,7 @@ class _Walk:
                 )
             else:
                 edges = list(self._made_of_features([node]))
+                yield from self._training_sets_of(node)
             for edge in edges:
                 item = self._state.objects[edge.key]
                 if edge.feature and item.kind != "feature_service":
@@ -293,6 +307,15 @@ class _Walk:
                 else:
                     for feature in item.features:
                         yield Link(node, self._feature(item, feature["name"]), edge.role)
+
+    def _training_sets_of(self, node: Node) -> Iterator[Link]:
+        for item, name, _ in self._located([node]):
+            if item.kind == "feature_service":
+                continue
+            wanted = [name] if name is not None else [f["name"] for f in item.features]
+            made = self._registry.training_sets.made_of(f"{item.name}@{item.version}", wanted)
+            for training_set, version in dict.fromkeys((n, v) for n, v, _ in made):
+                yield Link(node, _training_set(training_set, version))
 
     def _made_of_features(self, nodes: Iterable[Node]) -> Iterator[Edge]:
         for item, name, _ in self._located(nodes):
@@ -309,7 +332,7 @@ class _Walk:
     def _located(self, nodes: Iterable[Node]) -> Iterator[tuple[StoredObject, str | None, Node]]:
         for node in nodes:
             match = _REFERENCE.fullmatch(node.name)
-            if node.kind in ("column", "request") or match is None:
+            if node.kind in ("column", "request", "training_set") or match is None:
                 continue
             item = self._object(match["name"])
             if node.kind == "feature_service":
@@ -328,11 +351,14 @@ class _Walk:
             return _column(edge.warehouse, edge.upstream, edge.upstream_name)
         if edge.upstream_kind == "request":
             return Node("request", edge.upstream_name)
-        item = self._object(edge.upstream.partition("@")[0])
-        place = f"{edge.upstream}:{edge.upstream_name}"
-        if item is None or f"{item.name}@{item.version}" != edge.upstream:
-            return Node("feature", place)  # an old version, which is still pinned
-        return self._feature(item, edge.upstream_name)
+        return self._feature_at(edge.upstream, edge.upstream_name)
+
+    def _feature_at(self, view: str, feature: str) -> Node:
+        """Return a feature of a view with its version, as ``weather@2``."""
+        item = self._object(view.partition("@")[0])
+        if item is None or f"{item.name}@{item.version}" != view:
+            return Node("feature", f"{view}:{feature}")  # an old version, which is still pinned
+        return self._feature(item, feature)
 
 
 def _is_table(asked: str, known: str) -> bool:
@@ -344,6 +370,10 @@ def _is_table(asked: str, known: str) -> bool:
 
 def _is_column(name: str) -> Any:
     return sa.func.lower(edge_table.c.upstream_name).in_([name.lower(), ANY_COLUMN])
+
+
+def _training_set(name: str, version: int) -> Node:
+    return Node("training_set", f"{name}@{version}")
 
 
 def _column(warehouse: str, table: str, column: str) -> Node:

@@ -32,6 +32,7 @@ from virtualfs.registry.tables import (
     placements,
     revisions,
 )
+from virtualfs.registry.training_sets import TrainingSets
 
 __all__ = ["DEFAULT", "Registry", "checked_name"]
 
@@ -71,6 +72,7 @@ class Registry:
         self.environment = checked_name(environment)
         self.identity = identity
         self.index = IndexTables(database, project)
+        self.training_sets = TrainingSets(database, project)
 
     def __repr__(self) -> str:
         return f"Registry({self.database.location!r}, {self.project!r}, {self.environment!r})"

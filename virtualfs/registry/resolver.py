@@ -18,6 +18,7 @@ from virtualfs.compiler.plan import (
     Selection,
 )
 from virtualfs.compiler.resolve import column_type, relation, resolve_view
+from virtualfs.compiler.training_set import PREFIX
 from virtualfs.definitions.base import Definition
 from virtualfs.definitions.feature_service import FeatureService
 from virtualfs.definitions.feature_view import FeatureSelection, FeatureView
@@ -207,6 +208,8 @@ class Resolver:
     def selections(self, features: Any, state: State) -> list[AnySelection]:
         """Return what a request's `features` mean: a service, references, views or selections.
 
+        A saved training set, or its reference, means its own features, transformed.
+
         A single name is a service, or else a view with all its features.
 
         Raises
@@ -214,6 +217,9 @@ class Resolver:
         NotFoundError
             A name is not in the registry.
         """
+        reference = getattr(features, "reference", features)
+        if isinstance(reference, str) and reference.startswith(PREFIX) and "@" in reference:
+            return self._registry.training_sets.referred(reference).selections(self._folder)
         if isinstance(features, str) and ":" not in features:
             return self._service(features, state)
         if isinstance(features, str | Definition | FeatureSelection):
@@ -327,6 +333,11 @@ class Resolver:
         return [replace(selection, deprecated=said) for selection in found]
 
     def _reference(self, text: str, state: State) -> list[AnySelection]:
+        if text.startswith(PREFIX) and "@" in text:
+            raise NotFoundError(
+                f"{text} is asked for alone, as one name and not in a list: it is all the columns "
+                "of a model"
+            )
         match = _REFERENCE.fullmatch(text) or _SERVICE.fullmatch(text)
         name = match and match.group(1)
         is_view = any((kind, name) in state.objects for kind in VIEW_KINDS)

@@ -5,7 +5,8 @@ line begins a line of its own, as when two environments part. ``objects`` are im
 ``placement`` says that an object stood at its name from revision ``since`` of a line up to but not
 including revision ``until`` (NULL: still). So the state at any revision is one query, and a line
 that parts from another copies placements and no definitions. Environments point at revisions; all
-their moves are kept.
+their moves are kept. Saved training sets stand by themselves: they are facts of the project, and
+belong to no revision.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ __all__ = [
     "placements",
     "revisions",
     "schema_version",
+    "training_set_features",
+    "training_sets",
 ]
 
 metadata = sa.MetaData()
@@ -132,6 +135,35 @@ documents = sa.Table(
     sa.Column("labels", sa.Text, nullable=False),
     sa.Column("words", sa.Text, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
+)
+
+
+def _of_set() -> list[sa.Column[object]]:
+    """Return the columns that name one saved training set for good."""
+    return [
+        sa.Column("project", sa.String(255), primary_key=True),
+        sa.Column("name", sa.String(255), primary_key=True),
+        sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    ]
+
+
+training_sets = sa.Table(
+    "virtualfs_training_sets",
+    metadata,
+    *_of_set(),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("created_by", sa.String(255), nullable=False),
+    sa.Column("content_hash", sa.String(80), nullable=False),
+    sa.Column("record", sa.JSON, nullable=False),
+)
+
+training_set_features = sa.Table(
+    "virtualfs_training_set_features",
+    metadata,
+    *_of_set(),
+    sa.Column("view", sa.String(300), primary_key=True),
+    sa.Column("feature", sa.String(255), primary_key=True),
+    sa.Index("ix_virtualfs_training_set_features_view", "project", "view"),
 )
 
 schema_version = sa.Table(

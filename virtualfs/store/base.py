@@ -36,6 +36,7 @@ from virtualfs.registry.resolver import Resolver
 from virtualfs.registry.state import State
 from virtualfs.serving.request import plan_online
 from virtualfs.serving.service import OnlineService
+from virtualfs.training.saving import Shelf
 
 __all__ = ["StoreBase"]
 
@@ -73,6 +74,10 @@ class StoreBase(Shown):
             self._warehouses[name] = provider.adopt(name, connection)
         self.functions = PythonFunctions(self.config.python.modules, self.config.folder)
         self.resolver = Resolver(self.registry, self.warehouse, self.config.folder, self.functions)
+        self.shelf = Shelf(
+            self.registry.training_sets, self.config.author(), self.config.folder,
+            self.config.training_sets, self.warehouse, self.meeting_place, self.functions,
+        )  # fmt: skip
         self._planner = Planner(self.registry, self.resolver, self.config.policy)
         self._recent: Recent[FeaturePlan] = Recent(self.registry, revision)
         self._applier = Applier(self.registry, Indexer(self.warehouse), self._recent.forget)

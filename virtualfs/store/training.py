@@ -12,6 +12,7 @@ from virtualfs.serving.service import utc
 from virtualfs.store.base import StoreBase
 from virtualfs.training.dataset import TrainingDataset
 from virtualfs.training.known_keys import spine_of_known_keys
+from virtualfs.training.saved import TrainingSet
 from virtualfs.training.site import sites_of
 from virtualfs.training.spine import (
     connection_of,
@@ -100,9 +101,38 @@ class Training(StoreBase):
             "warehouses": [site.warehouse.name for site in sites if site.has_work],
             "doubts": [doubt] if doubt else [],
         }
-        return TrainingDataset(
-            sites, read, plan, timestamp, context, self.functions, self.meeting_place
-        )
+        return TrainingDataset(sites, read, plan, timestamp, context, selections, self.shelf)
+
+    def training_set(
+        self, name: str, version: int | None = None, *, verify: bool = True
+    ) -> TrainingSet:
+        """Return a saved training set, its newest version unless one is named.
+
+        Parameters
+        ----------
+        name
+            As it was saved, or with its version: ``"delays@2"``.
+        verify
+            Whether all of its rows are read and compared with their hash.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
+        TrainingSetDamagedError
+            It is not what was saved, or is gone.
+        """
+        if version is None and "@" in name:
+            name, number = self.registry.training_sets.split(name)
+            version = number
+        found = self.shelf.opened(self.registry.training_sets.get(name, version))
+        if verify:
+            found.verify()
+        return found
+
+    def training_sets(self, name: str | None = None) -> list[TrainingSet]:
+        """Return the saved training sets, or the versions of one, the newest first."""
+        return [self.shelf.opened(record) for record in self.registry.training_sets.all(name)]
 
     def _home(self, spine: Any, names: set[str], given: str | None) -> Warehouse:
         """Return the warehouse that a spine in SQL or Ibis lives in, or would."""

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from virtualfs.compiler import sql
 from virtualfs.compiler.operations import value_of
-from virtualfs.compiler.plan import FeaturePlan
+from virtualfs.compiler.plan import FeaturePlan, OnDemandSelection, Selection
 from virtualfs.compiler.rows import ROW, TIME
 from virtualfs.compiler.strategy import fragment
 from virtualfs.display import Block, Code, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas
 from virtualfs.errors import UnsupportedByWarehouseError
-from virtualfs.functions import PythonFunctions
-from virtualfs.provider import Warehouse, rows_of, temporary_name
+from virtualfs.provider import rows_of, temporary_name
 from virtualfs.training.diagnosis import Diagnosis
 from virtualfs.training.run import run
 from virtualfs.training.site import Site, check_in_query, meeting_plan
@@ -30,7 +29,10 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from virtualfs.definitions.transformation import Transformation
     from virtualfs.training.run import Piece
+    from virtualfs.training.saved import TrainingSet
+    from virtualfs.training.saving import Shelf
 
 __all__ = ["TrainingDataset"]
 
@@ -54,8 +56,9 @@ class TrainingDataset(Shown):
     plan: FeaturePlan
     timestamp: str
     context: Mapping[str, Any]
-    functions: PythonFunctions
-    meeting_place: Callable[[], Warehouse]
+    selections: Sequence[Selection | OnDemandSelection]
+    """What was asked for."""
+    shelf: Shelf
 
     def __repr__(self) -> str:
         return f"TrainingDataset({', '.join((*self.spine.columns, *self.plan.columns))})"
@@ -101,7 +104,7 @@ class TrainingDataset(Shown):
         if plan is None:
             return None
         spine = SentSpine(tuple(plan.request), lambda: None)
-        return Site(self.meeting_place(), plan, spine, self.timestamp, is_alone=False)
+        return Site(self.shelf.meeting_place(), plan, spine, self.timestamp, is_alone=False)
 
     @property
     def _stops(self) -> tuple[tuple[str, Site], ...]:
@@ -233,7 +236,7 @@ class TrainingDataset(Shown):
         return self.sites[0]
 
     def _pieces(self, rows: int | None) -> Iterator[Piece]:
-        return run(self.sites, self._meeting, self.plan, self.functions, rows)
+        return run(self.sites, self._meeting, self.plan, self.shelf.functions, rows)
 
     def _all(self) -> Piece:
         (result,) = self._pieces(None)
@@ -336,6 +339,42 @@ class TrainingDataset(Shown):
             part.unlink(missing_ok=True)
         return target
 
+    def save(
+        self,
+        name: str,
+        *,
+        to: Literal["parquet", "table"] = "parquet",
+        transformations: Sequence[Transformation] = (),
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> TrainingSet:
+        """Run, and keep the result for good, as the next version of a name.
+
+        Parameters
+        ----------
+        to
+            ``"parquet"`` writes a file into the folder or bucket that ``training_sets`` in the
+            configuration names; ``"table"`` a table of the warehouse, which must be writable.
+        transformations
+            What a model is fed instead of the features as they are: :class:`Feature` objects whose
+            expressions may hold aggregates over this set, ``standardize("temp")``,
+            ``min_max(...)``, ``impute(...)``, ``one_hot(...)``, ``ordinal(...)``. One that has a
+            feature's name, and the columns of an encoding, stand in its place; others follow all.
+            Their parameters are computed where the set lies, and kept with it.
+
+        Returns
+        -------
+        TrainingSet
+            With the version that it is. Given where features are asked for, it stands for its own,
+            transformed.
+
+        Raises
+        ------
+        DefinitionError
+            A transformation does not fit; nothing is kept.
+        """
+        return self.shelf.save(self, name, to, transformations, description, tags or {})
+
     def to_table(self, name: str, *, overwrite: bool = False) -> str:
         """Run and write a table inside the warehouse, without a round trip; return its name.
 
@@ -344,6 +383,10 @@ class TrainingDataset(Shown):
         WarehouseError
             The table exists and `overwrite` is false, or the warehouse is read-only.
         """
+        return self.write_table(name, overwrite=overwrite, numbered=False)
+
+    def write_table(self, name: str, *, overwrite: bool, numbered: bool) -> str:
+        """Write the table of :meth:`to_table`, perhaps with the number of each row beside it."""
         site = self._only_site("a table")
         check_in_query(self.plan)
         program, capabilities = site.program, site.warehouse.capabilities
@@ -370,7 +413,7 @@ class TrainingDataset(Shown):
             if overwrite and not capabilities.replace_table:
                 session.execute(f"DROP TABLE IF EXISTS {target}")
                 create = "CREATE TABLE"
-            statement = site.statement(session, program.joined(), spine)
+            statement = site.statement(session, program.joined(numbered=numbered), spine)
             session.execute(f"{create} {target} AS\n{statement}")
         return name
 

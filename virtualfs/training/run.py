@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     """The client's own rows (None for a spine in a warehouse), the spine's columns as Arrow, and
     the features' columns, all of one length."""
 
-__all__ = ["run"]
+__all__ = ["answers", "run"]
 
 Columns = dict[str, Any]
 _AGAIN = 0.2
@@ -71,7 +71,7 @@ def run(
             columns = _side_by_side(sites, sessions, held, table, progress)
             if meeting is not None and at_meeting is not None:
                 met = _met(columns, own, meeting.plan, plan)
-                columns |= _answers(meeting, at_meeting, met, None, progress)
+                columns |= answers(meeting, at_meeting, met, None, progress)
             _call_functions(plan, functions, columns, own)
             _check_lengths(columns, own.num_rows)
             yield client, own, _table(plan.columns, columns)
@@ -97,7 +97,7 @@ def _spine_pieces(
         yield piece, piece.arrow(spine.columns), None
 
 
-def _answers(
+def answers(
     site: Site, session: Session, rows: ClientSpine, table: str | None, progress: Progress
 ) -> Columns:
     """Return the columns that one site answers for some rows, which `table` has if it is given."""
@@ -124,7 +124,7 @@ def _side_by_side(
 ) -> Columns:
     """Let all sites answer at once; only those that share a connection go one after the other."""
     if len(sites) == 1:
-        return _answers(sites[0], sessions[0], rows, table, progress)
+        return answers(sites[0], sessions[0], rows, table, progress)
     lines: dict[int, _Line] = {}
     for site, session in zip(sites, sessions, strict=True):
         line = lines.setdefault(id(site.warehouse.connection), _Line(rows, table, progress))
@@ -158,7 +158,7 @@ class _Line:
                 break
             table = self.table if site.holds_spine else None
             try:
-                columns |= _answers(site, session, self.rows, table, self.progress)
+                columns |= answers(site, session, self.rows, table, self.progress)
             except WarehouseError as error:
                 raise type(error)(f"warehouse {site.warehouse.name!r}: {error}") from error
         return columns

@@ -1,0 +1,188 @@
+"""Fitting transformations: the aggregates in them become numbers, computed where the rows lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from virtualfs.capabilities import Capabilities
+from virtualfs.compiler import sql
+from virtualfs.compiler.operations import Node
+from virtualfs.compiler.reading import canonical, tree_of
+from virtualfs.definitions.feature_view import Feature
+from virtualfs.errors import DefinitionError, did_you_mean
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+__all__ = ["Fitting", "categories_of", "numbers_of", "over_rows"]
+
+ROWS = "__virtualfs_rows"
+_MISSING = re.compile(r"(?:Column|attribute) '(?P<name>[^']+)'")
+
+
+def over_rows(table: ir.Table, rows_sql: str, capabilities: Capabilities) -> str:
+    """Return the SELECT of an expression over the relation that :func:`rows_table` gives."""
+    text = sql.text(sql.render(table, capabilities), capabilities.dialect)
+    return text.replace(sql.quoted(ROWS, capabilities.dialect), f"(\n{rows_sql}\n)")
+
+
+def rows_table(dtypes: Mapping[str, str]) -> ir.Table:
+    """Return the rows of a training set as an unbound Ibis table."""
+    import ibis
+
+    return ibis.table({name: ibis.dtype(dtype) for name, dtype in dtypes.items()}, name=ROWS)
+
+
+def numbers_of(dtypes: Mapping[str, str]) -> tuple[ir.Table, dict[str, tuple[str, str]]]:
+    """Return what is counted of each column, as one row, and what each of its columns is about.
+
+    Columns without an order have their NULLs counted alone.
+    """
+    import ibis
+
+    rows = rows_table(dtypes)
+    found: dict[str, ir.Value] = {}
+    about: dict[str, tuple[str, str]] = {}
+
+    def count(column: str, what: str, value: ir.Value) -> None:
+        name = f"n{len(found)}"
+        found[name] = value
+        about[name] = column, what
+
+    for name, dtype in dtypes.items():
+        kind, value = ibis.dtype(dtype), rows[name]
+        count(name, "nulls", value.isnull().ifelse(1, 0).sum())
+        if kind.is_nested() or kind.is_json() or kind.is_binary():
+            continue
+        if not kind.is_boolean():
+            count(name, "min", value.min())
+            count(name, "max", value.max())
+        if kind.is_numeric() or kind.is_boolean():
+            number = value.ifelse(1.0, 0.0) if kind.is_boolean() else value.cast("float64")
+            count(name, "mean", number.mean())
+            count(name, "std", number.std(how="sample"))
+    return rows.aggregate(**found), about
+
+
+def categories_of(dtypes: Mapping[str, str], column: str, most: int) -> ir.Table:
+    """Return the categories of a column and how often each is there, the most frequent first."""
+    import ibis
+
+    if column not in dtypes:
+        raise DefinitionError(
+            f"the training set has no feature {column!r}. {did_you_mean(column, dtypes)}"
+        )
+    kind = ibis.dtype(dtypes[column])
+    if not (kind.is_string() or kind.is_integer() or kind.is_boolean()):
+        raise DefinitionError(f"{column!r} is {kind}; categories are strings, integers or booleans")
+    rows = rows_table(dtypes)
+    held = rows.filter(rows[column].notnull())
+    counted = held.group_by(category=held[column]).aggregate(times=held.count())
+    return counted.order_by([ibis.desc("times"), "category"]).limit(most)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Expressions over a training set, and the aggregates in them.
+
+    Parameters
+    ----------
+    values
+        The expression of each feature, as Ibis values.
+    parameters
+        The aggregates in them, each once, with what each is called.
+    """
+
+    values: Mapping[str, ir.Value]
+    parameters: Mapping[Any, str]
+    dtypes: Mapping[str, str]
+
+    @classmethod
+    def of(cls, features: Sequence[Feature], dtypes: Mapping[str, str]) -> Fitting:
+        """Read expressions over features of a training set.
+
+        Raises
+        ------
+        DefinitionError
+            One reads what is no feature, or holds a window function.
+        """
+        import ibis
+        import ibis.expr.operations as ops
+
+        typed = {name: canonical(ibis.dtype(dtype)) or dtype for name, dtype in dtypes.items()}
+        table = rows_table(typed)
+        values: dict[str, ir.Value] = {}
+        parameters: dict[Any, str] = {}
+        errors: tuple[type[Exception], ...] = (AttributeError, *sql.expression_errors())
+        for feature in features:
+            where = f"transformation {feature.name!r}"
+            if feature.name in values:
+                raise DefinitionError(f"{where} is given twice; give one another name")
+            if feature.expr is None or feature.expr.deferred is None:
+                raise DefinitionError(
+                    f"{where} needs an Ibis expression, such as _.temp - _.temp.mean()"
+                )
+            try:
+                (value,) = table.bind(feature.expr.deferred)
+            except errors as error:
+                missing = _MISSING.search(str(error))
+                if missing is None:
+                    raise DefinitionError(f"{where}: {sql.brief(error)}") from None
+                raise DefinitionError(
+                    f"{where}: the training set has no feature {missing['name']!r}. "
+                    f"{did_you_mean(missing['name'], dtypes)}"
+                ) from None
+            if value.op().find(ops.WindowFunction):
+                raise DefinitionError(f"{where}: window functions depend on a row's neighbours")
+            values[feature.name] = value
+            for found in value.op().find(ops.Reduction):
+                parameters.setdefault(found, _called(found, len(parameters)))
+        return cls(values, parameters, typed)
+
+    def aggregates(self) -> ir.Table | None:
+        """Return the parameters as one row; None if there are none."""
+        if not self.parameters:
+            return None
+        table = rows_table(self.dtypes)
+        named = {f"p{n}": op.to_expr() for n, op in enumerate(self.parameters)}
+        return table.aggregate(**named)
+
+    def named(self, feature: str) -> list[str]:
+        """Return the parameters of one feature."""
+        import ibis.expr.operations as ops
+
+        return [self.parameters[op] for op in self.values[feature].op().find(ops.Reduction)]
+
+    def trees(self, row: Sequence[Any]) -> dict[str, Node]:
+        """Return the expressions with the parameters in the place of aggregates.
+
+        Raises
+        ------
+        DefinitionError
+            A parameter is NULL, as of a column without values.
+        """
+        import ibis.expr.operations as ops
+
+        literals = {}
+        for (op, name), value in zip(self.parameters.items(), row, strict=True):
+            if value is None:
+                raise DefinitionError(
+                    f"{name} is NULL: the training set has no values to fit it to"
+                )
+            dtype = op.dtype.copy(nullable=False)
+            literals[op] = ops.Literal(float(value) if dtype.is_decimal() else value, dtype)
+        return {
+            name: tree_of(value.op().replace(literals).to_expr(), f"transformation {name!r}")
+            for name, value in self.values.items()
+        }
+
+
+def _called(op: Any, number: int) -> str:
+    import ibis.expr.operations as ops
+
+    columns = [field.name for field in op.find(ops.Field)]
+    plain = op.__class__.__name__.lower()
+    return f"{plain}({', '.join(columns)})" if columns else f"{plain} #{number}"
