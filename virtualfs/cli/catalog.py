@@ -154,15 +154,43 @@ def show_command(ctx: click.Context, name: str, version: int | None, as_json: bo
 
 @click.command("check")
 @click.argument("views", nargs=-1)
+@click.option("--service", help="Look for what leaks into a training set of this service.")
+@click.option("--spine", help="The training set's rows: Parquet or CSV file, or SQL text.")
+@click.option("--label", help="The spine's column of what is to be predicted.")
+@click.option("--timestamp", default="event_timestamp", show_default=True)
 @json_option
 @click.pass_context
-def check_command(ctx: click.Context, views: tuple[str, ...], as_json: bool) -> int:
+def check_command(
+    ctx: click.Context,
+    views: tuple[str, ...],
+    service: str | None,
+    spine: str | None,
+    label: str | None,
+    timestamp: str,
+    as_json: bool,
+) -> int:
     """Look for data that breaks what views assume of it; exit 1 when there is any.
 
     VIEWS are names of applied views; all of them when none is named. Everything is counted inside
     the warehouse: NULL keys and times, times after now, rows that nothing tells apart, SCD2 rows
     that overlap. Missing indexes are named with the statement that makes them.
+
+    With --service, --spine and --label it looks for what leaks instead: rows that arrived after the
+    instant, windows that count the row being predicted, sources without times that change, and
+    features that say the label in other words.
     """
+    given = (service, spine, label)
+    if any(given):
+        if views or not all(given):
+            raise click.UsageError(
+                "a look for leaks takes --service, --spine and --label, and no views"
+            )
+        found = open_store(ctx).check_leakage(spine, service, str(label), timestamp)
+        if as_json:
+            echo_json(found.to_dict())
+        else:
+            click.echo(str(found))
+        return 1 if found else 0
     report = open_store(ctx).check(views or None)
     if as_json:
         echo_json(

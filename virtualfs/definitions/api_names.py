@@ -18,6 +18,7 @@ STATIC_FIELDS = frozenset({
     "_entities", "_service", "entities", "entity", "feature", "featureService", "featureServices",
     "featureView", "featureViews", "features", "historicalFeatures", "lineage",
     "onDemandFeatureView", "onDemandFeatureViews", "onlineFeatures", "project", "search",
+    "trainingSet", "trainingSets",
 })  # fmt: skip
 """The root fields that every project has; no object of a catalog is called so."""
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from virtualfs.compiler.leakage import with_variants
 from virtualfs.compiler.plan import LateData, plan_features
-from virtualfs.errors import NotFoundError, SpineError, warn_deprecated
+from virtualfs.errors import NotFoundError, SpineError, did_you_mean, warn_deprecated
+from virtualfs.monitoring.leakage import (
+    Leak,
+    LeakageReport,
+    holders_of,
+    judge_rows,
+    judge_static,
+)
 from virtualfs.provider import Warehouse
 from virtualfs.serving.service import utc
 from virtualfs.store.base import StoreBase
 from virtualfs.training.dataset import TrainingDataset
 from virtualfs.training.known_keys import spine_of_known_keys
+from virtualfs.training.relation import rows_of_dataset
 from virtualfs.training.saved import TrainingSet
 from virtualfs.training.site import sites_of
 from virtualfs.training.spine import (
+    WarehouseSpine,
     connection_of,
     is_sql,
     read_spine,
@@ -102,6 +113,69 @@ class Training(StoreBase):
             "doubts": [doubt] if doubt else [],
         }
         return TrainingDataset(sites, read, plan, timestamp, context, selections, self.shelf)
+
+    def check_leakage(
+        self, spine: Any, features: Any, label: str, timestamp: str = "event_timestamp"
+    ) -> LeakageReport:
+        """Look for what leaks into a training set.
+
+        Every feature is computed a second time without the rows that were written after the
+        instant, and, where its source holds the label, without the instant's own row; sources
+        without times are looked at for changes; and features are compared with the label. All is
+        computed in the warehouse; over several, where their answers meet.
+
+        Parameters
+        ----------
+        spine, features, timestamp
+            As in :meth:`get_historical_features`.
+        label
+            The spine's column of what is to be predicted.
+
+        Returns
+        -------
+        LeakageReport
+            True when something leaks or may; ``str()`` tells it in words.
+
+        Raises
+        ------
+        SpineError
+            The spine has no such label.
+        """
+        dataset = self.get_historical_features(spine, features, timestamp=timestamp)
+        columns = dataset.spine.columns
+        if label not in columns:
+            raise SpineError(f"the spine has no label {label!r}. {did_you_mean(label, columns)}")
+        views = {part.view.label: part.view for part in dataset.plan.parts}
+        holders = holders_of(label, views.values(), self.warehouse)
+        plan, variants = with_variants(dataset.plan, holders)
+        read = dataset.spine
+        if isinstance(read, WarehouseSpine):
+            label_type = read.schema[label]
+        else:  # the other columns stay here
+            whole = read.whole()
+            label_type = whole.dtype(label)
+            wanted = {*plan.key_columns, *plan.request, timestamp, label}
+            read = whole.only([name for name in columns if name in wanted])
+        sites = sites_of(plan, read, timestamp, dataset.sites[0].warehouse, self.warehouse)
+        checked = replace(dataset, sites=sites, spine=read, plan=plan)
+        dtypes = {label: str(label_type).lstrip("!"), **plan.dtypes()}
+        leaks: list[Leak] = []
+        with rows_of_dataset(checked) as held:
+            first = held.first(timestamp) if timestamp in read.columns else None
+            rows, leaks = judge_rows(
+                held.session, held.capabilities, held.select, dtypes, dataset.plan, variants,
+                label, holders,
+            )  # fmt: skip
+        for view in views.values():
+            if view.event_timestamp is None:
+                leaks += judge_static(view, self.warehouse(view.warehouse), first, rows)
+        unjudged = [
+            f"{view.label}: whether rows arrived late, as its source has no created_timestamp="
+            for view in views.values()
+            if view.event_timestamp and view.created_timestamp is None
+        ]
+        ordered = sorted(leaks, key=lambda leak: not leak.is_sure)
+        return LeakageReport(rows, label, dataset.plan.columns, tuple(ordered), tuple(unjudged))
 
     def training_set(
         self, name: str, version: int | None = None, *, verify: bool = True

@@ -107,6 +107,19 @@ class ClientSpine:
         needed = _needed(plan, timestamp, self.columns)
         return _check_arrow(plan, timestamp, self.arrow(needed).schema)
 
+    def only(self, columns: Sequence[str]) -> ClientSpine:
+        """Return the rows with some of their columns."""
+        return ClientSpine(self.arrow(columns), tuple(columns))
+
+    def dtype(self, column: str) -> Any:
+        """Return a column's data type."""
+        import ibis
+
+        kind = self.arrow([column]).schema.field(column).type
+        return ibis.dtype(
+            getattr(kind, "value_type", kind) if str(kind).startswith("dict") else kind
+        )
+
     def narrow(
         self, plan: FeaturePlan, timestamp: str, instant_type: str, keep: Sequence[str] = ()
     ) -> pa.Table:

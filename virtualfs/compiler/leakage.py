@@ -1,0 +1,229 @@
+"""What leaks into a training set, as one plan and as questions about its rows.
+
+A feature is asked for a second time as it would be without what may leak: without rows that were
+written after the instant, and without the instant's own row. Where the two differ, what was
+suspected has happened. Whether a feature says the label in other words is counted: how often they
+are equal, how they correlate, and how well one tells the other's two values apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from virtualfs.compiler.fitting import rows_table
+from virtualfs.compiler.plan import RESERVED, FeaturePlan, Part
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+__all__ = [
+    "Variant", "auc", "changes", "likeness", "purity", "row_of", "spreads", "with_variants",
+]  # fmt: skip
+
+_HUGE = 1e300
+Without = Literal["late rows", "the instant"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A feature as it would be without something.
+
+    Parameters
+    ----------
+    output
+        The column that holds it as it is.
+    column
+        The column that holds it without.
+    """
+
+    view: str
+    feature: str
+    without: Without
+    output: str
+    column: str
+
+
+def with_variants(
+    plan: FeaturePlan, holders: Collection[str]
+) -> tuple[FeaturePlan, tuple[Variant, ...]]:
+    """Return a plan with its features once more, as they would be without what may leak.
+
+    Parameters
+    ----------
+    holders
+        Labels of the views whose sources hold the label.
+    """
+    parts = list(plan.parts)
+    variants: list[Variant] = []
+    for part in plan.parts:
+        view = part.view
+        others: list[tuple[Without, Part]] = []
+        if view.created_timestamp is not None and part.late_data == "include":
+            others.append(("late rows", replace(part, late_data="exclude")))
+        reads_instant = view.event_timestamp and not view.valid_to and view.boundary == "inclusive"
+        if reads_instant and view.label in holders:
+            strict = view.model_copy(update={"boundary": "exclusive"})
+            others.append(("the instant", replace(part, view=strict)))
+        for without, other in others:
+            outputs = []
+            for feature, output in part.outputs:
+                column = f"{RESERVED}without_{len(variants)}"
+                outputs.append((feature, column))
+                variants.append(Variant(view.label, feature, without, output, column))
+            parts.append(replace(other, outputs=tuple(outputs)))
+    columns = (*plan.columns, *(variant.column for variant in variants))
+    columns += tuple(v.output for v in variants if v.output not in columns)
+    return replace(plan, parts=tuple(parts), columns=tuple(dict.fromkeys(columns))), tuple(variants)
+
+
+def changes(dtypes: Mapping[str, str], variants: Collection[Variant]) -> ir.Table:
+    """Return how many rows there are, and at how many each variant differs, as one row."""
+    rows = rows_table(dtypes)
+    found: dict[str, ir.Value] = {"n": rows.count()}
+    for variant in variants:
+        differs = ~rows[variant.output].identical_to(rows[variant.column])
+        found[variant.column] = differs.ifelse(1, 0).sum()
+    return rows.aggregate(**found)
+
+
+def likeness(
+    dtypes: Mapping[str, str], features: Collection[str], label: str
+) -> tuple[ir.Table, dict[str, tuple[str, str]]]:
+    """Return what features have in common with the label, as one row, and what each column is.
+
+    Of the label the number of values, least and greatest; of each feature over rows where both are
+    known ``both``, ``equal`` (how many are), and of numbers the means, ``own`` and ``label``; of
+    its being NULL the same, as ``missing_own`` and ``missing_label``.
+    """
+    rows = rows_table(dtypes)
+    found: dict[str, ir.Value] = {}
+    about: dict[str, tuple[str, str]] = {}
+
+    def count(column: str, what: str, value: ir.Value) -> None:
+        name = f"n{len(found)}"
+        found[name] = value
+        about[name] = column, what
+
+    target = rows[label]
+    number = _number(target)
+    count(label, "both", target.count())
+    count(label, "values", target.nunique())
+    if number is not None:
+        count(label, "min", number.min())
+        count(label, "max", number.max())
+    for name in features:
+        value = rows[name]
+        both = value.notnull() & target.notnull()
+        count(name, "both", both.ifelse(1, 0).sum())
+        if _alike(value, target):
+            count(name, "equal", (both & (value == target)).ifelse(1, 0).sum())
+        for prefix, own, other, where in _pairs(rows, name, label):
+            count(name, f"{prefix}own", own.mean(where=where))
+            count(name, f"{prefix}label", other.mean(where=where))
+    return rows.aggregate(**found), about
+
+
+def spreads(
+    dtypes: Mapping[str, str], means: Mapping[str, Mapping[str, float]], label: str
+) -> tuple[ir.Table, dict[str, tuple[str, str]]]:
+    """Return sums of products of what features and the label are away from their means, as one row.
+
+    Two passes, because one would lose the digits of what is far from zero.
+
+    Parameters
+    ----------
+    means
+        Of features that have some, as :func:`likeness` names them.
+    """
+    rows = rows_table(dtypes)
+    found: dict[str, ir.Value] = {}
+    about: dict[str, tuple[str, str]] = {}
+    for name, held in means.items():
+        for prefix, own, other, where in _pairs(rows, name, label):
+            if held.get(f"{prefix}own") is None or held.get(f"{prefix}label") is None:
+                continue
+            left, right = own - held[f"{prefix}own"], other - held[f"{prefix}label"]
+            for what, value in (("own", left * left), ("label", right * right),
+                                ("both", left * right)):  # fmt: skip
+                about[f"n{len(found)}"] = name, f"{prefix}{what}"
+                found[f"n{len(found)}"] = value.sum(where=where)
+    return rows.aggregate(**found), about
+
+
+def _pairs(
+    rows: ir.Table, name: str, label: str
+) -> Iterator[tuple[str, ir.Value, ir.Value, ir.Value]]:
+    """Yield what is correlated: a feature, and its being NULL, each with the label."""
+    value, target = rows[name], rows[label]
+    own, other = _number(value), _number(target)
+    if other is None:
+        return
+    known = target.notnull() & _is_finite(other)
+    if own is not None:
+        yield "", own, other, value.notnull() & known & _is_finite(own)
+    yield "missing_", value.isnull().ifelse(1.0, 0.0), other, known
+
+
+def _is_finite(value: ir.Value) -> ir.Value:
+    # NaN is greater than all numbers where there is one, or nothing is.
+    return value.between(-_HUGE, _HUGE)
+
+
+def auc(dtypes: Mapping[str, str], feature: str, label: str, greatest: float) -> ir.Table:
+    """Return how often the greater label has the greater feature, ties half: the area under ROC.
+
+    Hanley and McNeil, Radiology 143 (1982): the chance that of two rows, one of each label, the
+    feature orders them right.
+    """
+    import ibis
+
+    rows = rows_table(dtypes)
+    value, number = _number(rows[feature]), _number(rows[label])
+    assert value is not None
+    assert number is not None
+    held = rows.filter(rows[feature].notnull(), rows[label].notnull(), _is_finite(value))
+    bare = held.select(value=value, high=(number == greatest).ifelse(1.0, 0.0))
+    by_value = bare.group_by("value").aggregate(high=bare.high.sum(), n=bare.count())
+    by_value = by_value.mutate(low=by_value.n - by_value.high)
+    before = ibis.window(order_by=by_value.value, preceding=None, following=0)
+    ordered = by_value.mutate(below=by_value.low.sum().over(before) - by_value.low)
+    right = (ordered.high * (ordered.below + ordered.low / 2)).sum()
+    pairs = ordered.high.sum() * ordered.low.sum()
+    return ordered.aggregate(auc=right / pairs.nullif(0.0), n=ordered.n.sum())
+
+
+def purity(dtypes: Mapping[str, str], feature: str, label: str) -> ir.Table:
+    """Return at how many rows a category alone tells the label right, of how many.
+
+    Each category is taken to mean the label that it has most often.
+    """
+    rows = rows_table(dtypes)
+    held = rows.filter(rows[feature].notnull(), rows[label].notnull())
+    bare = held.select(category=held[feature], label=held[label])
+    pairs = bare.group_by(["category", "label"]).aggregate(n=bare.count())
+    best = pairs.group_by("category").aggregate(best=pairs.n.max(), n=pairs.n.sum())
+    return best.aggregate(told=best.best.sum(), n=best.n.sum(), categories=best.count())
+
+
+def _number(value: ir.Value) -> Any:
+    kind = value.type()
+    if kind.is_boolean():
+        return value.ifelse(1.0, 0.0)
+    return value.cast("float64") if kind.is_numeric() else None
+
+
+def _alike(value: ir.Value, other: ir.Value) -> bool:
+    one, two = value.type(), other.type()
+    return bool(
+        (one.is_numeric() and two.is_numeric())
+        or (one.is_string() and two.is_string())
+        or (one.is_boolean() and two.is_boolean())
+        or (one.is_temporal() and one == two)
+    )
+
+
+def row_of(columns: Mapping[str, tuple[str, str]], values: list[Any]) -> Iterator[Any]:
+    """Yield column, what it is, and value."""
+    yield from ((*about, value) for about, value in zip(columns.values(), values, strict=True))
