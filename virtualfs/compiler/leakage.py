@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from virtualfs.capabilities import Capabilities
 from virtualfs.compiler.fitting import rows_table
 from virtualfs.compiler.plan import RESERVED, FeaturePlan, Part
 
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 __all__ = [
-    "Variant", "auc", "changes", "likeness", "purity", "row_of", "spreads", "with_variants",
+    "Variant", "auc", "changes", "later", "likeness", "purity", "row_of", "spreads",
+    "with_variants",
 ]  # fmt: skip
 
 _HUGE = 1e300
@@ -205,6 +208,21 @@ def purity(dtypes: Mapping[str, str], feature: str, label: str) -> ir.Table:
     pairs = bare.group_by(["category", "label"]).aggregate(n=bare.count())
     best = pairs.group_by("category").aggregate(best=pairs.n.max(), n=pairs.n.sum())
     return best.aggregate(told=best.best.sum(), n=best.n.sum(), categories=best.count())
+
+
+def later(
+    dtypes: Mapping[str, str],
+    column: str,
+    timezone: str,
+    instant: datetime,
+    capabilities: Capabilities,
+) -> ir.Table:
+    """Return how many rows have a time after an instant, which is naive and in UTC."""
+    rows = rows_table(dtypes)
+    after = capabilities.instant(rows[column], timezone, "up") > capabilities.literal_instant(
+        instant
+    )
+    return rows.aggregate(n=after.ifelse(1, 0).sum())
 
 
 def _number(value: ir.Value) -> Any:

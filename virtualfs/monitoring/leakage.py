@@ -136,21 +136,19 @@ def judge_static(
         The spine's first instant: what was written after it may not have been known then.
     """
     capabilities = warehouse.capabilities
-    dialect = capabilities.dialect
-    source = _of_source(view, dialect)
-    times = [
-        name
+    times = {
+        name: str(dtype).lstrip("!")
         for name, dtype in _source_columns(view, warehouse).items()
         if dtype.is_timestamp() or dtype.is_date()
-    ]
-    count = exp.alias_(exp.Count(this=exp.Star()), "n")
+    }
+    source = sql.text(_of_source(view, capabilities.dialect), capabilities.dialect)
     found = False
     with warehouse.session() as session:
-        for name in times if first is not None else ():
-            moment = exp.cast(exp.Literal.string(f"{first:%Y-%m-%d %H:%M:%S}"), "TIMESTAMP")
-            later = exp.GT(this=sql.column(name), expression=moment)
-            select = exp.select(count.copy()).from_(sql.subquery(source.copy(), "source"))
-            counted = session.query(sql.text(select.where(later), dialect), {"n": "int64"})
+        for name in times:
+            if first is None:
+                break
+            count = leakage.later(times, name, view.timezone, first, capabilities)
+            counted = session.query(over_rows(count, source, capabilities), {"n": "int64"})
             number = int(counted.column(0)[0].as_py() or 0)
             if number:
                 found = True
