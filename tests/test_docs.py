@@ -7,8 +7,10 @@ import doctest
 import importlib
 import pkgutil
 import re
+import runpy
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
@@ -257,6 +259,87 @@ def test_the_tutorial(
     assert score
     assert 0.6 < float(score[1]) < 0.9
     assert "severity" in run_lines(block(page, "tutorial-online"), monkeypatch)
+    _second_warehouse(page, tmp_path, monkeypatch, capsys)
+
+
+def _second_warehouse(
+    page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tutorial's last parts: a lake beside the database, and a model served from both."""
+    visits = runpy.run_path(str(ROOT / "examples" / "shop" / "visits.py"))
+    visits["main"](folder / "visits")
+    settings = folder / "virtualfs.toml"
+    settings.write_text(
+        block(page, "tutorial-clock") + settings.read_text() + "\n" + block(page, "tutorial-lake")
+    )
+    definitions = folder / "features.py"
+    definitions.write_text(definitions.read_text() + "\n\n" + block(page, "tutorial-visits"))
+    shown = run_lines(block(page, "tutorial-check"), monkeypatch)
+    assert "LEAK   orders@1: rows that decide it" in shown
+    names: dict[str, object] = {}
+    capsys.readouterr()
+    exec(block(page, "tutorial-save"), names)
+    told = capsys.readouterr().out
+    assert "Warehouse 'lake' (DuckDB)" in told
+    assert "Training set risk@1" in told
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", "from virtualfs.cli import main; main()", "serve", "--port"]
+    with subprocess.Popen([*command, str(port)], cwd=folder, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout
+            server.stdout.readline()
+            exec(block(page, "tutorial-serve").replace(":8000", f":{port}"), names)
+        finally:
+            server.terminate()
+    assert re.fullmatch(r"7 \d+%\n8 \d+%\n9 \d+%\n", capsys.readouterr().out)
+    names["store"].close()  # type: ignore[attr-defined]
+    assert "orders@1:total" in run_lines("virtualfs lineage training_set:risk@1", monkeypatch)
+
+
+def test_the_example_of_saved_training_sets(
+    own_demo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "training-sets.md").read_text()
+    monkeypatch.chdir(own_demo / "virtualfs-demo")
+    names: dict[str, object] = {}
+    exec(block(page, "saved"), names)
+    exec(block(page, "saved-again"), names)
+    assert "windy" in capsys.readouterr().out
+    later = names["later"].to_pyarrow()  # type: ignore[attr-defined]
+    assert later.num_rows == 328_521
+    assert later.equals(names["again"].to_pyarrow())  # type: ignore[attr-defined]
+    names["store"].close()  # type: ignore[attr-defined]
+
+
+def test_the_example_of_the_leakage_check(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copyfile(ROOT / "examples" / "flights" / "features.py", flights / "features.py")
+    shutil.copyfile(ROOT / "examples" / "flights" / "virtualfs.toml", flights / "virtualfs.toml")
+    with (flights / "features.py").open("a") as file:  # the page's has thirty windows
+        file.write(
+            'few = vfs.FeatureService("few", [vfs.FeatureView("carrier_few", source=flights, '
+            'entities=[carrier], features=[vfs.Aggregate("dep_delay", "mean", "1d")])])\n'
+        )
+    run_lines("virtualfs apply --yes", monkeypatch)
+    command = block((ROOT / "docs" / "leakage.md").read_text(), "leakage")
+    shown = run_lines(command.replace("delay_history", "few"), monkeypatch)
+    assert "LEAK   carrier_few" in shown
+    assert "were written after the instant" in shown
+
+
+def test_the_settings_of_several_warehouses(tmp_path: Path) -> None:
+    (settings,) = re.findall(
+        r"```toml\n(.*?)```", (ROOT / "docs" / "warehouses.md").read_text(), re.DOTALL
+    )
+    (tmp_path / "virtualfs.toml").write_text('project = "p"\n' + settings)
+    assert set(virtualfs.load_config(tmp_path).warehouses) == {"default", "ledger", "lake"}
+
+
+def test_the_sources_of_lakes() -> None:
+    page = (ROOT / "docs" / "lakes.md").read_text()
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(code, {"vfs": virtualfs})
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java 17, and there is none")

@@ -122,7 +122,7 @@ def test_windows_over_the_label_that_count_the_row_itself(house):
     assert [(leak.view.partition(" ")[0], leak.feature) for leak in equal] == [
         ("inside", "label_mean_1h")
     ]
-    assert "equals the label 'label' at 100.0%" in str(report)
+    assert "equals it at 100.0%" in str(report)
 
 
 def test_static_sources_that_change(house):
@@ -179,7 +179,7 @@ def test_a_label_of_numbers(house):
     put(house, "numbers", rows)
     minutes = view_of("numbers", "numbers", ["x"], event_timestamp="at")
     (leak,) = house.store.check_leakage(spine_of(rows), [minutes], "label").leaks
-    assert "correlation is 1.000" in leak.meaning
+    assert "correlation is 1.000" in leak.detail
 
 
 def test_over_several_warehouses_it_is_asked_where_the_parts_meet(duckdb_house, postgres, tmp_path):
@@ -252,7 +252,7 @@ def test_the_command(tmp_path, monkeypatch):
     words = ["check", "--service", "s", "--spine", "spine.parquet", "--label", "label"]
     found = run.invoke(cli, words, standalone_mode=False)
     assert found.return_value == 1, found.output
-    assert "LEAK  v@1:x: at " in found.output
+    assert "LEAK   v@1: rows that decide it were written after" in found.output
     told = json.loads(run.invoke(cli, [*words, "--json"], standalone_mode=False).output)
     assert told["leaks"][0]["kind"] == "late_rows"
     wrong = run.invoke(cli, ["check", "--service", "s"])

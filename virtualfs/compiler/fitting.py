@@ -61,7 +61,9 @@ def numbers_of(dtypes: Mapping[str, str]) -> tuple[ir.Table, dict[str, tuple[str
             count(name, "min", value.min())
             count(name, "max", value.max())
         if kind.is_numeric() or kind.is_boolean():
-            number = value.ifelse(1.0, 0.0) if kind.is_boolean() else value.cast("float64")
+            number = (
+                value.ifelse(1, 0).cast("float64") if kind.is_boolean() else value.cast("float64")
+            )
             count(name, "mean", number.mean())
             count(name, "std", number.std(how="sample"))
     return rows.aggregate(**found), about

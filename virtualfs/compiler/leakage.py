@@ -140,6 +140,8 @@ def spreads(
     means
         Of features that have some, as :func:`likeness` names them.
     """
+    import ibis
+
     rows = rows_table(dtypes)
     found: dict[str, ir.Value] = {}
     about: dict[str, tuple[str, str]] = {}
@@ -147,7 +149,12 @@ def spreads(
         for prefix, own, other, where in _pairs(rows, name, label):
             if held.get(f"{prefix}own") is None or held.get(f"{prefix}label") is None:
                 continue
-            left, right = own - held[f"{prefix}own"], other - held[f"{prefix}label"]
+            # Said to be floats, or some engines would take them for decimals of many digits.
+            middle, centre = (
+                ibis.literal(float(held[f"{prefix}{what}"]), type="float64")
+                for what in ("own", "label")
+            )
+            left, right = own - middle, other - centre
             for what, value in (("own", left * left), ("label", right * right),
                                 ("both", left * right)):  # fmt: skip
                 about[f"n{len(found)}"] = name, f"{prefix}{what}"
@@ -166,7 +173,7 @@ def _pairs(
     known = target.notnull() & _is_finite(other)
     if own is not None:
         yield "", own, other, value.notnull() & known & _is_finite(own)
-    yield "missing_", value.isnull().ifelse(1.0, 0.0), other, known
+    yield "missing_", _as_float(value.isnull()), other, known
 
 
 def _is_finite(value: ir.Value) -> ir.Value:
@@ -187,7 +194,7 @@ def auc(dtypes: Mapping[str, str], feature: str, label: str, greatest: float) ->
     assert value is not None
     assert number is not None
     held = rows.filter(rows[feature].notnull(), rows[label].notnull(), _is_finite(value))
-    bare = held.select(value=value, high=(number == greatest).ifelse(1.0, 0.0))
+    bare = held.select(value=value, high=_as_float(number == greatest))
     by_value = bare.group_by("value").aggregate(high=bare.high.sum(), n=bare.count())
     by_value = by_value.mutate(low=by_value.n - by_value.high)
     before = ibis.window(order_by=by_value.value, preceding=None, following=0)
@@ -228,8 +235,13 @@ def later(
 def _number(value: ir.Value) -> Any:
     kind = value.type()
     if kind.is_boolean():
-        return value.ifelse(1.0, 0.0)
+        return _as_float(value)
     return value.cast("float64") if kind.is_numeric() else None
+
+
+def _as_float(value: ir.Value) -> ir.Value:
+    # A literal 1.0 is a decimal to some engines, whose products run out of digits.
+    return value.ifelse(1, 0).cast("float64")
 
 
 def _alike(value: ir.Value, other: ir.Value) -> bool:

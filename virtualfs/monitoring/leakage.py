@@ -43,6 +43,10 @@ class Leak:
     ----------
     kind
         ``late_rows``, ``counts_itself``, ``static``, ``static_changes``, ``like_the_label``.
+    meaning
+        What happens, in words.
+    detail
+        What is told of this feature alone.
     is_sure
         Whether it has happened in these rows; otherwise it is a doubt.
     rows, of
@@ -53,14 +57,23 @@ class Leak:
     view: str
     feature: str
     meaning: str
+    detail: str
     advice: str
     is_sure: bool
     rows: int
     of: int
 
     def __str__(self) -> str:
-        place = f"{self.view}:{self.feature}" if self.feature else self.view
-        return f"{'LEAK' if self.is_sure else 'DOUBT'}  {place}: {self.meaning}\n    {self.advice}"
+        return "\n".join(_told_together([self]))
+
+
+def _told_together(leaks: Sequence[Leak]) -> Iterator[str]:
+    """Yield lines about leaks that differ in the feature alone."""
+    first = leaks[0]
+    yield f"{'LEAK ' if first.is_sure else 'DOUBT'}  {first.view}: {first.meaning}"
+    width = max(len(leak.feature) for leak in leaks)
+    yield from (f"    {leak.feature:<{width}}  {leak.detail}" for leak in leaks if leak.feature)
+    yield f"    -> {first.advice}"
 
 
 @dataclass(frozen=True)
@@ -82,10 +95,14 @@ class LeakageReport(Shown):
 
     def __str__(self) -> str:
         checked = f"{self.rows:,} rows, {len(self.features)} features, label {self.label!r}"
-        lines = [f"Leakage: {checked}", ""]
-        lines += [str(leak) for leak in self.leaks]
+        lines = [f"Leakage: {checked}"]
+        alike: dict[tuple[str, str, str], list[Leak]] = {}
+        for leak in self.leaks:
+            alike.setdefault((leak.view, leak.meaning, leak.advice), []).append(leak)
+        for some in alike.values():
+            lines += ["", *_told_together(some)]
         if not self.leaks:
-            lines.append("Nothing was found that leaks.")
+            lines += ["", "Nothing was found that leaks."]
         if self.unjudged:
             lines += ["", "Not judged:", *(f"    {item}" for item in self.unjudged)]
         return "\n".join(lines)
@@ -157,6 +174,7 @@ def judge_static(
                     f"its source has no event timestamp, but in {number:,} of its rows {name!r} is "
                     f"after {first:%Y-%m-%d %H:%M}, the spine's first instant: values of later are "
                     "given to earlier rows",
+                    "",
                     f"say event_timestamp={name!r} if it is when the values became true, or keep "
                     "the history and use valid_from= and valid_to=",
                     is_sure=True, rows=number, of=rows,
@@ -165,6 +183,7 @@ def judge_static(
         yield Leak(
             "static", view.label, "",
             "its source has no event timestamp, so every instant is given the values of today",
+            "",
             "that is right only for what never changes; otherwise give the source "
             "event_timestamp=, or valid_from= and valid_to=",
             is_sure=False, rows=0, of=rows,
@@ -212,7 +231,8 @@ def judge_rows(
         view, feature = owners[name]
         leaks.append(
             Leak(
-                "like_the_label", view, feature, how[0],
+                "like_the_label", view, feature,
+                f"it says the label {label!r} in other words", how[0],
                 "a feature that knows the answer is usually made of it, or of what comes after; "
                 "look at where it comes from with `virtualfs lineage`",
                 is_sure=False, rows=how[1], of=int(rows),
@@ -226,16 +246,17 @@ def _changed(variant: Variant, rows: int, of: int, holders: Mapping[str, str]) -
     if variant.without == "late rows":
         return Leak(
             "late_rows", variant.view, variant.feature,
-            f"at {share} its value was not known at the instant: the row that decides it was "
-            "written after",
+            "rows that decide it were written after the instant, so its value was not known then",
+            share,
             'train with late_data="exclude", or give the source the availability_delay= that its '
             "rows arrive with",
             is_sure=True, rows=rows, of=of,
         )  # fmt: skip
     return Leak(
         "counts_itself", variant.view, variant.feature,
-        f"its source holds the label ({holders[variant.view]!r}), it includes the instant itself, "
-        f"and at {share} the row of that instant decides it: what is to be predicted counts itself",
+        f"its source holds the label ({holders[variant.view]!r}) and it includes the instant "
+        "itself, so what is to be predicted counts itself",
+        f"the instant's own row decides it at {share}",
         'give the view boundary="exclusive", which is the default of aggregates; or ask for an '
         "instant before the label is known",
         is_sure=True, rows=rows, of=of,
@@ -282,22 +303,19 @@ def _like_the_label(
         both = int(facts["both"] or 0)
         if both < FEWEST:
             continue
-        how = _told(facts, both, label)
+        how = _told(facts, both)
         kind = ibis.dtype(dtypes[name])
         if how is None and is_binary and (kind.is_numeric() or kind.is_boolean()):
             area = asked(leakage.auc(dtypes, name, label, float(target["max"])))[0]
             if area is not None and max(area, 1 - area) >= SEPARATED:
                 how = (
-                    f"it tells the label {label!r} apart almost always: the area under its ROC "
-                    f"curve is {max(area, 1 - area):.3f} over {both:,} rows"
+                    "tells its two values apart: the area under the ROC curve is "
+                    f"{max(area, 1 - area):.3f} over {both:,} rows"
                 )
         if how is None and kind.is_string() and target["values"] <= both / 10:
             told, of, categories = asked(leakage.purity(dtypes, name, label))
             if of and categories <= of / 10 and told / of >= SEPARATED:
-                how = (
-                    f"its value alone tells the label {label!r} right at {told / of:.1%} of "
-                    f"{both:,} rows"
-                )
+                how = f"its value alone tells it right at {told / of:.1%} of {both:,} rows"
         if how is not None:
             yield name, (how, both)
 
@@ -309,16 +327,13 @@ def _correlation(sums: Mapping[str, Any], prefix: str) -> float | None:
     return float(both) / math.sqrt(float(own) * float(label))
 
 
-def _told(facts: Mapping[str, Any], both: int, label: str) -> str | None:
+def _told(facts: Mapping[str, Any], both: int) -> str | None:
     if "equal" in facts and (facts["equal"] or 0) / both >= EQUAL:
-        return f"it equals the label {label!r} at {facts['equal'] / both:.1%} of {both:,} rows"
+        return f"equals it at {facts['equal'] / both:.1%} of {both:,} rows"
     correlation = facts.get("correlation")
     if correlation is not None and abs(correlation) >= CORRELATED:
-        return (
-            f"it goes with the label {label!r}: their correlation is {correlation:.3f} over "
-            f"{both:,} rows"
-        )
+        return f"goes with it: their correlation is {correlation:.3f} over {both:,} rows"
     missing = facts.get("missing")
     if missing is not None and abs(missing) >= CORRELATED:
-        return f"whether it is NULL tells the label {label!r}: the correlation is {missing:.3f}"
+        return f"is NULL where it is so: the correlation is {missing:.3f}"
     return None
