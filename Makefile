@@ -38,6 +38,8 @@ bench: install
 	$(BIN)/python benchmarks/flights_windows.py
 	$(BIN)/python benchmarks/on_demand.py
 	$(BIN)/python benchmarks/polars_join.py
+	$(BIN)/python benchmarks/across.py
+	$(BIN)/python benchmarks/lakes.py
 	$(BIN)/python benchmarks/postgres.py
 	$(BIN)/python benchmarks/compile.py
 	$(BIN)/python benchmarks/online.py
