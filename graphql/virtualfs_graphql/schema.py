@@ -188,8 +188,8 @@ class StaticQuery:
         registry = info.context.snapshot.store.registry
         info.context.charge(500)
         size = page_size(first, 50)
-        found = await asyncio.to_thread(registry.training_sets.all, name)
-        return [TrainingSet.of(record) for record in found[:size]]
+        found = await asyncio.to_thread(registry.training_sets.all, name, size)
+        return [TrainingSet.of(record) for record in found]
 
     @described("One saved training set, its newest version unless one is named.")
     async def training_set(

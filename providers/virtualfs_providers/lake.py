@@ -23,7 +23,9 @@ from virtualfs.errors import WarehouseError, without_secrets
 
 __all__ = ["Lake", "delta_scan"]
 
-_STORAGE = re.compile(r"'(?P<scheme>s3|gs|gcs|abfss?|az)://", re.IGNORECASE)
+_STORAGE = re.compile(
+    r"\bread_(?:parquet|csv)\(\s*'(?P<scheme>s3|gs|gcs|abfss?|az)://", re.IGNORECASE
+)
 _DELTA = re.compile(
     r"\bdelta_scan\(\s*'(?P<path>(?:[^']|'')*)'"
     r"(?:,\s*(?:version => (?P<version>\d+)|as_of => '(?P<as_of>[^']*)'))?\s*\)",

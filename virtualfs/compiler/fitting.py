@@ -55,9 +55,7 @@ def numbers_of(dtypes: Mapping[str, str]) -> tuple[ir.Table, dict[str, tuple[str
     for name, dtype in dtypes.items():
         kind, value = ibis.dtype(dtype), rows[name]
         count(name, "nulls", value.isnull().ifelse(1, 0).sum())
-        if kind.is_nested() or kind.is_json() or kind.is_binary():
-            continue
-        if not kind.is_boolean():
+        if kind.is_numeric() or kind.is_string() or kind.is_timestamp() or kind.is_date():
             count(name, "min", value.min())
             count(name, "max", value.max())
         if kind.is_numeric() or kind.is_boolean():
@@ -151,6 +149,25 @@ class Fitting:
         table = rows_table(self.dtypes)
         named = {f"p{n}": op.to_expr() for n, op in enumerate(self.parameters)}
         return table.aggregate(**named)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of each parameter, what kind of value it is."""
+        names = []
+        for op in self.parameters:
+            kind = op.dtype
+            plain = "timestamp" if kind.is_timestamp() else str(kind).lstrip("!")
+            names.append(plain)
+        return names
+
+    @property
+    def read(self) -> set[str]:
+        """Columns that the expressions read."""
+        import ibis.expr.operations as ops
+
+        return {
+            field.name for value in self.values.values() for field in value.op().find(ops.Field)
+        }
 
     def named(self, feature: str) -> list[str]:
         """Return the parameters of one feature."""

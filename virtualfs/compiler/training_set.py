@@ -49,7 +49,8 @@ class Use(Model):
             inputs = tuple(cls.of(item, folder) for item in selection.inputs)
             return cls(view=selection.view, name=selection.name, inputs=inputs)
         view = selection.view
-        rows_sql = view.rows_sql.replace(folder.replace("'", "''"), PROJECT_FOLDER)
+        inside = folder.replace("'", "''")
+        rows_sql = view.rows_sql.replace(f"'{inside}/", f"'{PROJECT_FOLDER}/")
         return cls(
             view=view.model_copy(update={"rows_sql": rows_sql}),
             name=selection.name,

@@ -124,18 +124,15 @@ class TrainingSets:
             )
         return self.get(match["name"], int(match["version"]) if match["version"] else None)
 
-    def all(self, name: str | None = None) -> list[SavedTrainingSet]:
-        """Return the training sets, or the versions of one, the newest first."""
+    def all(self, name: str | None = None, limit: int | None = None) -> list[SavedTrainingSet]:
+        """Return the training sets, or the versions of one, the newest first, `limit` at most."""
         where = [training_sets.c.project == self._project]
         if name is not None:
             where = self._named(name)
-        query = sa.select(training_sets.c.record).where(*where)
-        order = (
-            training_sets.c.created_at.desc(),
-            training_sets.c.name,
-            training_sets.c.version.desc(),
-        )
-        return [SavedTrainingSet(**row.record) for row in self._rows(query.order_by(*order))]
+        columns = training_sets.c
+        query = sa.select(columns.record).where(*where)
+        ordered = query.order_by(columns.created_at.desc(), columns.name, columns.version.desc())
+        return [SavedTrainingSet(**row.record) for row in self._rows(ordered.limit(limit))]
 
     def made_of(self, view: str, features: Iterable[str]) -> list[tuple[str, int, str]]:
         """Return names, versions and features of the training sets that hold features of a view.

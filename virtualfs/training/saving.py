@@ -16,8 +16,10 @@ from virtualfs.capabilities import Files
 from virtualfs.compiler import sql
 from virtualfs.compiler.fitting import Fitting, categories_of, numbers_of, over_rows
 from virtualfs.compiler.training_set import (
+    Column,
     Fitted,
     SavedTrainingSet,
+    Use,
     check_transformable,
     uses_of,
 )
@@ -37,6 +39,11 @@ if TYPE_CHECKING:
     from virtualfs.training.dataset import TrainingDataset
 
 __all__ = ["Memory", "Shelf"]
+
+_STAND_INS: dict[str, Any] = {
+    "string": "a", "boolean": True, "date": date(2000, 1, 1), "timestamp": datetime(2000, 1, 1),
+}  # fmt: skip
+"""Values that stand for parameters until they are known; of numbers it is 1."""
 
 
 class Memory(Protocol):
@@ -91,7 +98,7 @@ class Shelf:
             A table cannot be made where the features lie.
         """
         columns = dataset.plan.dtypes()
-        folder = str(self.folder)
+        folder = str(self.folder.resolve())
         uses, features = uses_of(dataset.selections, columns, folder)
         record = SavedTrainingSet(
             name=name,
@@ -109,7 +116,7 @@ class Shelf:
             columns=features,
             request=dict(dataset.plan.request),
         )
-        _checked(transformations, columns)
+        _checked(transformations, columns, features, uses)
         metadata = dict(dataset.metadata)
         if kind == "parquet":
             kept, forget = self._to_file(dataset, record)
@@ -120,8 +127,6 @@ class Shelf:
             dtypes = {**kept.own_columns, **columns}
             statistics = _statistics(where, rows_sql, dtypes)
             fitted = _fitted(where, rows_sql, columns, transformations)
-            read = {name for item in fitted for name in _read(item)}
-            check_transformable(features, uses, read)
             _check_names(fitted, kept)
             whole = kept.model_copy(
                 update={"statistics": statistics, "fitted": fitted, "metadata": metadata}
@@ -227,23 +232,26 @@ class Shelf:
         return where, where.capabilities.read_files(Files(path, "parquet"))
 
 
-def _checked(transformations: Sequence[Transformation], columns: Mapping[str, str]) -> None:
+def _checked(
+    transformations: Sequence[Transformation],
+    columns: Mapping[str, str],
+    features: Sequence[Column],
+    uses: Sequence[Use],
+) -> None:
     """Refuse, before anything runs, what cannot be fitted whatever the rows are."""
+    read = set()
     for item in transformations:
         if isinstance(item, Encoding):
             categories_of(columns, item.column, item.most)
+            read.add(item.column)
         elif not isinstance(item, Feature):
             raise DefinitionError(
                 "transformations are Feature(name, expression), standardize(...), min_max(...), "
                 f"impute(...), one_hot(...) and ordinal(...), not {type(item).__name__}"
             )
     fitting = Fitting.of([item for item in transformations if isinstance(item, Feature)], columns)
-    if not fitting.parameters:
-        fitting.trees(())
-
-
-def _read(item: Fitted) -> set[str]:
-    return {str(node[2]) for node in item.tree if node[0] == "input"}
+    fitting.trees([_STAND_INS.get(kind, 1) for kind in fitting.kinds])
+    check_transformable(features, uses, read | fitting.read)
 
 
 def _check_names(fitted: Sequence[Fitted], record: SavedTrainingSet) -> None:
