@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,10 @@ from virtualfs.testing import oracle
 
 DAY = timedelta(days=1)
 START = datetime(2024, 1, 1)
+DeltaSchema = pa.schema(
+    [("k", pa.string()), ("at", pa.timestamp("us")), ("x", pa.float64()), ("day", pa.string()),
+     ("late", pa.int64())]
+)  # fmt: skip
 ENTITY = vfs.Entity("e", {"k": "string"})
 
 
@@ -298,10 +304,11 @@ def test_a_delta_table_is_read_as_it_was(make_store, tmp_path, how):
 
     for day in range(3):
         delta(tmp_path / "t", day)
+        time.sleep(0.2)  # a commit and its file are a few milliseconds apart
     history = {
         entry["version"]: entry["timestamp"] for entry in DeltaTable(tmp_path / "t").history()
     }
-    moment = datetime.fromtimestamp(history[1] / 1000, UTC) + timedelta(milliseconds=1)
+    moment = datetime.fromtimestamp(history[1] / 1000, UTC) + timedelta(milliseconds=100)
     given = {"version": 1} if how == "version" else {"as_of": moment}
     store = make_store()
     view = view_of(vfs.Source("s", path="t", event_timestamp="at", **given))
@@ -334,6 +341,86 @@ def test_a_delta_log_says_which_files_are_not_needed(make_store, tmp_path):
     assert trained(store, view, spine(20, 21)) == before == [200.0, 210.0]
     with pytest.raises(vfs.WarehouseError):
         trained(store, view, spine(2))
+
+
+def test_a_state_before_the_first_is_refused(make_store, tmp_path):
+    delta(tmp_path / "t", 0)
+    view = view_of(vfs.Source("s", path="t", event_timestamp="at", as_of="2020-01-01"))
+    with pytest.raises(vfs.DefinitionError, match="its first version is of"):
+        make_store().plan([view])
+
+
+def test_a_delta_table_in_folders_with_columns_that_came_later(make_store, tmp_path):
+    from deltalake import write_deltalake
+
+    for day in range(4):
+        rows = day_rows(day).append_column("day", pa.array([f"2024-01 {day}"] * 4))
+        if day > 1:
+            rows = rows.append_column("late", pa.array([day] * 4))
+        write_deltalake(
+            str(tmp_path / "t"), rows, mode="append", partition_by=["day"], schema_mode="merge"
+        )
+    write_deltalake(
+        str(tmp_path / "t"),
+        pa.table({"k": ["a"], "at": [START + 9 * DAY], "x": [9.5], "day": [None], "late": [9]},
+                 schema=DeltaSchema),
+        mode="append", partition_by=["day"],
+    )  # fmt: skip
+    store = make_store()
+    view = view_of(vfs.Source("s", path="t", event_timestamp="at"), "x", "day", "late")
+    found = store.get_historical_features(spine(0.9, 3.9, 20), [view]).to_pyarrow().to_pylist()
+    assert [(row["x"], row["day"], row["late"]) for row in found] == [
+        (2.0, "2024-01 0", None), (32.0, "2024-01 3", 3), (9.5, None, 9)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["delta", "s3"])
+def test_many_threads_read_a_lake_at_once(make_store, tmp_path, s3, where):
+    """What lives in Python beside a query could make two threads wait for each other for ever."""
+    client, _asked = s3
+    if where == "delta":
+        for day in range(5):
+            delta(tmp_path / "t", day)
+        source = vfs.Source("s", path="t", event_timestamp="at")
+    else:
+        write(tmp_path / "lake", range(5))
+        upload(client, tmp_path / "lake", "threads")
+        source = vfs.Source("s", path="s3://lake/threads/**/*.parquet", event_timestamp="at")
+    config = vfs.Config(project="p", folder=tmp_path, warehouses={"default": {"url": "duckdb://"}})
+    with vfs.FeatureStore(config) as owned:
+        for store in (make_store(), owned):
+            view = view_of(source)
+            failed: list[Any] = []
+
+            def job(store: Any = store, view: Any = view, failed: list[Any] = failed) -> None:
+                try:
+                    for _turn in range(3):
+                        assert trained(store, view, spine(0.9, 4.9)) == [2.0, 42.0]
+                        at = START + 2 * DAY
+                        assert store.get_features([view], [{"k": "b"}], as_of=at).to_list()
+                except BaseException as error:  # noqa: BLE001 - told below
+                    failed.append(error)
+
+            threads = [threading.Thread(target=job, daemon=True) for _turn in range(6)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(40)
+            assert not any(thread.is_alive() for thread in threads)
+            assert failed == []
+
+
+def test_text_that_looks_like_a_place_opens_nothing(make_store, connection, monkeypatch):
+    from virtualfs_providers import lake
+
+    monkeypatch.setattr(lake, "_file_system", lambda scheme: 1 / 0)
+    connection.raw_sql(
+        "CREATE TABLE t AS SELECT 'a' AS k, TIMESTAMP '2024-01-01' AS at, 's3://x' AS u"
+    )
+    view = view_of(
+        vfs.Source("s", table="t", event_timestamp="at"), vfs.Feature("is_x", "u = 's3://x'")
+    )
+    assert trained(make_store(), view, spine(5)) == [True]
 
 
 def test_what_is_no_delta_table_is_refused_in_words(make_store, tmp_path):

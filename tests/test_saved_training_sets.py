@@ -415,7 +415,7 @@ def test_parameters_are_shown(store):
         "delays", transformations=[vfs.standardize("temp"), vfs.ordinal("carrier")]
     )
     (temp, carrier) = saved.record.fitted
-    assert set(temp.parameters) == {"mean(temp)", "standarddev(temp)"}
+    assert set(temp.parameters) == {"mean(temp)", "standarddev(temp)", "min(temp)", "max(temp)"}
     assert carrier.parameters == {"categories": ["B6", "DL"]}
     assert "mean(temp) = " in str(saved)
     assert set(saved.to_pyarrow().column("carrier").to_pylist()) == {-1, 0, 1}
@@ -446,7 +446,7 @@ def test_many_categories_nest_no_deeper(store, connection):
         (vfs.Feature("z", _.nothing.mean()), "no feature 'nothing'"),
         (vfs.Feature("z", "temp * 2"), "needs an Ibis expression"),
         (vfs.Feature("z", _.carrier.upper()), "does not mean the same"),
-        (vfs.Feature("label", _.temp), "has a column of that name"),
+        (vfs.Feature("label", _.temp), "has a column 'label'"),
         (vfs.Feature("z", _.temp - _.temp.lag()), "z"),
         (vfs.one_hot("temp"), "categories are strings"),
         (vfs.one_hot("ratio"), "categories are strings"),
@@ -485,6 +485,123 @@ def test_drafts_can_be_saved_and_asked_for_again(store, connection):
     assert saved.metadata["views"] == {"draft": "draft"}
     again = store.get_historical_features(asked, store.training_set("drafts"))
     assert again.to_pyarrow() == saved.to_pyarrow()
+
+
+# -- what a reviewer found
+
+
+def saved_of(store, connection, select, *transformations, **given):
+    connection.raw_sql(f"CREATE OR REPLACE TABLE odd AS {select}")
+    features = [c for c in connection.table("odd").columns if c not in ("k", "at")]
+    view = vfs.FeatureView(
+        "odd", source=vfs.Source("odd", table="odd", event_timestamp="at"), entities=[ENTITY],
+        features=features,
+    )  # fmt: skip
+    asked = pa.table({"k": ["k0", "k1", "k2", "no"], "event_timestamp": [NOON] * 4})
+    ds = store.get_historical_features(asked, [view])
+    return ds.save("odd", transformations=transformations, **given)
+
+
+ODD = "SELECT 'k' || i AS k, TIMESTAMP '2024-04-01' AS at, {} FROM range(3) t(i)"
+
+
+@pytest.mark.parametrize("place", ["temp=7", "env=prod"])
+def test_a_folder_named_like_a_partition_says_nothing(connection, tmp_path, place):
+    folder = tmp_path / place
+    folder.mkdir()
+    config = vfs.Config(project="p", folder=folder)
+    with vfs.FeatureStore(config, connections={"default": connection}) as store:
+        saved = saved_of(store, connection, ODD.format("i::DOUBLE AS temp, i AS env"),
+                         vfs.standardize("temp"))  # fmt: skip
+        assert saved.record.fitted[0].parameters["mean(temp)"] == 1.0
+        assert saved.statistics["env"]["max"] == 2
+
+
+@pytest.mark.parametrize("to", ["parquet", "table"])
+def test_values_that_have_no_mean_are_kept_all_the_same(store, connection, to):
+    values = "[1e200, 'inf'::DOUBLE, 'nan'::DOUBLE][i + 1] AS x, [1e-200, 0.5, -1e300][i + 1] AS y"
+    saved = saved_of(store, connection, ODD.format(values), to=to)
+    assert saved.statistics["x"]["not_finite"] == 3
+    assert saved.statistics["y"]["mean"] == pytest.approx(0.25)
+    assert store.training_set("odd").to_pyarrow().num_rows == 4
+
+
+def test_scaling_of_what_has_no_spread_or_too_much(store, connection):
+    values = "0.1 + i * 0 AS same, [-9e18, 0, 9e18][i + 1]::BIGINT AS wide, i > 0 AS truth"
+    saved = saved_of(
+        store, connection, ODD.format(values), vfs.standardize("same"), vfs.min_max("wide"),
+        vfs.standardize("truth"),
+    )  # fmt: skip
+    table = saved.to_pyarrow()
+    assert table.column("same").to_pylist() == [0.0, 0.0, 0.0, None]
+    assert table.column("wide").to_pylist() == pytest.approx([0.0, 0.5, 1.0, None])
+    assert table.column("truth").to_pylist()[1] == pytest.approx(math.sqrt(0.5))
+
+
+def test_categories_that_columns_cannot_be_named_by(store, connection):
+    words = "['AA', 'aa', 'a' || chr(10) || ':b'][i + 1] AS c"
+    saved = saved_of(store, connection, ODD.format(words), vfs.one_hot("c"))
+    assert saved.features == ("c_AA", "c_a__b", "c_aa_")
+    assert store.training_set("odd").to_pyarrow().column("c_aa_").to_pylist() == [0, 1, 0, 0]
+    assert saved.record.fitted[0].parameters == {"category": "AA"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (vfs.Feature("x2", _.x, dtype="float32"), "leave dtype= out"),
+        (vfs.Feature("X", _.x + 1), "differs in case alone"),
+        (vfs.Feature("z", _.x - _.x.first()), "depends on the order"),
+        (vfs.impute("d"), "d"),
+    ],
+)
+def test_more_that_cannot_be_fitted_is_refused(store, connection, given, expected):
+    values = "i AS x, DATE '2024-01-01' AS d"
+    with pytest.raises(vfs.DefinitionError, match=expected) as raised:
+        saved_of(store, connection, ODD.format(values), given)
+    assert "no feature 'mean'" not in str(raised.value)
+    assert store.training_sets() == []
+
+
+def test_columns_that_differ_in_case_are_not_kept(store, connection):
+    asked = spine(5).append_column("Label", pa.array(range(5)))
+    with pytest.raises(vfs.SpineError, match="differ only in case"):
+        store.get_historical_features(asked, "delay").save("cases")
+
+
+def test_embeddings_are_kept(store, connection):
+    saved = saved_of(store, connection, ODD.format("[i, 1, 2]::FLOAT[3] AS e"))
+    assert store.training_set("odd").to_pyarrow().column("e").to_pylist()[1] == [1.0, 1.0, 2.0]
+    assert saved.content_hash == store.training_set("odd").content_hash
+
+
+def test_a_reference_says_its_version(store):
+    store.get_historical_features(spine(), "delay").save("delays")
+    with pytest.raises(vfs.NotFoundError, match="training_set:delays@1"):
+        store.get_historical_features(spine(), "training_set:delays")
+
+
+def test_a_warehouse_out_of_reach_is_no_damage(postgres, tmp_path):
+    config = vfs.Config(project="p", folder=tmp_path, warehouses={
+        "default": {"url": postgres, "read_only": False}})  # fmt: skip
+    with vfs.FeatureStore(config) as store:
+        source = vfs.Source(
+            "s", query="SELECT 'a' AS k, timestamp '2024-01-01' AS at, "
+            "'00000000-0000-0000-0000-000000000001'::uuid AS u, 0.1::float8 AS same",
+            event_timestamp="at",
+        )  # fmt: skip
+        view = vfs.FeatureView("v", source=source, entities=[ENTITY], features=["u", "same"])
+        asked = pa.table({"k": ["a"] * 1000, "event_timestamp": [NOON] * 1000})
+        saved = store.get_historical_features(asked, [view]).save(
+            "kept", to="table", transformations=[vfs.standardize("same")]
+        )
+        assert set(saved.to_pyarrow().column("same").to_pylist()) == {0.0}
+        record = saved.record.model_copy(update={"warehouse": "gone"})
+        gone = vfs.Config(project="q", folder=tmp_path, warehouses={
+            "gone": {"url": "postgresql://nobody@127.0.0.1:1/none"}})  # fmt: skip
+        with vfs.FeatureStore(gone) as other, pytest.raises(vfs.WarehouseError) as raised:
+            other.shelf.opened(record).verify()
+        assert not isinstance(raised.value, vfs.TrainingSetDamagedError)
 
 
 # -- where it is known

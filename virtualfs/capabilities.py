@@ -97,12 +97,15 @@ class Files:
         What they are.
     version, as_of
         Which state of a table that keeps its history; the newest when both are None.
+    folders
+        Whether names of folders as ``day=2024-05-01`` are columns.
     """
 
     path: str
     format: Literal["parquet", "csv", "delta"]
     version: int | None = None
     as_of: datetime | None = None
+    folders: bool = True
 
 
 @dataclass(frozen=True)

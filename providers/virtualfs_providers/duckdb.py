@@ -31,7 +31,7 @@ from virtualfs.compiler.program import is_plain
 from virtualfs.dtypes import type_name
 from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
 from virtualfs.provider import SessionLookups, SilentCatalog, TemporaryTables, named_once
-from virtualfs_providers.lake import Lake, delta_scan
+from virtualfs_providers.lake import Lake, Snapshots, delta_scan
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -121,7 +121,8 @@ def read_files(files: Files) -> str:
     if files.format == "delta":
         return delta_scan(files)
     quoted = files.path.replace("'", "''")
-    return f"SELECT * FROM read_{files.format}('{quoted}')"
+    folders = "" if files.folders else ", hive_partitioning = false"
+    return f"SELECT * FROM read_{files.format}('{quoted}'{folders})"
 
 
 CAPABILITIES = Capabilities(
@@ -163,19 +164,13 @@ class DuckDBSession(TemporaryTables):
     def __init__(self, cursor: Any, lock: Any, lake: Lake) -> None:
         self._cursor = cursor
         self._lake = lake
-        self._known: set[str] = set()
+        self._known: Snapshots = {}
         self._alone = lock is None
         self._lock = lock or nullcontext()
         super().__init__()
 
     def _run(self, statement: str) -> Any:
-        return self._cursor.execute(self._lake.prepared(self._cursor, statement, self._known))
-
-    def drop_all(self) -> None:
-        """Drop what this session made, and let go of the files that it was given."""
-        super().drop_all()
-        for name in self._known:
-            self._cursor.unregister(name)
+        return self._cursor.execute(self._lake.prepared(statement, self._known))
 
     def load(self, name: str, table: pa.Table) -> None:
         """Copy an Arrow table into a temporary table.
@@ -323,7 +318,10 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
         )
 
     def estimate_rows(self, select: str) -> int | None:
-        """Return how many rows DuckDB's planner expects of a SELECT."""
+        """Return how many rows DuckDB's planner, or a Delta table's log, expects of a SELECT."""
+        with suppress(WarehouseError, ModuleNotFoundError):
+            if (known := self._lake.rows(select)) is not None:
+                return known
         found = self._row(f"EXPLAIN (FORMAT json) {select}")
         with suppress(ValueError, KeyError, IndexError, TypeError):
             node = json.loads(found[1])[0]
@@ -338,8 +336,8 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
         return None
 
     def _prepared(self, statement: str) -> str:
-        """Make the files that a statement reads known to the connection itself, as they are now."""
-        return self._lake.prepared(self._connection.con, statement, set())
+        """Return a statement as it is run, with the files that it reads as they are now."""
+        return self._lake.prepared(statement)
 
     def rows(self, view: ResolvedView) -> ir.Table:
         """Return a view's rows as a table of the Ibis connection."""
@@ -351,7 +349,9 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT without running it."""
         with self._lock, _readable(self.table_names):
-            rows = self._connection.con.execute(f"DESCRIBE {self._prepared(select)}").fetchall()
+            rows = self._connection.con.execute(
+                f"DESCRIBE {self._lake.described(select)}"
+            ).fetchall()
         found = ((name, _ibis_type(kind)) for name, kind, *_ in rows)
         return named_once(found, folds_case=True)
 

@@ -8,7 +8,6 @@ DuckDB, which would have to be fetched from elsewhere than the package index.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import threading
@@ -16,19 +15,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from virtualfs.capabilities import Files
+from virtualfs.compiler import sql
 from virtualfs.errors import WarehouseError, without_secrets
 
-__all__ = ["Lake", "delta_scan"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Lake", "Snapshots", "delta_scan"]
 
 _STORAGE = re.compile(
     r"\bread_(?:parquet|csv)\(\s*'(?P<scheme>s3|gs|gcs|abfss?|az)://", re.IGNORECASE
 )
+_BOUND = re.compile(
+    r""""source"\."((?:[^"]|"")+)" (<=|>=) CAST\('([^']+)' AS (?:TIMESTAMP|TIMESTAMPTZ|DATE)\)"""
+)
+"""A condition that the compiler puts on the time of a view's rows."""
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_QUOTE = "'"
 _DELTA = re.compile(
     r"\bdelta_scan\(\s*'(?P<path>(?:[^']|'')*)'"
-    r"(?:,\s*(?:version => (?P<version>\d+)|as_of => '(?P<as_of>[^']*)'))?\s*\)",
+    r"(?:,\s*(?:version => (?P<version>\d+)|as_of => '(?P<as_of>[^']*)'))?\s*\)"
+    r"(?P<after>\s*\) AS \"source\"\s+WHERE(?:\s+(?:AND\s+)?\"source\"\.\"(?:[^\"]|\"\")+\" "
+    r"[<>]= CAST\('[^']+' AS \w+\))+)?",
     re.IGNORECASE,
 )
 
@@ -51,14 +63,71 @@ class _Table:
     version: int | None
     as_of: str | None
 
-    @property
-    def name(self) -> str:
-        told = f"{self.path}|{self.version}|{self.as_of}"
-        return f"__virtualfs_delta_{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """The files that make up a state of a Delta table, as its log tells."""
+
+    schema: pa.Schema
+    partitions: tuple[str, ...]
+    files: pa.Table
+    """``uri``, and of columns with statistics ``min.NAME`` and ``max.NAME``."""
+
+    def select(self, after: str) -> str:
+        """Return the SELECT of the rows that a condition on a column's time can need.
+
+        Parameters
+        ----------
+        after
+            The text that follows the place of the table in the statement.
+        """
+        uris = self._needed(_BOUND.findall(after))
+        if not uris:
+            return self.empty()
+        names = ", ".join(_name(field.name) for field in self.schema)
+        listed = ", ".join(f"'{uri.replace(_QUOTE, 2 * _QUOTE)}'" for uri in uris)
+        types = ", ".join(
+            f"{_name(name)}: {_type(self.schema.field(name))}" for name in self.partitions
+        )
+        folders = "hive_partitioning = false"
+        if types:
+            folders = f"hive_partitioning = true, hive_types = {{{types}}}"
+        return f"(SELECT {names} FROM read_parquet([{listed}], union_by_name = true, {folders}))"
+
+    def empty(self) -> str:
+        """Return a SELECT of the columns and no rows, for which no file is opened."""
+        columns = ", ".join(
+            f"CAST(NULL AS {_type(field)}) AS {_name(field.name)}" for field in self.schema
+        )
+        return f"(SELECT {columns} WHERE false)"
+
+    def _needed(self, bounds: list[tuple[str, str, str]]) -> list[str]:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        files = self.files
+        for column, compare, text in bounds:
+            known = f"{'min' if compare == '<=' else 'max'}.{column}"
+            if known not in files.column_names or "infinity" in text:
+                continue
+            held = files.column(known).cast(pa.timestamp("us"))
+            end = pa.scalar(datetime.fromisoformat(text), pa.timestamp("us"))
+            inside = pc.less_equal(held, end) if compare == "<=" else pc.greater_equal(held, end)
+            files = files.filter(pc.fill_null(inside, True))
+        uris: list[str] = files.column("uri").to_pylist()
+        return uris
+
+
+Snapshots = dict[_Table, _Snapshot]
+"""States of tables that were read before."""
 
 
 class Lake:
     """What one DuckDB database was given of object storage, and the Delta tables that it reads.
+
+    Delta tables are read as lists of Parquet files by DuckDB itself: tables that live in Python
+    would need the interpreter's lock in the midst of a query, and two threads could wait for each
+    other for ever.
 
     Parameters
     ----------
@@ -72,14 +141,13 @@ class Lake:
         self._tables: dict[_Table, Any] = {}
         self._lock = threading.Lock()
 
-    def prepared(self, cursor: Any, statement: str, known: set[str]) -> str:
-        """Make what a statement reads known to a cursor; return the statement as it is run.
+    def prepared(self, statement: str, known: Snapshots | None = None) -> str:
+        """Return a statement as DuckDB runs it, with what it reads made known.
 
         Parameters
         ----------
         known
-            Names of what the cursor has been given; it sees one state of a table as long as they
-            are kept.
+            The states of tables that were read before: one is seen as long as they are kept.
 
         Raises
         ------
@@ -88,20 +156,42 @@ class Lake:
         WarehouseError
             There is no such table or version, or it cannot be read.
         """
+        held = {} if known is None else known
         for match in _STORAGE.finditer(statement):
             self._open(match["scheme"].lower())
 
         def placed(match: re.Match[str]) -> str:
-            version = match["version"]
-            table = _Table(
-                match["path"].replace("''", "'"), int(version) if version else None, match["as_of"]
-            )
-            if table.name not in known:
-                cursor.register(table.name, self._dataset(table))
-                known.add(table.name)
-            return f'"{table.name}"'
+            table = _table(match)
+            scheme, separator, _rest = table.path.partition("://")
+            if separator:
+                self._open(scheme.lower())
+            if table not in held:
+                held[table] = self._snapshot(table)
+            return held[table].select(match["after"] or "") + (match["after"] or "")
 
         return _DELTA.sub(placed, statement)
+
+    def described(self, statement: str) -> str:
+        """Return a statement of the same columns as one that is run; no file of a table is read."""
+        for match in _STORAGE.finditer(statement):
+            self._open(match["scheme"].lower())
+
+        def placed(match: re.Match[str]) -> str:
+            return self._snapshot(_table(match)).empty() + (match["after"] or "")
+
+        return _DELTA.sub(placed, statement)
+
+    def rows(self, select: str) -> int | None:
+        """Return how many rows a log says that the only table of a SELECT has; None for others."""
+        import pyarrow.compute as pc
+
+        found = list(_DELTA.finditer(select))
+        if len(found) != 1:
+            return None
+        files = self._snapshot(_table(found[0])).files
+        if "num_records" not in files.column_names or files.column("num_records").null_count:
+            return None
+        return int(pc.sum(files.column("num_records")).as_py() or 0)
 
     def _open(self, scheme: str) -> None:
         with self._lock:
@@ -110,7 +200,7 @@ class Lake:
             self._connection.register_filesystem(_file_system(scheme))
             self._schemes.add(scheme)
 
-    def _dataset(self, table: _Table) -> Any:
+    def _snapshot(self, table: _Table) -> _Snapshot:
         """Return a state of a table; the newest is looked for each time, an older one once."""
         try:
             from deltalake import DeltaTable
@@ -124,11 +214,61 @@ class Lake:
             if opened is None:
                 opened = DeltaTable(table.path, version=table.version)
                 if table.as_of is not None:
-                    opened.load_as_version(_instant(table.as_of))
+                    _go_back(opened, _instant(table.as_of))
                 self._tables[table] = opened
             elif table.version is None and table.as_of is None:
                 opened.update_incremental()
-            return opened.to_pyarrow_dataset()
+            return _snapshot_of(opened)
+
+
+def _table(match: re.Match[str]) -> _Table:
+    version = match["version"]
+    path = match["path"].replace("''", "'")
+    return _Table(path, int(version) if version else None, match["as_of"])
+
+
+def _go_back(table: Any, instant: datetime) -> None:
+    """Read a table as of an instant, which must not lie before it was made."""
+    table.load_as_version(instant)
+    first = datetime.fromtimestamp(min(e["timestamp"] for e in table.history()) / 1000, UTC)
+    if first > instant:
+        raise ValueError(f"its first version is of {first:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _snapshot_of(table: Any) -> _Snapshot:
+    import pyarrow as pa
+
+    settings = table.metadata().configuration
+    if settings.get("delta.columnMapping.mode", "none") != "none":
+        raise ValueError("it maps columns to other names in its files, which is not read here")
+    if pa.table(table.deletion_vectors()).num_rows:
+        raise ValueError("it has deletion vectors, which are not read here; purge them (OPTIMIZE)")
+    schema = pa.schema(table.schema().to_arrow())
+    partitions = tuple(table.metadata().partition_columns)
+    files = pa.table(table.get_add_actions(flatten=True))
+    root = table.table_uri.rstrip("/")
+    paths = files.column("path").to_pylist()
+    uris = [path if "://" in path else f"{root}/{unquote(path)}" for path in paths]
+    for name in partitions:
+        for path, value in zip(paths, files.column(f"partition.{name}").to_pylist(), strict=True):
+            told = dict(part.partition("=")[::2] for part in unquote(path).split("/")[:-1])
+            if name not in told or (value is None) != (told[name] == _NO_VALUE):
+                raise ValueError(
+                    f"its files are not in folders named by {name!r}, as Hive has them"
+                )
+    return _Snapshot(schema, partitions, files.append_column("uri", pa.array(uris, pa.string())))
+
+
+def _type(field: pa.Field) -> str:
+    """Return a column's type as DuckDB writes it."""
+    import ibis
+    from ibis.backends.sql.datatypes import DuckDBType
+
+    return str(DuckDBType.to_string(ibis.dtype(field.type)))
+
+
+def _name(name: str) -> str:
+    return sql.quoted(name, "duckdb")
 
 
 def _instant(text: str) -> datetime:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Fitting", "categories_of", "numbers_of", "over_rows"]
 
 ROWS = "__virtualfs_rows"
-_MISSING = re.compile(r"(?:Column|attribute) '(?P<name>[^']+)'")
+_HUGE = 1e150
+_MISSING = re.compile(r"(?:Column|'Table' object has no attribute) '(?P<name>[^']+)'")
 
 
 def over_rows(table: ir.Table, rows_sql: str, capabilities: Capabilities) -> str:
@@ -59,11 +60,14 @@ def numbers_of(dtypes: Mapping[str, str]) -> tuple[ir.Table, dict[str, tuple[str
             count(name, "min", value.min())
             count(name, "max", value.max())
         if kind.is_numeric() or kind.is_boolean():
-            number = (
-                value.ifelse(1, 0).cast("float64") if kind.is_boolean() else value.cast("float64")
-            )
-            count(name, "mean", number.mean())
-            count(name, "std", number.std(how="sample"))
+            bare = value.ifelse(1, 0) if kind.is_boolean() else value
+            number = bare.cast("float64")
+            # Of what is not finite, or whose square is not, there is no mean that says anything.
+            finite = number.between(-_HUGE, _HUGE)
+            if kind.is_floating():
+                count(name, "not_finite", (value.notnull() & ~finite).ifelse(1, 0).sum())
+            count(name, "mean", number.mean(where=finite))
+            count(name, "std", number.std(how="sample", where=finite))
     return rows.aggregate(**found), about
 
 
@@ -121,6 +125,11 @@ class Fitting:
             where = f"transformation {feature.name!r}"
             if feature.name in values:
                 raise DefinitionError(f"{where} is given twice; give one another name")
+            if feature.dtype is not None:
+                raise DefinitionError(
+                    f"{where}: a transformation has the type of its expression; say how it becomes "
+                    "another in it, as in .cast('float64'), and leave dtype= out"
+                )
             if feature.expr is None or feature.expr.deferred is None:
                 raise DefinitionError(
                     f"{where} needs an Ibis expression, such as _.temp - _.temp.mean()"
@@ -139,6 +148,11 @@ class Fitting:
                 raise DefinitionError(f"{where}: window functions depend on a row's neighbours")
             values[feature.name] = value
             for found in value.op().find(ops.Reduction):
+                if isinstance(found, (ops.First, ops.Last, ops.Arbitrary, ops.ArrayCollect)):
+                    raise DefinitionError(
+                        f"{where}: {type(found).__name__.lower()} depends on the order of rows, "
+                        "and those of a training set have none that means anything"
+                    )
                 parameters.setdefault(found, _called(found, len(parameters)))
         return cls(values, parameters, typed)
 

@@ -7,6 +7,7 @@ it lies, and stand in the expression as numbers from then on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import reduce
 from operator import add
@@ -45,10 +46,12 @@ class Encoding(Model):
             known = _balanced([code.fill_null(0) for code in codes])
             return [Feature(self.column, known - 1)]
         names: dict[str, Any] = {}
+        seen: set[str] = set()
         for item in categories:
-            name = f"{self.column}_{item}".translate(dict.fromkeys(map(ord, ":@"), "_"))
-            while name in names:
+            name = re.sub(r"[:@\x00-\x1f]", "_", f"{self.column}_{item}")
+            while name.casefold() in seen:
                 name += "_"
+            seen.add(name.casefold())
             names[name] = item
         return [
             Feature(name, (value == item).ifelse(1, 0).fill_null(0)) for name, item in names.items()
@@ -75,8 +78,9 @@ def standardize(column: str, *, name: str = "") -> Feature:
     """
     from ibis import _
 
-    spread = _[column].std(how="pop")
-    return Feature(name or column, (_[column] - _[column].mean()) / _nonzero(spread))
+    value = _[column].cast("float64")
+    scaled = (value - value.mean()) / value.std(how="pop")
+    return Feature(name or column, _unless_constant(value, scaled))
 
 
 def min_max(column: str, *, name: str = "") -> Feature:
@@ -89,12 +93,14 @@ def min_max(column: str, *, name: str = "") -> Feature:
     """
     from ibis import _
 
-    least, greatest = _[column].min(), _[column].max()
-    return Feature(name or column, (_[column] - least) / _nonzero(greatest - least))
+    value = _[column].cast("float64")
+    scaled = (value - value.min()) / (value.max() - value.min())
+    return Feature(name or column, _unless_constant(value, scaled))
 
 
-def _nonzero(value: Any) -> Any:
-    return (value == 0).ifelse(1, value)
+def _unless_constant(value: Any, scaled: Any) -> Any:
+    # A spread that should be 0 is a little more than that where a mean has lost a digit.
+    return (value.min() == value.max()).ifelse(value - value, scaled)
 
 
 def impute(
@@ -105,6 +111,8 @@ def impute(
 ) -> Feature:
     """Return a column with a value of the training set in the place of NULL.
 
+    Means and medians are floats, and decimals become floats, as in all expressions.
+
     >>> impute("temp", "median").name
     'temp'
     """
@@ -112,7 +120,8 @@ def impute(
 
     if how not in _AVERAGES:
         raise DefinitionError(f"impute({column!r}): how is one of {', '.join(_AVERAGES)}")
-    return Feature(name or column, _[column].fill_null(getattr(_[column], how)()))
+    value = _[column].cast("float64") if how in ("mean", "median") else _[column]
+    return Feature(name or column, value.fill_null(getattr(value, how)()))
 
 
 def one_hot(column: str, *, most: int = 100) -> Encoding:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,6 @@ from virtualfs.compiler.fitting import over_rows
 from virtualfs.compiler.leakage import Variant
 from virtualfs.compiler.plan import FeaturePlan, ResolvedView
 from virtualfs.display import Block, Code, Shown
-from virtualfs.errors import WarehouseError
 from virtualfs.provider import Session, Warehouse
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ EQUAL = 0.95
 CORRELATED = 0.95
 SEPARATED = 0.98
 """From which area under the ROC curve on a feature is suspected to tell a label of two values."""
+_WRITTEN = re.compile(r"(?i)updat|modif|chang|writ|load|insert|ingest|sync")
+"""In names of columns that say when a row was written; others may be of what is to come."""
 FEWEST = 20
 """Rows below which nothing is suspected."""
 
@@ -135,10 +136,9 @@ def holders_of(
     """Return the views whose sources have a column called as the label is, with that column."""
     found = {}
     for view in views:
-        with suppress(WarehouseError):
-            for column in _source_columns(view, warehouse(view.warehouse)):
-                if column.casefold() == label.casefold():
-                    found[view.label] = column
+        for column in _source_columns(view, warehouse(view.warehouse)):
+            if column.casefold() == label.casefold():
+                found[view.label] = column
     return found
 
 
@@ -177,7 +177,7 @@ def judge_static(
                     "",
                     f"say event_timestamp={name!r} if it is when the values became true, or keep "
                     "the history and use valid_from= and valid_to=",
-                    is_sure=True, rows=number, of=rows,
+                    is_sure=bool(_WRITTEN.search(name)), rows=number, of=rows,
                 )  # fmt: skip
     if not found:
         yield Leak(

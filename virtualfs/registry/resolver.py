@@ -218,7 +218,8 @@ class Resolver:
             A name is not in the registry.
         """
         reference = getattr(features, "reference", features)
-        if isinstance(reference, str) and reference.startswith(PREFIX) and "@" in reference:
+        is_view = ("feature_view", PREFIX.rstrip(":")) in state.objects
+        if isinstance(reference, str) and reference.startswith(PREFIX) and not is_view:
             return self._registry.training_sets.referred(reference).selections(self._folder)
         if isinstance(features, str) and ":" not in features:
             return self._service(features, state)

@@ -16,7 +16,7 @@ from virtualfs.registry.tables import training_set_features, training_sets
 __all__ = ["TrainingSets"]
 
 _TRIES = 5
-_REFERENCE = re.compile(rf"{PREFIX}(?P<name>[^:@]+)(?:@(?P<version>\d{{1,9}}))?")
+_REFERENCE = re.compile(rf"{PREFIX}(?P<name>[^:@]+)@(?P<version>\d{{1,9}})")
 
 
 class TrainingSets:
@@ -120,9 +120,10 @@ class TrainingSets:
         match = _REFERENCE.fullmatch(reference)
         if match is None:
             raise NotFoundError(
-                f"{reference!r} refers to no training set; write {PREFIX}NAME@VERSION"
+                f"{reference!r} names no version of a training set; write {PREFIX}NAME@VERSION, "
+                f"for example {reference.partition('@')[0]}@1"
             )
-        return self.get(match["name"], int(match["version"]) if match["version"] else None)
+        return self.get(match["name"], int(match["version"]))
 
     def all(self, name: str | None = None, limit: int | None = None) -> list[SavedTrainingSet]:
         """Return the training sets, or the versions of one, the newest first, `limit` at most."""

@@ -13,6 +13,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from virtualfs.errors import UnsupportedByWarehouseError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -76,7 +78,7 @@ class _Column:
         self._add("valid", pc.is_valid(array).cast(pa.uint8()).to_numpy(zero_copy_only=False).data)
         if pa.types.is_null(kind):
             return
-        if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
+        if _is_list(kind) or pa.types.is_map(kind):
             lengths = pc.fill_null(pc.list_value_length(array).cast(pa.int64()), 0)
             self._add("lengths", lengths.to_numpy(zero_copy_only=False).data)
             if pa.types.is_map(kind):
@@ -111,8 +113,13 @@ class _Column:
         elif pa.types.is_timestamp(kind):
             array = array.cast(pa.timestamp("ns" if kind.unit == "ns" else "us", kind.tz))
             array = array.cast(pa.int64())
+        elif pa.types.is_interval(kind):
+            raise UnsupportedByWarehouseError(
+                f"a column of {kind} cannot be kept; convert it, for example to seconds"
+            )
         elif pa.types.is_temporal(kind):
-            array = array.cast(pa.int64() if kind.bit_width == 64 else pa.int32())
+            wide = kind.bit_width == 64
+            array = array.view(pa.int64()) if wide else array.cast(pa.int32())
         elif pa.types.is_decimal(kind) or pa.types.is_fixed_size_binary(kind):
             array = array.cast(pa.string()) if pa.types.is_decimal(kind) else array
             self._nested("text", array.cast(pa.large_string() if pa.types.is_string(array.type)
@@ -122,6 +129,15 @@ class _Column:
         if values.dtype.kind == "f":
             values = np.where(np.isnan(values), values.dtype.type("nan"), values)
         self._add("data", np.ascontiguousarray(values).data)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    found: bool = (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+    return found
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -149,7 +165,7 @@ def _plain_type(kind: pa.DataType) -> str:
         return _plain_type(kind.value_type)
     if pa.types.is_map(kind):
         return f"map<{_plain_type(kind.key_type)}, {_plain_type(kind.item_type)}>"
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if _is_list(kind):
         return f"list<{_plain_type(kind.value_type)}>"
     if pa.types.is_struct(kind):
         return f"struct<{', '.join(f'{field.name}: {_plain_type(field.type)}' for field in kind)}>"

@@ -34,7 +34,10 @@ class Rows:
             f"SELECT min({quoted}) AS first FROM ({self.select}) AS rows",  # noqa: S608 - names
             {"first": "timestamp"},
         )
-        value = found.column(0)[0].as_py()
+        try:
+            value = found.column(0)[0].as_py()
+        except (OverflowError, ValueError):  # before all years, or an instant for ever
+            return None
         if isinstance(value, datetime):
             return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
         return datetime(value.year, value.month, value.day) if isinstance(value, date) else None

@@ -16,7 +16,11 @@ from virtualfs.compiler.rows import ROW
 from virtualfs.compiler.training_set import SavedTrainingSet, fitted_view
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas
-from virtualfs.errors import TrainingSetDamagedError, WarehouseError
+from virtualfs.errors import (
+    TrainingSetDamagedError,
+    WarehouseError,
+    WarehouseUnavailableError,
+)
 from virtualfs.progress import Progress
 from virtualfs.provider import Warehouse
 from virtualfs.training.content import ContentHash
@@ -220,6 +224,12 @@ class TrainingSet(Shown):
                 "restore it from a backup, or save the dataset again as a new version"
             ) from None
         except (pa.ArrowInvalid, OSError) as error:
+            if isinstance(error, PermissionError) or (
+                "://" in self.record.place and not isinstance(error, pa.ArrowInvalid)
+            ):
+                raise WarehouseError(
+                    f"training set {self.name}@{self.version}: {path} is out of reach: {error}"
+                ) from None
             raise TrainingSetDamagedError(
                 f"training set {self.name}@{self.version}: {path} cannot be read: {error}; "
                 "restore it from a backup, or save the dataset again as a new version"
@@ -245,6 +255,8 @@ class TrainingSet(Shown):
                     piece = rows.where(within).order_by(exp.Ordered(this=row, desc=False))
                     found = session.query(sql.text(piece, dialect), types)
                     yield found.rename_columns([*types])
+        except WarehouseUnavailableError:
+            raise
         except WarehouseError as error:
             raise TrainingSetDamagedError(
                 f"training set {self.name}@{self.version}: its table {self.record.place} cannot be "

@@ -26,7 +26,7 @@ from virtualfs.compiler.training_set import (
 from virtualfs.definitions.feature_view import Feature
 from virtualfs.definitions.transformation import Encoding, Transformation
 from virtualfs.dtypes import type_name
-from virtualfs.errors import DefinitionError, UnsupportedByWarehouseError
+from virtualfs.errors import DefinitionError, SpineError, UnsupportedByWarehouseError
 from virtualfs.functions import PythonFunctions
 from virtualfs.provider import Warehouse, bounded
 from virtualfs.training.content import ContentHash
@@ -98,6 +98,7 @@ class Shelf:
             A table cannot be made where the features lie.
         """
         columns = dataset.plan.dtypes()
+        _check_columns([*dataset.spine.columns, *columns])
         folder = str(self.folder.resolve())
         uses, features = uses_of(dataset.selections, columns, folder)
         record = SavedTrainingSet(
@@ -180,7 +181,7 @@ class Shelf:
         except BaseException:
             forget()
             raise
-        own = {name: _dtype(schema.field(name).type) for name in dataset.spine.columns}
+        own = {name: _dtype(schema.field(name)) for name in dataset.spine.columns}
         update = {"place": place, "rows": content.rows, "content_hash": content.hexdigest(),
                   "own_columns": own}  # fmt: skip
         return record.model_copy(update=update), forget
@@ -229,7 +230,7 @@ class Shelf:
         where = self.meeting_place()
         assert where.capabilities.read_files is not None
         path = record.place if "://" in record.place else str(self.folder / record.place)
-        return where, where.capabilities.read_files(Files(path, "parquet"))
+        return where, where.capabilities.read_files(Files(path, "parquet", folders=False))
 
 
 def _checked(
@@ -255,16 +256,28 @@ def _checked(
 
 
 def _check_names(fitted: Sequence[Fitted], record: SavedTrainingSet) -> None:
-    taken = {*record.own_columns}
     replaced = {item.replaces for item in fitted}
-    taken |= {column.name for column in record.columns if column.name not in replaced}
+    kept = (column.name for column in record.columns if column.name not in replaced)
+    taken = {name.casefold(): name for name in (*record.own_columns, *kept)}
     for item in fitted:
-        if item.name in taken:
+        other = taken.setdefault(item.name.casefold(), item.name)
+        if other != item.name or item.name in record.own_columns:
             raise DefinitionError(
-                f"transformation {item.name!r}: the training set has a column of that name; give "
-                "the transformation another"
+                f"transformation {item.name!r}: the training set has a column {other!r}; give the "
+                "transformation another name, not one that differs in case alone"
             )
-        taken.add(item.name)
+
+
+def _check_columns(names: Sequence[str]) -> None:
+    """Refuse columns that a file keeps apart and an engine does not."""
+    folded: dict[str, str] = {}
+    for name in names:
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
+            raise SpineError(
+                f"the columns {other!r} and {name!r} differ only in case, which not all that read "
+                "a training set tell apart; rename one"
+            )
 
 
 def _row(where: Warehouse, rows_sql: str, table: ir.Table) -> list[Any]:
@@ -282,7 +295,7 @@ def _statistics(
     table, about = numbers_of(dtypes)
     found: dict[str, dict[str, Any]] = {}
     for (column, what), value in zip(about.values(), _row(where, rows_sql, table), strict=True):
-        plain = int(value or 0) if what == "nulls" else _plain(value)
+        plain = int(value or 0) if what in ("nulls", "not_finite") else _plain(value)
         found.setdefault(column, {})[what] = plain
     return found
 
@@ -325,7 +338,11 @@ def _fitted(
         made = item.features(categories)
         features += made
         replaces |= dict.fromkeys((feature.name for feature in made), item.column)
-        told |= {feature.name: {"categories": categories} for feature in made}
+        if item.how == "one_hot":
+            pairs = zip(made, categories, strict=True)
+            told |= {feature.name: {"category": category} for feature, category in pairs}
+        else:
+            told |= {feature.name: {"categories": categories} for feature in made}
     fitting = Fitting.of(features, columns)
     table = fitting.aggregates()
     row = [] if table is None else _row(where, rows_sql, table)
@@ -347,8 +364,15 @@ def _fitted(
     )
 
 
-def _dtype(kind: pa.DataType) -> str:
+def _dtype(field: pa.Field) -> str:
     import ibis
 
-    found = ibis.dtype(kind.value_type if str(kind).startswith("dictionary") else kind)
+    kind = field.type
+    try:
+        found = ibis.dtype(kind.value_type if str(kind).startswith("dictionary") else kind)
+    except Exception:  # noqa: BLE001 - Ibis raises several kinds for types it lacks
+        raise SpineError(
+            f"the spine's column {field.name!r} has type {kind}, which cannot be kept; convert it, "
+            "for example to text"
+        ) from None
     return type_name(found) or str(found).lstrip("!")
