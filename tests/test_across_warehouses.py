@@ -572,7 +572,7 @@ print(pyarrow.parquet.ParquetFile(path).metadata.num_rows, round(peak() - before
 
 
 def test_a_stream_over_warehouses_holds_less_than_its_result(across, tmp_path):
-    rows = 2_000_000
+    rows = 3_000_000
     command = [sys.executable, "-W", "ignore", "-c", STREAM, across.urls["events"], str(tmp_path),
                str(rows)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)

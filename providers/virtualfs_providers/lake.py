@@ -92,14 +92,19 @@ class _Snapshot:
         folders = "hive_partitioning = false"
         if types:
             folders = f"hive_partitioning = true, hive_types = {{{types}}}"
-        return f"(SELECT {names} FROM read_parquet([{listed}], union_by_name = true, {folders}))"
+        read = f"SELECT * FROM read_parquet([{listed}], union_by_name = true, {folders})"
+        # Columns that came later are missing in older files, perhaps in all that are needed.
+        return f"(SELECT {names} FROM ({read} UNION ALL BY NAME {self._no_rows()}))"
 
     def empty(self) -> str:
-        """Return a SELECT of the columns and no rows, for which no file is opened."""
+        """Return a relation of the columns and no rows, for which no file is opened."""
+        return f"({self._no_rows()})"
+
+    def _no_rows(self) -> str:
         columns = ", ".join(
             f"CAST(NULL AS {_type(field)}) AS {_name(field.name)}" for field in self.schema
         )
-        return f"(SELECT {columns} WHERE false)"
+        return f"SELECT {columns} WHERE false"
 
     def _needed(self, bounds: list[tuple[str, str, str]]) -> list[str]:
         import pyarrow as pa

@@ -17,7 +17,7 @@ from virtualfs.errors import DefinitionError, did_you_mean
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["Fitting", "categories_of", "numbers_of", "over_rows"]
+__all__ = ["Counts", "Fitting", "categories_of", "numbers_of", "over_rows", "rows_table"]
 
 ROWS = "__virtualfs_rows"
 _HUGE = 1e150
@@ -37,22 +37,41 @@ def rows_table(dtypes: Mapping[str, str]) -> ir.Table:
     return ibis.table({name: ibis.dtype(dtype) for name, dtype in dtypes.items()}, name=ROWS)
 
 
-def numbers_of(dtypes: Mapping[str, str]) -> tuple[ir.Table, dict[str, tuple[str, str]]]:
-    """Return what is counted of each column, as one row, and what each of its columns is about.
+class Counts:
+    """Aggregates over the rows of a training set that are asked for together, as one row."""
 
-    Columns without an order have their NULLs counted alone.
-    """
+    def __init__(self, dtypes: Mapping[str, str]) -> None:
+        self.rows = rows_table(dtypes)
+        self._values: list[ir.Value] = []
+        self._about: list[tuple[str, str]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    def add(self, column: str, what: str, value: ir.Value) -> None:
+        """Ask for something of a column."""
+        self._values.append(value)
+        self._about.append((column, what))
+
+    @property
+    def table(self) -> ir.Table:
+        """What is asked for."""
+        return self.rows.aggregate(**{f"n{n}": value for n, value in enumerate(self._values)})
+
+    def told(self, row: Sequence[Any]) -> dict[str, dict[str, Any]]:
+        """Return the answer by column and what it is."""
+        found: dict[str, dict[str, Any]] = {}
+        for (column, what), value in zip(self._about, row, strict=True):
+            found.setdefault(column, {})[what] = value
+        return found
+
+
+def numbers_of(dtypes: Mapping[str, str]) -> Counts:
+    """Return what is counted of each column; of those without an order their NULLs alone."""
     import ibis
 
-    rows = rows_table(dtypes)
-    found: dict[str, ir.Value] = {}
-    about: dict[str, tuple[str, str]] = {}
-
-    def count(column: str, what: str, value: ir.Value) -> None:
-        name = f"n{len(found)}"
-        found[name] = value
-        about[name] = column, what
-
+    counts = Counts(dtypes)
+    rows, count = counts.rows, counts.add
     for name, dtype in dtypes.items():
         kind, value = ibis.dtype(dtype), rows[name]
         count(name, "nulls", value.isnull().ifelse(1, 0).sum())
@@ -68,7 +87,7 @@ def numbers_of(dtypes: Mapping[str, str]) -> tuple[ir.Table, dict[str, tuple[str
                 count(name, "not_finite", (value.notnull() & ~finite).ifelse(1, 0).sum())
             count(name, "mean", number.mean(where=finite))
             count(name, "std", number.std(how="sample", where=finite))
-    return rows.aggregate(**found), about
+    return counts
 
 
 def categories_of(dtypes: Mapping[str, str], column: str, most: int) -> ir.Table:

@@ -14,14 +14,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from virtualfs.capabilities import Capabilities
-from virtualfs.compiler.fitting import rows_table
+from virtualfs.compiler.fitting import Counts, rows_table
 from virtualfs.compiler.plan import RESERVED, FeaturePlan, Part
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 __all__ = [
-    "Variant", "auc", "changes", "later", "likeness", "purity", "row_of", "spreads",
+    "Variant", "auc", "changes", "later", "likeness", "purity", "spreads",
     "with_variants",
 ]  # fmt: skip
 
@@ -156,24 +156,15 @@ def changes(dtypes: Mapping[str, str], variants: Collection[Variant]) -> ir.Tabl
     return rows.aggregate(**found)
 
 
-def likeness(
-    dtypes: Mapping[str, str], features: Collection[str], label: str
-) -> tuple[ir.Table, dict[str, tuple[str, str]]]:
-    """Return what features have in common with the label, as one row, and what each column is.
+def likeness(dtypes: Mapping[str, str], features: Collection[str], label: str) -> Counts:
+    """Return what features have in common with the label.
 
     Of the label the number of values, least and greatest; of each feature over rows where both are
     known ``both``, ``equal`` (how many are), and of numbers the means, ``own`` and ``label``; of
     its being NULL the same, as ``missing_own`` and ``missing_label``.
     """
-    rows = rows_table(dtypes)
-    found: dict[str, ir.Value] = {}
-    about: dict[str, tuple[str, str]] = {}
-
-    def count(column: str, what: str, value: ir.Value) -> None:
-        name = f"n{len(found)}"
-        found[name] = value
-        about[name] = column, what
-
+    counts = Counts(dtypes)
+    rows, count = counts.rows, counts.add
     target = rows[label]
     number = _number(target)
     count(label, "both", target.count())
@@ -190,13 +181,13 @@ def likeness(
         for prefix, own, other, where in _pairs(rows, name, label):
             count(name, f"{prefix}own", own.mean(where=where))
             count(name, f"{prefix}label", other.mean(where=where))
-    return rows.aggregate(**found), about
+    return counts
 
 
 def spreads(
     dtypes: Mapping[str, str], means: Mapping[str, Mapping[str, float]], label: str
-) -> tuple[ir.Table, dict[str, tuple[str, str]]]:
-    """Return sums of products of what features and the label are away from their means, as one row.
+) -> Counts:
+    """Return sums of products of what features and the label are away from their means.
 
     Two passes, because one would lose the digits of what is far from zero.
 
@@ -207,11 +198,9 @@ def spreads(
     """
     import ibis
 
-    rows = rows_table(dtypes)
-    found: dict[str, ir.Value] = {}
-    about: dict[str, tuple[str, str]] = {}
+    counts = Counts(dtypes)
     for name, held in means.items():
-        for prefix, own, other, where in _pairs(rows, name, label):
+        for prefix, own, other, where in _pairs(counts.rows, name, label):
             if held.get(f"{prefix}own") is None or held.get(f"{prefix}label") is None:
                 continue
             # Said to be floats, or some engines would take them for decimals of many digits.
@@ -222,9 +211,8 @@ def spreads(
             left, right = _squarable(own - middle), _squarable(other - centre)
             for what, value in (("own", left * left), ("label", right * right),
                                 ("both", left * right)):  # fmt: skip
-                about[f"n{len(found)}"] = name, f"{prefix}{what}"
-                found[f"n{len(found)}"] = value.sum(where=where)
-    return rows.aggregate(**found), about
+                counts.add(name, f"{prefix}{what}", value.sum(where=where))
+    return counts
 
 
 def _pairs(
@@ -321,8 +309,3 @@ def _alike(value: ir.Value, other: ir.Value) -> bool:
         or (one.is_boolean() and two.is_boolean())
         or (one.is_temporal() and one == two)
     )
-
-
-def row_of(columns: Mapping[str, tuple[str, str]], values: list[Any]) -> Iterator[Any]:
-    """Yield column, what it is, and value."""
-    yield from ((*about, value) for about, value in zip(columns.values(), values, strict=True))

@@ -277,10 +277,8 @@ def _like_the_label(
         if not (ibis.dtype(dtypes[name]).is_nested() or ibis.dtype(dtypes[name]).is_json()
                 or ibis.dtype(dtypes[name]).is_binary())
     ]  # fmt: skip
-    table, about = leakage.likeness(dtypes, plain, label)
-    found: dict[str, dict[str, Any]] = {}
-    for column, what, value in leakage.row_of(about, asked(table)):
-        found.setdefault(column, {})[what] = value
+    counts = leakage.likeness(dtypes, plain, label)
+    found = counts.told(asked(counts.table))
     target = found[label]
     if (target["values"] or 0) < 2:
         return
@@ -289,12 +287,9 @@ def _like_the_label(
         for name, facts in found.items()
         if name != label
     }
-    if any(value is not None for held in means.values() for value in held.values()):
-        table, about = leakage.spreads(dtypes, means, label)
-        sums: dict[str, dict[str, Any]] = {}
-        for column, what, value in leakage.row_of(about, asked(table)):
-            sums.setdefault(column, {})[what] = value
-        for column, held in sums.items():
+    counts = leakage.spreads(dtypes, means, label)
+    if counts:
+        for column, held in counts.told(asked(counts.table)).items():
             for prefix, what in (("", "correlation"), ("missing_", "missing")):
                 found[column][what] = _correlation(held, prefix)
     is_binary = target["values"] == 2 and "max" in target

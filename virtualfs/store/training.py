@@ -29,8 +29,8 @@ from virtualfs.training.spine import (
     connection_of,
     is_sql,
     read_spine,
-    zone_doubt,
 )
+from virtualfs.training.spine_fit import zone_doubt
 
 __all__ = ["Training"]
 

@@ -20,12 +20,8 @@ from virtualfs.functions import PythonFunctions
 from virtualfs.progress import Progress
 from virtualfs.provider import Session, temporary_name
 from virtualfs.training.site import Site, check_in_query
-from virtualfs.training.spine import (
-    ClientSpine,
-    SentSpine,
-    WarehouseSpine,
-    request_column,
-)
+from virtualfs.training.spine import ClientSpine, SentSpine, WarehouseSpine
+from virtualfs.training.spine_fit import request_column
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -31,6 +31,7 @@ from virtualfs.functions import PythonFunctions
 from virtualfs.provider import Warehouse, bounded
 from virtualfs.training.content import ContentHash
 from virtualfs.training.saved import TrainingSet, file_and_system
+from virtualfs.training.spine_fit import distinct
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -98,7 +99,7 @@ class Shelf:
             A table cannot be made where the features lie.
         """
         columns = dataset.plan.dtypes()
-        _check_columns([*dataset.spine.columns, *columns])
+        distinct([*dataset.spine.columns, *columns], "the columns")
         folder = str(self.folder.resolve())
         uses, features = uses_of(dataset.selections, columns, folder)
         record = SavedTrainingSet(
@@ -268,18 +269,6 @@ def _check_names(fitted: Sequence[Fitted], record: SavedTrainingSet) -> None:
             )
 
 
-def _check_columns(names: Sequence[str]) -> None:
-    """Refuse columns that a file keeps apart and an engine does not."""
-    folded: dict[str, str] = {}
-    for name in names:
-        other = folded.setdefault(name.casefold(), name)
-        if other != name:
-            raise SpineError(
-                f"the columns {other!r} and {name!r} differ only in case, which not all that read "
-                "a training set tell apart; rename one"
-            )
-
-
 def _row(where: Warehouse, rows_sql: str, table: ir.Table) -> list[Any]:
     """Return the values of an aggregate over a training set, where it lies."""
     text = over_rows(table, rows_sql, where.capabilities)
@@ -292,12 +281,15 @@ def _row(where: Warehouse, rows_sql: str, table: ir.Table) -> list[Any]:
 def _statistics(
     where: Warehouse, rows_sql: str, dtypes: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    table, about = numbers_of(dtypes)
-    found: dict[str, dict[str, Any]] = {}
-    for (column, what), value in zip(about.values(), _row(where, rows_sql, table), strict=True):
-        plain = int(value or 0) if what in ("nulls", "not_finite") else _plain(value)
-        found.setdefault(column, {})[what] = plain
-    return found
+    counts = numbers_of(dtypes)
+    found = counts.told(_row(where, rows_sql, counts.table))
+    return {
+        column: {
+            what: int(value or 0) if what in ("nulls", "not_finite") else _plain(value)
+            for what, value in held.items()
+        }
+        for column, held in found.items()
+    }
 
 
 def _plain(value: Any) -> Any:
