@@ -328,6 +328,13 @@ def test_the_example_of_the_leakage_check(flights: Path, monkeypatch: pytest.Mon
     assert "were written after the instant" in shown
 
 
+def test_the_aggregates_in_yaml(tmp_path: Path) -> None:
+    text = block((ROOT / "docs" / "aggregates.md").read_text(), "aggregates-yaml")
+    (tmp_path / "f.yaml").write_text(text)
+    (view,) = load_definitions(tmp_path / "f.yaml")
+    assert view.features[1].name == "cancelled_7d"  # type: ignore[attr-defined]
+
+
 def test_the_settings_of_several_warehouses(tmp_path: Path) -> None:
     (settings,) = re.findall(
         r"```toml\n(.*?)```", (ROOT / "docs" / "warehouses.md").read_text(), re.DOTALL

@@ -487,6 +487,25 @@ def test_drafts_can_be_saved_and_asked_for_again(store, connection):
     assert again.to_pyarrow() == saved.to_pyarrow()
 
 
+def test_a_set_saved_without_late_rows_is_asked_for_without_them(store, connection):
+    connection.raw_sql(
+        "CREATE TABLE late AS SELECT 'k' || (i % 5) AS k, TIMESTAMP '2024-05-01' + to_hours(i) AS "
+        "at, TIMESTAMP '2024-05-01' + to_hours(i + i % 4) AS wrote, i AS x FROM range(14) t(i)"
+    )
+    view = vfs.FeatureView(
+        "late", source=vfs.Source("late", table="late", event_timestamp="at",
+                                  created_timestamp="wrote"), entities=[ENTITY], features=["x"],
+    )  # fmt: skip
+    asked = spine().select(["k", "event_timestamp"])
+    saved = store.get_historical_features(asked, [view], late_data="exclude").save("late")
+    again = store.get_historical_features(asked, saved)
+    assert again.metadata["late_data"] == "exclude"
+    assert again.to_pyarrow() == saved.to_pyarrow()
+    assert again.to_pyarrow() != store.get_historical_features(asked, [view]).to_pyarrow()
+    told = store.get_historical_features(asked, saved, late_data="include")
+    assert told.metadata["late_data"] == "include"
+
+
 # -- what a reviewer found
 
 

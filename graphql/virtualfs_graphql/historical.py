@@ -21,7 +21,7 @@ def historical_rows(
     asked: str | tuple[str, ...],
     spine: Sequence[Any],
     timestamp: str,
-    late_data: LateData = "include",
+    late_data: LateData | None = "include",
 ) -> list[dict[str, Any]]:
     """Return the spine's rows, their cells untouched, with the features as of each row's instant.
 

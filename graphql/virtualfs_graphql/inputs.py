@@ -162,9 +162,10 @@ def asked_for(
     if (service, features, training_set).count(None) != 2:
         raise SpineError("give one of service:, features: and trainingSet:")
     if training_set is not None:
+        training_set = training_set.removeprefix(PREFIX)
         if "@" not in training_set:
             raise NotFoundError(
-                f"{training_set!r} names no version of a training set; write {training_set}@1"
+                f"{training_set!r} names no version of a training set; write it as in 'name@1'"
             )
         return f"{PREFIX}{training_set}"
     if service is None:

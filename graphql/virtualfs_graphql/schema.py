@@ -279,7 +279,10 @@ class StaticQuery:
 
         return later()
 
-    @described("The spine's rows with features as of each row's instant (RFC 3339).")
+    @described(
+        "The spine's rows with features as of each row's instant (RFC 3339). A trainingSet goes by "
+        "the lateness that it was saved with."
+    )
     async def historical_features(
         self,
         info: RequestInfo,
@@ -292,6 +295,8 @@ class StaticQuery:
     ) -> list[JSON]:
         asked = asked_for(service, features, training_set)
         late: Any = (late_data or LateData.INCLUDE).value
+        if training_set is not None and late == "include":
+            late = None  # as it was saved
         info.context.check_list(len(spine), "spine")
         info.context.check_features(features)
         info.context.charge(len(spine) * COLD)

@@ -217,7 +217,11 @@ class Lake:
         with self._lock, _readable(table):
             opened = self._tables.get(table)
             if opened is None:
-                opened = DeltaTable(table.path, version=table.version)
+                opened = DeltaTable(table.path)
+                if table.version is not None:
+                    if table.version > opened.version():
+                        raise ValueError(f"it has versions 0 to {opened.version()}")
+                    opened.load_as_version(table.version)
                 if table.as_of is not None:
                     _go_back(opened, _instant(table.as_of))
                 self._tables[table] = opened

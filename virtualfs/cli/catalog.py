@@ -14,6 +14,7 @@ from virtualfs.display import shown_text
 from virtualfs.errors import NotFoundError, did_you_mean
 
 if TYPE_CHECKING:
+    from virtualfs.compiler.plan import LateData
     from virtualfs.training.saved import TrainingSet
 
 _KINDS = {
@@ -158,6 +159,12 @@ def show_command(ctx: click.Context, name: str, version: int | None, as_json: bo
 @click.option("--spine", help="The training set's rows: Parquet or CSV file, or SQL text.")
 @click.option("--label", help="The spine's column of what is to be predicted.")
 @click.option("--timestamp", default="event_timestamp", show_default=True)
+@click.option(
+    "--late-data",
+    type=click.Choice(["include", "exclude"]),
+    help="As the training set is asked for; rows written after an instant count unless excluded.",
+)
+@click.option("--warehouse", help="The warehouse that a spine given as SQL is meant in.")
 @json_option
 @click.pass_context
 def check_command(
@@ -167,6 +174,8 @@ def check_command(
     spine: str | None,
     label: str | None,
     timestamp: str,
+    late_data: LateData | None,
+    warehouse: str | None,
     as_json: bool,
 ) -> int:
     """Look for data that breaks what views assume of it; exit 1 when there is any.
@@ -185,7 +194,9 @@ def check_command(
             raise click.UsageError(
                 "a look for leaks takes --service, --spine and --label, and no views"
             )
-        found = open_store(ctx).check_leakage(spine, service, str(label), timestamp)
+        found = open_store(ctx).check_leakage(
+            spine, service, str(label), timestamp, late_data, warehouse
+        )
         if as_json:
             echo_json(found.to_dict())
         else:

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 @click.option(
     "--late-data",
     type=click.Choice(["include", "exclude"]),
-    default="include",
-    show_default=True,
-    help="Whether rows written after a spine row's instant count.",
+    help="Whether rows written after a spine row's instant count; they do unless excluded, or a "
+    "saved training set excluded them.",
 )
 @click.option("--sql", "show_sql", is_flag=True, help="Print the SQL and run nothing.")
 @click.option("--explain", is_flag=True, help="Print strategies and the warehouse's own plan.")
@@ -44,7 +43,7 @@ def historical_command(
     timestamp: str,
     output: Path | None,
     overwrite: bool,
-    late_data: LateData,
+    late_data: LateData | None,
     show_sql: bool,
     explain: bool,
     diagnose: bool,

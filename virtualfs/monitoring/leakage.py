@@ -23,7 +23,7 @@ from virtualfs.provider import Session, Warehouse
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-__all__ = ["Leak", "LeakageReport", "holders_of", "judge_rows", "judge_static"]
+__all__ = ["Leak", "LeakageReport", "holders_of", "judge_rows", "judge_static", "made_of_the_label"]
 
 EQUAL = 0.95
 """From which share of equal values on a feature is suspected to be the label."""
@@ -43,7 +43,8 @@ class Leak:
     Parameters
     ----------
     kind
-        ``late_rows``, ``counts_itself``, ``static``, ``static_changes``, ``like_the_label``.
+        ``late_rows``, ``counts_itself``, ``made_of_the_label``, ``static``, ``static_changes``,
+        ``like_the_label``.
     meaning
         What happens, in words.
     detail
@@ -252,6 +253,16 @@ def _changed(variant: Variant, rows: int, of: int, holders: Mapping[str, str]) -
             "rows arrive with",
             is_sure=True, rows=rows, of=of,
         )  # fmt: skip
+    if variant.view not in holders:
+        return Leak(
+            "counts_itself", variant.view, variant.feature,
+            "it includes the instant itself: if a row of that instant is the one to be predicted, "
+            "it counts itself",
+            f"the instant's own row decides it at {share}",
+            'give the view boundary="exclusive", which is the default of aggregates, unless its '
+            "source has nothing of what is predicted",
+            is_sure=False, rows=rows, of=of,
+        )  # fmt: skip
     return Leak(
         "counts_itself", variant.view, variant.feature,
         f"its source holds the label ({holders[variant.view]!r}) and it includes the instant "
@@ -261,6 +272,28 @@ def _changed(variant: Variant, rows: int, of: int, holders: Mapping[str, str]) -
         "instant before the label is known",
         is_sure=True, rows=rows, of=of,
     )  # fmt: skip
+
+
+def made_of_the_label(
+    views: Collection[ResolvedView], plan: FeaturePlan, holders: Mapping[str, str], rows: int
+) -> Iterator[Leak]:
+    """Find features that are made of the column that holds the label."""
+    asked = {(part.view.label, feature) for part in plan.parts for feature, _ in part.outputs}
+    for view in views:
+        column = holders.get(view.label)
+        if column is None:
+            continue
+        for feature in view.features:
+            reads = re.search(rf"(?<!\w){re.escape(column)}(?!\w)", feature.sql, re.IGNORECASE)
+            if reads and (view.label, feature.name) in asked:
+                yield Leak(
+                    "made_of_the_label", view.label, feature.name,
+                    f"it is made of the column that holds the label ({column!r})",
+                    "",
+                    "that is right for outcomes that are known by the instant: say when they are "
+                    "by created_timestamp= or availability_delay= of the source",
+                    is_sure=False, rows=0, of=rows,
+                )  # fmt: skip
 
 
 def _like_the_label(

@@ -317,9 +317,12 @@ class Resolver:
         if not is_service and version is None:
             kinds = ("feature_service", *VIEW_KINDS)
             known = [name for kind in kinds for name in state.names(kind)]
+            saved = self._registry.training_sets.all(service, 1)
+            hint = did_you_mean(service, known)
+            if saved:
+                hint = f"The saved training set is called {saved[0].reference}."
             raise NotFoundError(
-                f"there is no feature service or view {service!r} in the registry. "
-                f"{did_you_mean(service, known)}"
+                f"there is no feature service or view {service!r} in the registry. {hint}"
             )
         stored = self._stored("feature_service", service, version, state)
         definition = FeatureService(**stored.definition)

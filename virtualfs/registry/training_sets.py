@@ -120,8 +120,8 @@ class TrainingSets:
         match = _REFERENCE.fullmatch(reference)
         if match is None:
             raise NotFoundError(
-                f"{reference!r} names no version of a training set; write {PREFIX}NAME@VERSION, "
-                f"for example {reference.partition('@')[0]}@1"
+                f"{reference!r} names no version of a training set; write it as in "
+                f"{PREFIX}{reference.removeprefix(PREFIX).partition('@')[0]}@1"
             )
         return self.get(match["name"], int(match["version"]))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from virtualfs.compiler.leakage import with_variants
 from virtualfs.compiler.plan import LateData, plan_features
+from virtualfs.compiler.training_set import PREFIX
 from virtualfs.errors import NotFoundError, SpineError, did_you_mean, warn_deprecated
 from virtualfs.monitoring.leakage import (
     Leak,
@@ -15,6 +16,7 @@ from virtualfs.monitoring.leakage import (
     holders_of,
     judge_rows,
     judge_static,
+    made_of_the_label,
 )
 from virtualfs.provider import Warehouse
 from virtualfs.serving.service import utc
@@ -42,7 +44,7 @@ class Training(StoreBase):
         self,
         spine: Any,
         features: Any,
-        late_data: LateData = "include",
+        late_data: LateData | None = None,
         timestamp: str = "event_timestamp",
         full_feature_names: bool = False,
         warehouse: str | None = None,
@@ -58,9 +60,10 @@ class Training(StoreBase):
             Name of a service or view, a list of ``"view:feature"`` references, or views; views
             need not be applied.
         late_data
-            ``"include"`` goes by event time alone. ``"exclude"`` also needs a row's created
-            timestamp to lie at or before the instant, which is what was truly known then; a
-            source without one is judged by event time alone, and ``explain()`` says so.
+            ``"include"``, the default, goes by event time alone. ``"exclude"`` also needs a row's
+            created timestamp to lie at or before the instant, which is what was truly known then; a
+            source without one is judged by event time alone, and ``explain()`` says so. A saved
+            training set goes by what it was saved with, unless told otherwise.
         timestamp
             The spine's column of instants; naive ones are UTC.
         full_feature_names
@@ -94,6 +97,7 @@ class Training(StoreBase):
         names = {view.warehouse for item in selections for view in item.views} or {"default"}
         home = self._home(spine, names, warehouse)
         read = read_spine(spine, home)
+        late_data = late_data or self._saved_late_data(features)
         if late_data not in ("include", "exclude"):
             raise SpineError(f"late_data is 'include' or 'exclude', not {late_data!r}")
         plan = plan_features(
@@ -115,7 +119,13 @@ class Training(StoreBase):
         return TrainingDataset(sites, read, plan, timestamp, context, selections, self.shelf)
 
     def check_leakage(
-        self, spine: Any, features: Any, label: str, timestamp: str = "event_timestamp"
+        self,
+        spine: Any,
+        features: Any,
+        label: str,
+        timestamp: str = "event_timestamp",
+        late_data: LateData | None = None,
+        warehouse: str | None = None,
     ) -> LeakageReport:
         """Look for what leaks into a training set.
 
@@ -126,8 +136,8 @@ class Training(StoreBase):
 
         Parameters
         ----------
-        spine, features, timestamp
-            As in :meth:`get_historical_features`.
+        spine, features, timestamp, late_data, warehouse
+            As in :meth:`get_historical_features`, and as the training set is asked for.
         label
             The spine's column of what is to be predicted.
 
@@ -141,7 +151,9 @@ class Training(StoreBase):
         SpineError
             The spine has no such label.
         """
-        dataset = self.get_historical_features(spine, features, timestamp=timestamp)
+        dataset = self.get_historical_features(
+            spine, features, late_data, timestamp, warehouse=warehouse
+        )
         columns = dataset.spine.columns
         if label not in columns:
             raise SpineError(f"the spine has no label {label!r}. {did_you_mean(label, columns)}")
@@ -169,11 +181,17 @@ class Training(StoreBase):
         for view in views.values():
             if view.event_timestamp is None:
                 leaks += judge_static(view, self.warehouse(view.warehouse), first, rows)
+        leaks += made_of_the_label(views.values(), dataset.plan, holders, rows)
         unjudged = [
             f"{view.label}: whether rows arrived late, as its source has no created_timestamp="
             for view in views.values()
             if view.event_timestamp and view.created_timestamp is None
         ]
+        if not holders:
+            unjudged.append(
+                f"which views read the label's table: no source has a column called {label!r}; "
+                "call the label as its column is called"
+            )
         ordered = sorted(leaks, key=lambda leak: not leak.is_sure)
         return LeakageReport(rows, label, dataset.plan.columns, tuple(ordered), tuple(unjudged))
 
@@ -196,6 +214,7 @@ class Training(StoreBase):
         TrainingSetDamagedError
             It is not what was saved, or is gone.
         """
+        name = name.removeprefix(PREFIX)
         if version is None and "@" in name:
             name, number = self.registry.training_sets.split(name)
             version = number
@@ -207,6 +226,14 @@ class Training(StoreBase):
     def training_sets(self, name: str | None = None) -> list[TrainingSet]:
         """Return the saved training sets, or the versions of one, the newest first."""
         return [self.shelf.opened(record) for record in self.registry.training_sets.all(name)]
+
+    def _saved_late_data(self, features: Any) -> LateData:
+        """Return the lateness that a saved training set was made with; that of others is none."""
+        reference = getattr(features, "reference", features)
+        if not isinstance(reference, str) or not reference.startswith(PREFIX):
+            return "include"
+        saved = self.registry.training_sets.referred(reference)
+        return "exclude" if saved.metadata.get("late_data") == "exclude" else "include"
 
     def _home(self, spine: Any, names: set[str], given: str | None) -> Warehouse:
         """Return the warehouse that a spine in SQL or Ibis lives in, or would."""

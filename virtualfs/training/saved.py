@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingSet", "file_and_system"]
 
+_WIDE = 60
+"""Characters of an expression that are shown in a table."""
 _PIECE = 100_000
 """Rows that are read at once."""
 
@@ -80,7 +82,8 @@ class TrainingSet(Shown):
         about = [("rows", f"{record.rows:,}"), ("content", record.content_hash),
                 ("kept in", record.place), ("saved", f"{record.created_at:%Y-%m-%d %H:%M} by "
                  f"{record.created_by}"), ("revision", record.metadata.get("revision")),
-                ("service", record.metadata.get("service") or "")]  # fmt: skip
+                ("service", record.metadata.get("service") or ""),
+                ("late data", record.metadata.get("late_data") or "")]  # fmt: skip
         heads = ("feature", "nulls", "min", "max", "mean", "std")
         numbers = []
         for column in record.columns:
@@ -94,7 +97,7 @@ class TrainingSet(Shown):
         ]
         if record.fitted:
             fitted = [
-                (item.name, item.written, ", ".join(f"{k} = {v}" for k, v in held.items()))
+                (item.name, _brief(item.written), ", ".join(f"{k} = {v}" for k, v in held.items()))
                 for item in record.fitted
                 for held in (item.parameters,)
             ]
@@ -294,6 +297,10 @@ class TrainingSet(Shown):
                 for name in self.features:
                     columns[name] = found[name] if name in found else piece.column(name)
                 yield pa.table(columns)
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= _WIDE else f"{text[:_WIDE]}..."
 
 
 def _reader(first: pa.Table, rest: Iterator[pa.Table]) -> pa.RecordBatchReader:

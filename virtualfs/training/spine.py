@@ -23,7 +23,7 @@ from virtualfs.compiler import sql
 from virtualfs.compiler.plan import RESERVED, FeaturePlan
 from virtualfs.compiler.rows import ROW, TIME
 from virtualfs.dtypes import uuids
-from virtualfs.errors import SpineError
+from virtualfs.errors import SpineError, WarehouseError
 from virtualfs.provider import DuplicateColumnsError, Warehouse
 from virtualfs.training.spine_fit import (
     check_arrow,
@@ -439,6 +439,11 @@ def _describe(text: str, warehouse: Warehouse) -> dict[str, Any]:
         return dict(warehouse.describe(text))
     except DuplicateColumnsError as error:
         raise SpineError(f"the spine: {error}") from None
+    except WarehouseError as error:
+        raise type(error)(
+            f"the spine's SQL, in warehouse {warehouse.name!r} (say another by warehouse= or "
+            f"--warehouse): {error}"
+        ) from None
 
 
 def _ibis_spine(spine: Any, warehouse: Warehouse) -> WarehouseSpine:
