@@ -193,8 +193,9 @@ def test_lists_within_lists_of_the_catalog_cost(store):
 
 def test_work_of_the_loop_ends_when_the_time_is_over(store):
     client = served(store, limits=Limits(timeout="1ms"))
-    query = "{ entities { featureViews { entities { name } } } }"
-    answer = client.post("/graphql", json={"query": query})
+    fields = "entities { featureViews { entities { name } } }"
+    query = " ".join(f"a{n}: {fields}" for n in range(100))
+    answer = client.post("/graphql", json={"query": f"{{ {query} }}"})
     assert answer.status_code in (200, 504)
     assert "[server.limits] timeout" in answer.text
 
