@@ -500,6 +500,7 @@ def test_a_set_saved_without_late_rows_is_asked_for_without_them(store, connecti
     saved = store.get_historical_features(asked, [view], late_data="exclude").save("late")
     again = store.get_historical_features(asked, saved)
     assert again.metadata["late_data"] == "exclude"
+    assert again.metadata["service"] == "training_set:late@1"
     assert again.to_pyarrow() == saved.to_pyarrow()
     assert again.to_pyarrow() != store.get_historical_features(asked, [view]).to_pyarrow()
     told = store.get_historical_features(asked, saved, late_data="include")

@@ -109,10 +109,11 @@ class Training(StoreBase):
         # A spine of ours is in UTC.
         doubt = zone_doubt(found, plan, timestamp) if read is not spine else None
         sites = sites_of(plan, read, timestamp, home, self.warehouse)
+        named = getattr(features, "reference", features)
         context = {
             "project": self.config.project,
             "revision": state.revision,
-            "service": features if isinstance(features, str) else None,
+            "service": named if isinstance(named, str) else None,
             "warehouses": [site.warehouse.name for site in sites if site.has_work],
             "doubts": [doubt] if doubt else [],
         }
