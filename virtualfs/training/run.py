@@ -61,10 +61,12 @@ def run(
         if len(sites) == 1 and sites[0].program.is_one_statement:
             yield from _one_statement(sites[0], sessions[0], plan, rows)
             return
+        # One pool for all pieces: what a thread has allocated may stay when it ends.
+        pool = stack.enter_context(ThreadPoolExecutor(len(sites), "virtualfs-site"))
         at_meeting = None if meeting is None else stack.enter_context(meeting.session())
         for client, own, table in _spine_pieces(sites[0], sessions[0], rows):
             held = client or ClientSpine(own, tuple(own.column_names))
-            columns = _side_by_side(sites, sessions, held, table, progress)
+            columns = _side_by_side(pool, sites, sessions, held, table, progress)
             if meeting is not None and at_meeting is not None:
                 met = _met(columns, own, meeting.plan, plan)
                 columns |= answers(meeting, at_meeting, met, None, progress)
@@ -112,6 +114,7 @@ def answers(
 
 
 def _side_by_side(
+    pool: ThreadPoolExecutor,
     sites: Sequence[Site],
     sessions: Sequence[Session],
     rows: ClientSpine,
@@ -126,14 +129,13 @@ def _side_by_side(
         line = lines.setdefault(id(site.warehouse.connection), _Line(rows, table, progress))
         line.stops.append((site, session))
     columns: Columns = {}
-    with ThreadPoolExecutor(len(lines), "virtualfs-site") as pool:
-        running = {pool.submit(copy_context().run, line.run): line for line in lines.values()}
-        try:
-            for future in as_completed(running):
-                columns |= future.result()
-        except BaseException:
-            _stop(running)
-            raise
+    running = {pool.submit(copy_context().run, line.run): line for line in lines.values()}
+    try:
+        for future in as_completed(running):
+            columns |= future.result()
+    except BaseException:
+        _stop(running)
+        raise
     return columns
 
 
