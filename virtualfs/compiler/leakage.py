@@ -37,8 +37,6 @@ class Variant:
 
     Parameters
     ----------
-    output
-        The column that holds it as it is.
     column
         The column that holds it without.
     compared
@@ -48,7 +46,6 @@ class Variant:
     view: str
     feature: str
     without: Without
-    output: str
     column: str
     compared: tuple[str, str]
 
@@ -91,7 +88,7 @@ def with_variants(
                 compared = (output, column)
                 if feature in counts and without == "late rows":
                     compared = (places[counts[feature]], again[counts[feature]])
-                variants.append(Variant(view.label, feature, without, output, column, compared))
+                variants.append(Variant(view.label, feature, without, column, compared))
             more.append(_counting(other, counts, again, tuple(outputs)))
     parts += more
     shown = (output for part in parts for _, output in part.outputs)

@@ -11,7 +11,6 @@ from virtualfs.compiler.plan import LateData, plan_features
 from virtualfs.compiler.training_set import PREFIX
 from virtualfs.errors import NotFoundError, SpineError, did_you_mean, warn_deprecated
 from virtualfs.monitoring.leakage import (
-    Leak,
     LeakageReport,
     holders_of,
     judge_rows,
@@ -172,7 +171,6 @@ class Training(StoreBase):
         sites = sites_of(plan, read, timestamp, dataset.sites[0].warehouse, self.warehouse)
         checked = replace(dataset, sites=sites, spine=read, plan=plan)
         dtypes = {label: str(label_type).lstrip("!"), **plan.dtypes()}
-        leaks: list[Leak] = []
         with rows_of_dataset(checked) as held:
             first = held.first(timestamp) if timestamp in read.columns else None
             rows, leaks = judge_rows(

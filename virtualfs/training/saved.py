@@ -97,9 +97,12 @@ class TrainingSet(Shown):
         ]
         if record.fitted:
             fitted = [
-                (item.name, _brief(item.written), ", ".join(f"{k} = {v}" for k, v in held.items()))
+                (
+                    item.name,
+                    _brief(item.written),
+                    ", ".join(f"{name} = {value}" for name, value in item.parameters.items()),
+                )
                 for item in record.fitted
-                for held in (item.parameters,)
             ]
             blocks.append(Grid(("transformed", "by", "fitted"), fitted))
         return blocks
