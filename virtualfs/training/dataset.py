@@ -17,11 +17,11 @@ from virtualfs.compiler.strategy import fragment
 from virtualfs.display import Block, Code, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas
 from virtualfs.errors import UnsupportedByWarehouseError
-from virtualfs.provider import rows_of, temporary_name
+from virtualfs.provider import rows_of
 from virtualfs.training.diagnosis import Diagnosis
 from virtualfs.training.run import run
 from virtualfs.training.site import Site, check_in_query, meeting_plan
-from virtualfs.training.spine import ClientSpine, SentSpine, Spine, WarehouseSpine, spine_instant
+from virtualfs.training.spine import ClientSpine, SentSpine, Spine, spine_instant
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -391,24 +391,13 @@ class TrainingDataset(Shown):
         check_in_query(self.plan)
         program, capabilities = site.program, site.warehouse.capabilities
         target = sql.text(sql.table_reference(name, capabilities.dialect), capabilities.dialect)
-        spine = temporary_name()
+        if program.head and not site.holds_spine:
+            raise UnsupportedByWarehouseError(
+                f"{capabilities.engine}: without temporary tables only a spine in the "
+                "warehouse can become a table; pass the spine as SQL"
+            )
         with site.session() as session:
-            if isinstance(self.spine, WarehouseSpine):
-                if not program.head:
-                    session.keep(spine, program.spine or "")
-            elif program.head:
-                raise UnsupportedByWarehouseError(
-                    f"{capabilities.engine}: without temporary tables only a spine in the "
-                    "warehouse can become a table; pass the spine as SQL"
-                )
-            else:
-                whole = self.spine.whole()
-                session.load(
-                    spine,
-                    whole.narrow(
-                        self.plan, self.timestamp, capabilities.instant_type, self.spine.columns
-                    ),
-                )
+            spine = "" if program.head else site.whole_spine(session)
             create = "CREATE OR REPLACE TABLE" if overwrite else "CREATE TABLE"
             if overwrite and not capabilities.replace_table:
                 session.execute(f"DROP TABLE IF EXISTS {target}")

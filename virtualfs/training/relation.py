@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from virtualfs.capabilities import Capabilities
 from virtualfs.compiler import sql
 from virtualfs.provider import Session, temporary_name
-from virtualfs.training.spine import WarehouseSpine
 
 if TYPE_CHECKING:
     from virtualfs.training.dataset import TrainingDataset
@@ -51,16 +50,8 @@ def rows_of_dataset(dataset: TrainingDataset) -> Iterator[Rows]:
     alone = len(dataset.sites) == 1 and site.warehouse.capabilities.temporary_tables
     if alone and in_query:
         with site.session() as session:
-            spine, made = temporary_name(), temporary_name()
-            program = site.program
-            if isinstance(dataset.spine, WarehouseSpine):
-                session.keep(spine, program.spine or "")
-            else:
-                instants = site.warehouse.capabilities.instant_type
-                whole = dataset.spine.whole()
-                own = dataset.spine.columns
-                session.load(spine, whole.narrow(dataset.plan, dataset.timestamp, instants, own))
-            session.keep(made, site.statement(session, program.joined(), spine))
+            spine, made = site.whole_spine(session), temporary_name()
+            session.keep(made, site.statement(session, site.program.joined(), spine))
             dialect = site.warehouse.capabilities.dialect
             yield Rows(session, site.warehouse.capabilities, _select(made, dialect))
         return

@@ -205,6 +205,18 @@ class Site:
         session.load(name, self.sent(whole))
         return name, whole.arrow(self.spine.columns)
 
+    def whole_spine(self, session: Session) -> str:
+        """Put the spine with all of its own columns into a temporary table; return its name."""
+        assert not isinstance(self.spine, SentSpine)
+        name = temporary_name()
+        if isinstance(self.spine, WarehouseSpine):
+            session.keep(name, self.program.spine or "")
+        else:
+            instants = self.warehouse.capabilities.instant_type
+            whole = self.spine.whole()
+            session.load(name, whole.narrow(self.plan, self.timestamp, instants, whole.columns))
+        return name
+
     # -- the answers
 
     def answer(self, session: Session, answer: Answer, spine: str) -> dict[str, Any]:
