@@ -460,7 +460,8 @@ def test_one_that_fails_stops_the_others_and_says_which(across):
     slow = waiting(across, "events", "slow_too", 30)
     source = vfs.Source(
         "broken", warehouse="ledger", event_timestamp="at",
-        query="SELECT 'a' AS k, timestamp '2024-05-01' AS at, 1 / (random() * 0)::int AS broken",
+        query="SELECT 'a' AS k, timestamp '2024-05-01' AS at, 1 / (n - 1) AS broken "
+        "FROM generate_series(1, 1) AS t(n)",
     )  # fmt: skip
     broken = vfs.FeatureView(
         "broken", source=source, entities=[vfs.Entity("e", {"k": "string"})], features=["broken"]

@@ -108,8 +108,8 @@ views = [
     vfs.FeatureView(
         f"slow_{number}",
         source=vfs.Source(
-            "s", query="SELECT i % 7 AS k, TIMESTAMP '2024-01-01' + to_seconds(i) AS at, random() "
-            "AS x FROM range(2000000) t(i)", event_timestamp="at",
+            "s", query="SELECT i % 7 AS k, TIMESTAMP '2024-01-01' + to_seconds(i) AS at, "
+            "hash(i)::DOUBLE AS x FROM range(2000000) t(i)", event_timestamp="at",
         ),
         entities=[vfs.Entity("e", {"k": "int64"})], features=["x"],
     )

@@ -17,6 +17,7 @@ import pytest
 from tests.warehouses import config
 from virtualfs import FeatureStore
 from virtualfs.capabilities import Statistics
+from virtualfs.provider import SilentCatalog
 from virtualfs.testing.conformance import House
 from virtualfs.testing.house import ANSWER, PLAIN, ask, judge
 from virtualfs.testing.strategies import Domain, batch
@@ -31,7 +32,7 @@ pytestmark = [
 ]
 
 
-class Emulated:
+class Emulated(SilentCatalog):
     """A warehouse and its sessions on one fakesnow connection."""
 
     name = "default"

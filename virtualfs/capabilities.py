@@ -6,7 +6,7 @@ The compiler chooses by these alone; it knows no engine by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +21,7 @@ __all__ = [
     "UNKNOWN",
     "Capabilities",
     "Files",
+    "Lexis",
     "Statistics",
     "literal_micros",
     "round_up",
@@ -109,6 +110,52 @@ class Files:
 
 
 @dataclass(frozen=True)
+class Lexis:
+    """How an engine divides SQL text into tokens. The defaults are those of standard SQL.
+
+    Parameters
+    ----------
+    name_quotes
+        What opens a quoted name, and what closes it.
+    names_escape
+        Whether a backslash escapes inside of quoted names.
+    string_quotes
+        What opens and closes a string.
+    string_escapes
+        Whether a backslash escapes the character after it, inside of strings.
+    string_prefixes
+        Letters that may stand before a string, in lower case, and whether it then has escapes.
+    line_comments
+        What begins a comment that the line ends, beside ``--``.
+    nested_comments
+        Whether comments stand inside of comments.
+    dollar_quotes
+        Whether ``$tag$...$tag$`` is a string.
+    parameters
+        Characters that stand for a parameter, alone (``?``) or before a name.
+    refused
+        Texts that a definition may not hold anywhere, strings and comments included.
+    """
+
+    name_quotes: Mapping[str, str] = field(default_factory=lambda: {'"': '"'})
+    names_escape: bool = False
+    string_quotes: str = "'"
+    string_escapes: bool = False
+    string_prefixes: Mapping[str, bool] = field(default_factory=dict)
+    line_comments: tuple[str, ...] = ()
+    nested_comments: bool = False
+    dollar_quotes: bool = False
+    parameters: str = ""
+    refused: tuple[str, ...] = ()
+
+    def __hash__(self) -> int:
+        return hash((self.string_quotes, self.line_comments, self.parameters, self.refused))
+
+
+STANDARD_SQL = Lexis()
+
+
+@dataclass(frozen=True)
 class Capabilities:
     """What one engine can do, and how it writes what has no portable form.
 
@@ -120,6 +167,8 @@ class Capabilities:
         Name for messages.
     dialect
         Name of sqlglot's dialect.
+    lexis
+        How the engine divides text into tokens.
     instant
         Turns a time column into an instant: takes the column, the zone that naive values are meant
         in, and the way to round finer times. An instant is a naive UTC timestamp of microseconds,
@@ -183,6 +232,7 @@ class Capabilities:
     instant: Callable[[ir.Value, str, Rounding], ir.Value]
     row_hash: Callable[[Sequence[ir.Value]], ir.Value]
     compiler: str = ""
+    lexis: Lexis = STANDARD_SQL
     instant_type: str = "timestamp(6)"
     literal_instant: Callable[[datetime], ir.Value] = _naive
     shift: Callable[[ir.Value, int], ir.Value] = shift_interval

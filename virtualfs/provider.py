@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from virtualfs import config
 from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics
 from virtualfs.catalog import CatalogTable
+from virtualfs.compiler.allow_list import FunctionCatalog, SqlUse
+from virtualfs.compiler.ibis_query import query_table
+from virtualfs.compiler.judge import check_relations, check_tokens, known_functions
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.compiler.program import on_spine
 from virtualfs.compiler.time_range import bind_range
@@ -153,7 +156,23 @@ class Warehouse(Protocol):
         """
 
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
-        """Return the columns and types of a SELECT without running it."""
+        """Return the columns and types of a SELECT without running it.
+
+        The session may do nothing meanwhile but read, and for a few seconds at most.
+        """
+
+    def judge(self, text: str, use: SqlUse) -> None:
+        """Refuse SQL of a definition that does anything but read this warehouse.
+
+        It may call functions that the engine says are pure, or in a query steady within one
+        statement, and read tables and views of this warehouse. What it may do is listed, not what
+        it may not.
+
+        Raises
+        ------
+        DefinitionError
+            It is not one SELECT, or not one row-wise expression; or it would do more.
+        """
 
     def statistics(self, view: ResolvedView) -> Statistics:
         """Return what the catalog knows of a view's rows. Never scans a table, never raises."""
@@ -275,9 +294,19 @@ def _interrupted(session: Session, seconds: float) -> Iterator[None]:
 
 
 class SilentCatalog:
-    """The part of a warehouse whose engine says nothing of its tables."""
+    """The part of a warehouse whose engine says nothing of its tables and functions."""
 
     capabilities: Capabilities
+
+    @property
+    def functions(self) -> FunctionCatalog:
+        """The functions that definitions may call: those that sqlglot knows of the dialect."""
+        return known_functions(self.capabilities.dialect)
+
+    def judge(self, text: str, use: SqlUse) -> None:
+        """Refuse SQL that does anything but read, by its tokens and its tree."""
+        aliases = check_relations(text, use, self.capabilities)
+        check_tokens(text, use, self.capabilities.lexis, self.functions, aliases)
 
     def statistics(self, view: ResolvedView) -> Statistics:  # noqa: ARG002
         """Return that nothing is known."""
@@ -409,10 +438,10 @@ def named_once(
 def rows_of(warehouse: Warehouse, view: ResolvedView) -> ir.Table:
     """Return a view's rows as a table of the warehouse's Ibis connection."""
     own = getattr(warehouse, "rows", None)  # where more than SQL is needed
-    found: ir.Table = (
-        own(view) if own else warehouse.connection.sql(view.rows_sql, schema=view.columns)
-    )
-    return found
+    if own:
+        found: ir.Table = own(view)
+        return found
+    return query_table(warehouse.connection, view.rows_sql, view.columns)
 
 
 def temporary_name() -> str:

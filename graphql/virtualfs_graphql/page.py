@@ -11,6 +11,7 @@ from typing import Any
 from sqlglot import exp
 
 from graphql import GraphQLSchema, get_named_type
+from virtualfs.compiler import sql
 from virtualfs.compiler.plan import FeaturePlan, ResolvedView
 from virtualfs_graphql.generated import MEANING, EntityField, PlanField, ViewField
 from virtualfs_graphql.request import Snapshot
@@ -190,12 +191,11 @@ def _some_key(snapshot: Snapshot, view: ResolvedView) -> dict[str, Any] | None:
     warehouse = snapshot.store.warehouse(view.warehouse)
     dialect = warehouse.capabilities.dialect
     columns = [exp.column(name, quoted=True) for name in view.join_keys]
-    rows: Any = exp.maybe_parse(view.rows_sql, dialect=dialect)
-    query = exp.select(*columns).from_(rows.subquery("rows")).limit(1)
+    query = exp.select(*columns).from_(sql.subquery(sql.verbatim(view.rows_sql), "rows")).limit(1)
     for column in columns:
         query = query.where(exp.Not(this=exp.Is(this=column.copy(), expression=exp.Null())))
     with warehouse.session() as session:
-        found = session.query(query.sql(dialect=dialect), view.join_keys).to_pylist()
+        found = session.query(sql.text(query, dialect), view.join_keys).to_pylist()
     return dict(found[0]) if found else None
 
 

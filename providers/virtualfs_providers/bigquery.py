@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from virtualfs.capabilities import Capabilities, literal_micros, shift_micros
+from virtualfs.capabilities import Capabilities, Lexis, literal_micros, shift_micros
 from virtualfs.compiler import sql
 from virtualfs_providers.cloud import CloudProvider
 
@@ -33,9 +33,19 @@ def row_hash(values: Sequence[ir.Value]) -> ir.Value:
     return sql.builtin("farm_fingerprint", ("string",), "int64")(text)
 
 
+LEXIS = Lexis(
+    name_quotes={"`": "`"},
+    names_escape=True,
+    string_quotes="'\"",
+    string_escapes=True,
+    string_prefixes={"r": False, "b": True, "rb": False, "br": False},
+    line_comments=("#",),
+    parameters="?@",
+)
 CAPABILITIES = Capabilities(
     engine="BigQuery",
     dialect="bigquery",
+    lexis=LEXIS,
     instant=instant,
     row_hash=row_hash,
     instant_type="int64",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from virtualfs import config
 from virtualfs.capabilities import Capabilities
 from virtualfs.compiler import sql
+from virtualfs.compiler.ibis_query import query_table
 from virtualfs.errors import ConfigError, VirtualFSError, WarehouseError, without_secrets
 from virtualfs.provider import SessionLookups, SilentCatalog, TemporaryTables
 
@@ -55,7 +56,7 @@ class CloudSession(TemporaryTables):
     def query(self, statement: str, schema: Mapping[str, str]) -> pa.Table:
         """Run a SELECT and return all of its rows."""
         with self._lock, _readable():
-            return self._connection.sql(statement, schema=dict(schema)).to_pyarrow()
+            return query_table(self._connection, statement, schema).to_pyarrow()
 
     def stream(
         self, statement: str, schema: Mapping[str, str], rows: int  # noqa: ARG002

@@ -19,18 +19,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl
 
-import sqlglot
 from sqlglot import exp
 
 from virtualfs import config
 from virtualfs.capabilities import Capabilities, Files, Statistics, round_up
 from virtualfs.catalog import CatalogColumn, CatalogTable, assembled, share_to_read
 from virtualfs.compiler import sql
+from virtualfs.compiler.allow_list import SqlUse
+from virtualfs.compiler.ibis_query import query_table
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.compiler.program import is_plain
+from virtualfs.compiler.user_sql import tree_of_query
 from virtualfs.dtypes import type_name
 from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
 from virtualfs.provider import SessionLookups, SilentCatalog, TemporaryTables, named_once
+from virtualfs_providers.duckdb_sql import LEXIS, DuckDBJudge
 from virtualfs_providers.lake import Lake, Snapshots, delta_scan
 
 if TYPE_CHECKING:
@@ -128,6 +131,7 @@ def read_files(files: Files) -> str:
 CAPABILITIES = Capabilities(
     engine="DuckDB",
     dialect="duckdb",
+    lexis=LEXIS,
     instant=instant,
     row_hash=row_hash,
     micros=micros,
@@ -268,6 +272,7 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
         self._owned = owned
         self._lock = threading.RLock()
         self._lake = Lake(connection.con)
+        self._judge = DuckDBJudge(connection.con)
 
     @property
     def connection(self) -> Any:
@@ -308,9 +313,10 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
 
     def _reads_a_table(self, select: str) -> bool:
         """Tell whether a SELECT picks columns of one table, so that LIMIT 1 reads next to none."""
-        tree = sqlglot.parse_one(select, dialect="duckdb")
-        tables = list(tree.find_all(exp.Table))
-        if len(tables) != 1 or not isinstance(tables[0].this, exp.Identifier) or not is_plain(tree):
+        tree = tree_of_query(select, "duckdb")
+        tables = list(tree.find_all(exp.Table)) if tree else []
+        is_table = len(tables) == 1 and isinstance(tables[0].this, exp.Identifier)
+        if not is_table or not is_plain(select, "duckdb"):
             return False
         name = tables[0].name.replace("'", "''")
         return (
@@ -343,8 +349,7 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
         """Return a view's rows as a table of the Ibis connection."""
         with self._lock, _readable():
             text = self._prepared(view.rows_sql)
-            found: ir.Table = self._connection.sql(text, schema=view.columns)
-            return found
+            return query_table(self._connection, text, view.columns)
 
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT without running it."""
@@ -354,6 +359,11 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
             ).fetchall()
         found = ((name, _ibis_type(kind)) for name, kind, *_ in rows)
         return named_once(found, folds_case=True)
+
+    def judge(self, text: str, use: SqlUse) -> None:
+        """Refuse SQL that does anything but read, by DuckDB's own parser and catalog."""
+        with self._lock, _readable():
+            self._judge.judge(text, use)
 
     def table_names(self) -> Sequence[str]:
         """Return the names of the tables and views, for messages."""

@@ -31,7 +31,8 @@ _STORAGE = re.compile(
     r"\bread_(?:parquet|csv)\(\s*'(?P<scheme>s3|gs|gcs|abfss?|az)://", re.IGNORECASE
 )
 _BOUND = re.compile(
-    r""""source"\."((?:[^"]|"")+)" (<=|>=) CAST\('([^']+)' AS (?:TIMESTAMP|TIMESTAMPTZ|DATE)\)"""
+    r""""(?:__virtualfs_)?source"\."((?:[^"]|"")+)" (<=|>=) """
+    r"""CAST\('([^']+)' AS (?:TIMESTAMP|TIMESTAMPTZ|DATE)\)"""
 )
 """A condition that the compiler puts on the time of a view's rows."""
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -39,7 +40,8 @@ _QUOTE = "'"
 _DELTA = re.compile(
     r"\bdelta_scan\(\s*'(?P<path>(?:[^']|'')*)'"
     r"(?:,\s*(?:version => (?P<version>\d+)|as_of => '(?P<as_of>[^']*)'))?\s*\)"
-    r"(?P<after>\s*\) AS \"source\"\s+WHERE(?:\s+(?:AND\s+)?\"source\"\.\"(?:[^\"]|\"\")+\" "
+    r"(?P<after>\s*\) AS \"(?:__virtualfs_)?source\"\s+WHERE"
+    r"(?:\s+(?:AND\s+)?\"(?:__virtualfs_)?source\"\.\"(?:[^\"]|\"\")+\" "
     r"[<>]= CAST\('[^']+' AS \w+\))+)?",
     re.IGNORECASE,
 )

@@ -20,6 +20,7 @@ from virtualfs import config
 from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics
 from virtualfs.catalog import CatalogTable
 from virtualfs.compiler import sql
+from virtualfs.compiler.allow_list import SqlUse
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.errors import (
     ConfigError,
@@ -47,6 +48,7 @@ from virtualfs_providers.postgres_catalog import (
     sample_select,
 )
 from virtualfs_providers.postgres_lookups import PostgresLookups
+from virtualfs_providers.postgres_sql import LEXIS, PostgresJudge
 from virtualfs_providers.postgres_statistics import read_statistics, table_of
 
 if TYPE_CHECKING:
@@ -122,6 +124,7 @@ def inline_spine(columns: Mapping[str, dt.DataType]) -> str:
 CAPABILITIES = Capabilities(
     engine="PostgreSQL",
     dialect="postgres",
+    lexis=LEXIS,
     instant=instant,
     row_hash=row_hash,
     prefix_sums=True,
@@ -143,6 +146,7 @@ class PostgresSession(TemporaryTables):
         self._connection = connection
         self._adopted = adopted
         self._arrays: list[list[Any]] = []
+        self._may_write = True
         super().__init__()
 
     def interrupt(self) -> None:
@@ -150,21 +154,32 @@ class PostgresSession(TemporaryTables):
         self._connection.cancel_safe(timeout=5.0)
 
     @contextmanager
-    def _turn(self) -> Iterator[Any]:
-        """Give a cursor whose statement sees the settings that results are read by."""
+    def _turn(self, *, writes: bool = False) -> Iterator[Any]:
+        """Give a cursor whose statement sees the settings that results are read by.
+
+        Parameters
+        ----------
+        writes
+            Whether the statement makes or drops tables. What does not may change nothing.
+        """
         import psycopg
 
         connection = self._connection
         with _readable(), self._warehouse.lock if self._adopted else _free():
             if not self._adopted:
-                yield psycopg.RawCursor(connection)
+                cursor = psycopg.RawCursor(connection)
+                if self._may_write != writes and self._warehouse.capabilities.temporary_tables:
+                    # A subtransaction gives back, when it ends, what its beginning took away.
+                    cursor.execute(_END_READING if writes else _BEGIN_READING)
+                    self._may_write = writes
+                yield cursor
                 return
             before = {
                 name: connection.info.parameter_status(name) for name in ("TimeZone", "DateStyle")
             }
             with connection.transaction():
                 cursor = psycopg.RawCursor(connection)
-                cursor.execute(_SETTINGS)
+                cursor.execute(_SETTINGS if writes else f"{_SETTINGS}; {_READ_ONLY}")
                 yield cursor
                 for name, value in before.items():  # in a transaction of the caller they would stay
                     cursor.execute("SELECT set_config($1, $2, true)", [name, value])
@@ -180,7 +195,7 @@ class PostgresSession(TemporaryTables):
         )
         quoted = sql.quoted(name, "postgres")
         self._tables.add(name)
-        with self._turn() as cursor:
+        with self._turn(writes=True) as cursor:
             cursor.execute(f"CREATE TEMPORARY TABLE {quoted} ({columns})")
             copy_in(cursor, quoted, table)
             cursor.execute(f"ANALYZE {quoted}")
@@ -193,8 +208,10 @@ class PostgresSession(TemporaryTables):
         """Evaluate a SELECT once, into a temporary table, and count it for the planner."""
         quoted = sql.quoted(name, "postgres")
         self._tables.add(name)
+        with self._turn(writes=True) as cursor:  # which runs nothing of the SELECT
+            cursor.execute(f"CREATE TEMPORARY TABLE {quoted} AS {select} WITH NO DATA")
         with self._turn() as cursor:
-            cursor.execute(f"CREATE TEMPORARY TABLE {quoted} AS {select}")
+            cursor.execute(f"INSERT INTO pg_temp.{quoted} {select}")
             cursor.execute(f"ANALYZE {quoted}")
 
     def _drop(self, name: str) -> None:
@@ -202,7 +219,7 @@ class PostgresSession(TemporaryTables):
 
     def execute(self, statement: str) -> None:
         """Run a statement that returns nothing."""
-        with self._turn() as cursor:
+        with self._turn(writes=True) as cursor:
             cursor.execute(statement)
 
     def query(self, statement: str, schema: Mapping[str, str]) -> pa.Table:  # noqa: ARG002
@@ -239,6 +256,9 @@ class PostgresSession(TemporaryTables):
 
 
 _SETTINGS = "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'"
+_READ_ONLY = "SET LOCAL transaction_read_only = on"
+_BEGIN_READING = f"SAVEPOINT virtualfs_reading; {_READ_ONLY}"
+_END_READING = "RELEASE SAVEPOINT virtualfs_reading"
 
 
 @contextmanager
@@ -263,6 +283,7 @@ class PostgresWarehouse:
         self._lookups = lookups
         self._types: dict[tuple[int, int], dt.DataType] = {}
         self._known: dict[str, tuple[float, Statistics]] = {}
+        self._judge = PostgresJudge()
 
     @property
     def connection(self) -> Any:
@@ -310,11 +331,16 @@ class PostgresWarehouse:
 
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT, which is parsed and neither planned nor run."""
-        with self._reading() as cursor:
+        with self._reading(briefly=True) as cursor:
             try:
                 return named_once(self.types_of(cursor, select), folds_case=False)
             except WarehouseError as error:
                 raise self._with_near_names(error) from None
+
+    def judge(self, text: str, use: SqlUse) -> None:
+        """Refuse SQL that does anything but read, by its tokens and the server's catalog."""
+        with self._reading(briefly=True) as cursor:
+            self._judge.judge(text, use, cursor)
 
     def types_of(self, cursor: Any, statement: str) -> list[tuple[str, dt.DataType]]:
         """Return names and types of a statement's columns, from the server's parser."""
@@ -421,7 +447,6 @@ class PostgresWarehouse:
         # A transaction of its own, so that the timeout goes with it on a caller's connection too.
         with self.session() as session, session._connection.transaction():
             session.execute(f"SET LOCAL statement_timeout = '{_MOMENT}'")
-            session.execute("SET LOCAL transaction_read_only = on")  # a view may call anything
             return session.query(sample_select(table, columns, rows), {})
 
     def missing_grants(self, tables: Sequence[str]) -> list[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import sqlglot
 from sqlglot import exp
 
 from virtualfs.capabilities import Statistics, round_up
 from virtualfs.compiler.plan import ResolvedView
+from virtualfs.compiler.user_sql import tree_of_query
 
 __all__ = ["read_statistics", "table_of"]
 
@@ -65,15 +65,27 @@ def read_statistics(cursor: Any, view: ResolvedView, rows: int | None) -> Statis
 
 def table_of(view: ResolvedView) -> tuple[str, dict[str, str]] | None:
     """Return the one table that a view's rows are picked from, and its columns by view column."""
-    tree: Any = sqlglot.parse_one(view.rows_sql, dialect="postgres")
+    tree: Any = tree_of_query(view.rows_sql, "postgres")
+    if tree is None:
+        return None
+    columns = _columns_of(tree)
     source = tree.args.get("from_")
+    if source is not None and isinstance(source.this, exp.Subquery):  # columns under other names
+        tree = source.this.this
+        inner = _columns_of(tree) if isinstance(tree, exp.Select) else {}
+        columns = {name: inner[column] for name, column in columns.items() if column in inner}
+        source = tree.args.get("from_")
     if source is None or not isinstance(source.this, exp.Table) or tree.args.get("joins"):
         return None
-    columns = {
-        item.alias_or_name: item.unalias().name
-        for item in tree.selects
-        if isinstance(item.unalias(), exp.Column)
-    }
     table = source.this.copy()
     table.set("alias", None)
     return table.sql("postgres"), columns
+
+
+def _columns_of(select: Any) -> dict[str, str]:
+    """Return the columns that a SELECT only picks, by the names that it gives them."""
+    return {
+        item.alias_or_name: item.unalias().name
+        for item in select.selects
+        if isinstance(item.unalias(), exp.Column)
+    }

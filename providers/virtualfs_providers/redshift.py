@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from virtualfs.capabilities import Capabilities
 from virtualfs.compiler import sql
-from virtualfs_providers import postgres
+from virtualfs_providers import postgres, postgres_sql
 from virtualfs_providers.cloud import CloudProvider
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def _connect(url: str) -> Any:
 CAPABILITIES = Capabilities(
     engine="Redshift",
     dialect="redshift",
+    lexis=postgres_sql.LEXIS,
     compiler="postgres",
     instant=postgres.instant,
     row_hash=row_hash,

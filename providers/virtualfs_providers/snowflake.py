@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from virtualfs import config
-from virtualfs.capabilities import Capabilities, literal_micros, shift_micros
+from virtualfs.capabilities import Capabilities, Lexis, literal_micros, shift_micros
 from virtualfs.compiler import sql
 from virtualfs.definitions.duration import setting_seconds
 from virtualfs_providers.cloud import CloudProvider
@@ -41,9 +41,17 @@ def row_hash(values: Sequence[ir.Value]) -> ir.Value:
     return sql.builtin("hash", types, "int64")(*values)
 
 
+LEXIS = Lexis(
+    string_escapes=True,
+    string_prefixes={"x": False},
+    line_comments=("//",),
+    dollar_quotes=True,
+    parameters="?",
+)
 CAPABILITIES = Capabilities(
     engine="Snowflake",
     dialect="snowflake",
+    lexis=LEXIS,
     instant=instant,
     row_hash=row_hash,
     instant_type="int64",

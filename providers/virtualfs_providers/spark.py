@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 from virtualfs import config
 from virtualfs.capabilities import (
     Capabilities,
+    Lexis,
     Statistics,
     literal_micros,
     round_up,
@@ -25,6 +26,8 @@ from virtualfs.capabilities import (
     shift_micros,
 )
 from virtualfs.compiler import sql
+from virtualfs.compiler.allow_list import FunctionCatalog, Kind
+from virtualfs.compiler.judge import function_by_name
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.errors import (
     ConfigError,
@@ -126,9 +129,18 @@ def row_number() -> ir.Value:
     return ibis.row_number().over(order_by=place)
 
 
+LEXIS = Lexis(
+    name_quotes={"`": "`"},
+    string_quotes="'\"",
+    string_escapes=True,
+    string_prefixes={"r": False, "x": False},
+    nested_comments=True,
+    refused=("${",),
+)
 CAPABILITIES = Capabilities(
     engine="Spark",
     dialect="spark",
+    lexis=LEXIS,
     compiler="pyspark",
     instant=instant,
     row_hash=row_hash,
@@ -203,6 +215,23 @@ class SparkWarehouse(SessionLookups, SilentCatalog):
         self._connection = connection
         self._owned = owned
         self._lock = threading.RLock()
+        self._functions: FunctionCatalog | None = None
+
+    @property
+    def functions(self) -> FunctionCatalog:
+        """Spark's own functions; those that users registered may do anything."""
+        if self._functions is None:
+            with _readable():
+                listed = self._session.catalog.listFunctions()
+            self._functions = FunctionCatalog.of(
+                (
+                    (each.name, function_by_name(each.name, _kind(each.className)))
+                    for each in listed
+                    if (each.className or "").startswith("org.apache.spark.sql.catalyst.")
+                ),
+                is_complete=False,
+            )
+        return self._functions
 
     @property
     def connection(self) -> Any:
@@ -265,6 +294,22 @@ def _ibis_type(spark_type: Any) -> dt.DataType:
     if spark_type.typeName() == "timestamp":
         return dt.Timestamp(timezone="UTC", scale=6)
     return PySparkType.to_ibis(spark_type, nullable=True)
+
+
+def _kind(class_name: str) -> Kind | None:
+    """Return what a function is over, by the class that Spark computes it with.
+
+    None where it is over one row, or gives rows, which its name tells.
+    """
+    if ".aggregate." in class_name:
+        return "aggregate"
+    return "window" if class_name.rpartition(".")[2] in _WINDOW_CLASSES else None
+
+
+_WINDOW_CLASSES = frozenset(
+    ("CumeDist", "DenseRank", "Lag", "Lead", "NTile", "NthValue", "PercentRank", "Rank",
+     "RowNumber")
+)
 
 
 class SparkProvider:

@@ -22,9 +22,11 @@ from virtualfs.capabilities import (
     shift_micros,
 )
 from virtualfs.compiler import sql
+from virtualfs.compiler.allow_list import SqlUse
 from virtualfs.definitions.aggregate import FUNCTIONS
 from virtualfs.errors import WarehouseError, did_you_mean, without_secrets
 from virtualfs.provider import SessionLookups, SilentCatalog, TemporaryTables
+from virtualfs_providers.sqlite_sql import LEXIS, PLANNING_SECONDS, SQLiteGuard
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -81,6 +83,7 @@ def row_hash(values: Sequence[ir.Value]) -> ir.Value:
 CAPABILITIES = Capabilities(
     engine="SQLite",
     dialect="sqlite",
+    lexis=LEXIS,
     instant=instant,
     row_hash=row_hash,
     instant_type="int64",
@@ -97,9 +100,10 @@ CAPABILITIES = Capabilities(
 class SQLiteSession(TemporaryTables):
     """Statements on the one connection, each under its lock."""
 
-    def __init__(self, connection: Any, lock: threading.RLock) -> None:
+    def __init__(self, connection: Any, guard: SQLiteGuard) -> None:
         self._connection = connection
-        self._lock = lock
+        self._guard = guard
+        self._lock = guard.lock
         super().__init__()
 
     def load(self, name: str, table: pa.Table) -> None:
@@ -137,7 +141,7 @@ class SQLiteSession(TemporaryTables):
 
     def query(self, statement: str, schema: Mapping[str, str]) -> pa.Table:
         """Run a SELECT and return all of its rows, typed as the compiler expects."""
-        with self._lock, _readable():
+        with _readable(), self._guard.reading():
             rows = self._connection.execute(statement).fetchall()
         return _to_arrow(rows, schema)
 
@@ -147,9 +151,13 @@ class SQLiteSession(TemporaryTables):
         """Run a SELECT and return its rows at once: there are always temporary tables here."""
         yield self.query(statement, schema)
 
+    def interrupt(self) -> None:
+        """Stop the statement that reads, if it is this session's."""
+        self._guard.interrupt()
+
     def explain(self, statement: str) -> str:
         """Return SQLite's plan of a SELECT, without running it."""
-        with self._lock, _readable():
+        with _readable(), self._guard.reading():
             rows = self._connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
         return "\n".join(str(row[3]) for row in rows)
 
@@ -164,8 +172,7 @@ class SQLiteWarehouse(SessionLookups, SilentCatalog):
         self._connection = connection
         self._owned = owned
         self._lock = threading.RLock()
-        # A handler in Python is where Ctrl-C is noticed while a statement runs.
-        connection.con.set_progress_handler(lambda: 0, 100_000)
+        self._guard = SQLiteGuard(connection.con, self._lock)
 
     @property
     def connection(self) -> Any:
@@ -175,25 +182,53 @@ class SQLiteWarehouse(SessionLookups, SilentCatalog):
     @contextmanager
     def session(self, *, shared: bool = False) -> Iterator[SQLiteSession]:  # noqa: ARG002
         """Open a session; every session shares the connection, and its tables have own names."""
-        session = SQLiteSession(self._connection.con, self._lock)
+        session = SQLiteSession(self._connection.con, self._guard)
         try:
             yield session
         finally:
             session.drop_all()
 
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
-        """Return the columns and types of a SELECT: as declared, else as its first row's."""
-        from ibis.common.exceptions import IbisError
+        """Return the columns and types of a SELECT: as declared, else as the first value's."""
+        from ibis.backends.sql.datatypes import SQLiteType
 
+        with self._lock, _readable(self.table_names):
+            declared = self._declared(select)
+        found = {}
+        for name, text in declared.items():
+            kind = text
+            if not kind:
+                with _readable(), self._guard.reading(PLANNING_SECONDS):
+                    kind = self._type_of_first_value(select, name)
+            found[name] = SQLiteType.from_string(kind, nullable=True)
+        return found
+
+    def _declared(self, select: str) -> dict[str, str]:
+        """Return the columns of a SELECT with their declared types; expressions have none."""
+        con, view = self._connection.con, sql.reserved("described")
+        con.execute(f'CREATE TEMPORARY VIEW "{view}" AS {select}')
         try:
-            with self._lock, _readable(self.table_names):
-                schema = self._connection._get_schema_using_query(select)
-        except IbisError as error:
+            rows = con.execute("SELECT name, type FROM pragma_table_info(?)", [view]).fetchall()
+        finally:
+            con.execute(f'DROP VIEW temp."{view}"')
+        return dict(rows)
+
+    def _type_of_first_value(self, select: str, name: str) -> str:
+        column = sql.quoted(name, "sqlite")
+        row = self._connection.con.execute(
+            f"SELECT typeof({column}) FROM (\n{select}\n) WHERE {column} IS NOT NULL LIMIT 1"
+        ).fetchone()
+        if row is None:
             raise WarehouseError(
-                f"SQLite: {error}; SQLite does not say the type of an expression over an empty "
-                "table: load a row, or write CAST(... AS ...)"
-            ) from None
-        return {name: dtype.copy(nullable=True) for name, dtype in schema.items()}
+                f"SQLite: the type of column {name!r} is not known: it is an expression that has "
+                "no value yet; load a row, or write CAST(... AS ...)"
+            )
+        return str(row[0])
+
+    def judge(self, text: str, use: SqlUse) -> None:
+        """Refuse SQL that does anything but read, by what SQLite asks leave for."""
+        with _readable():
+            self._guard.judge(text, use)
 
     def table_names(self) -> Sequence[str]:
         """Return the names of the tables and views, for messages."""
@@ -315,7 +350,7 @@ def _readable(table_names: Any = None) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         text = without_secrets(str(error))
-        if text == "interrupted":
+        if isinstance(error, sqlite3.OperationalError) and text == "interrupted":
             raise KeyboardInterrupt from None
         if table_names is not None and text.startswith("no such table: "):
             wanted = text.removeprefix("no such table: ")

@@ -73,7 +73,7 @@ def test_a_change_from_plan_to_rollback(project: Path) -> None:
     plan = run("plan", cwd=project)
     assert "~ feature view weather (v1 -> v2) breaking" in plan
     assert "touches: feature service delay (delay@1 keeps weather@1)" in plan
-    assert '+  "temp" * 2 AS "temp"' in plan
+    assert '+  (temp * 2) AS "temp"' in plan
     told = json.loads(run("plan", "--json", cwd=project))
     assert {change["impact"] for change in told["changes"]} == {"breaking"}
     refused = run("apply", "--yes", cwd=project, code=1)

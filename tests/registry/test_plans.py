@@ -124,9 +124,9 @@ def test_changed_computation_shows_its_sql(store: vfs.FeatureStore) -> None:
     lines = [line.strip() for line in plan.changes[0].sql.splitlines()]
     assert lines[:2] == ["--- weather@1", "+++ weather@2"]
     assert any(line.startswith("-") and '"temp" AS "temp"' in line for line in lines)
-    assert any(line.startswith("+") and '"temp" * 100 AS "temp"' in line for line in lines)
+    assert any(line.startswith("+") and '(temp * 100) AS "temp"' in line for line in lines)
     assert plan.to_dict()["changes"][0]["sql"] == plan.changes[0].sql
-    assert '"temp" * 100 AS "temp"' in str(plan)
+    assert '(temp * 100) AS "temp"' in str(plan)
 
 
 def test_views_that_services_pin_do_not_break_unless_told(store: vfs.FeatureStore) -> None:

@@ -18,7 +18,6 @@ from sqlglot.optimizer.scope import Scope, build_scope, traverse_scope
 __all__ = [
     "ANY_COLUMN",
     "SelectLineage",
-    "columns_in",
     "select_lineage",
     "table_name",
     "tables_of",
@@ -44,11 +43,6 @@ class SelectLineage:
     def everything(self) -> set[Column]:
         """Return all columns that take part."""
         return self.rows.union(*self.outputs.values())
-
-
-def columns_in(expression: exp.Expr) -> list[str]:
-    """Return the names of the columns in a row-wise expression, each once."""
-    return list(dict.fromkeys(column.name for column in expression.find_all(exp.Column)))
 
 
 def select_lineage(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -32,6 +33,7 @@ __all__ = [
     "ResolvedView",
     "Selection",
     "TimeRange",
+    "in_folder",
     "plan_features",
     "request_inputs",
 ]
@@ -44,6 +46,18 @@ GIVEN = f"{RESERVED}given_"
 """Begins the names of columns that are read only for on-demand features."""
 LateData = Literal["include", "exclude"]
 """Whether rows that arrived after an instant count at it (rule 7)."""
+
+
+_PATH = re.compile(r"(?<=\(')" + re.escape(PROJECT_FOLDER) + "(?=/)")
+
+
+def in_folder(text: str, folder: str) -> str:
+    """Return a statement with the project's folder in the paths that it reads.
+
+    >>> in_folder("SELECT * FROM read_parquet('${project}/a.parquet')", "/home")
+    "SELECT * FROM read_parquet('/home/a.parquet')"
+    """
+    return _PATH.sub(folder.replace("'", "''").replace("\\", r"\\"), text)
 
 
 class ResolvedAggregate(Model):
@@ -167,6 +181,8 @@ class ResolvedView(Model):
     ``rows_sql`` selects, in the warehouse's dialect, one row per source row: the join keys, the
     times and the features, or what aggregates are over; ``columns`` gives their types, in order.
     ``source_columns`` are the columns of the source that it reads, with the types that they had.
+    ``source_sql`` is what they are read from, a table or a query in parentheses; None for views
+    that were resolved before it was kept.
     """
 
     name: str
@@ -191,6 +207,9 @@ class ResolvedView(Model):
     source_columns: dict[str, str] = {}
     time_range: Annotated[
         TimeRange | None, Field(default=None, exclude_if=lambda found: found is None)
+    ] = None
+    source_sql: Annotated[
+        str | None, Field(default=None, exclude_if=lambda found: found is None)
     ] = None
     version: int | None = None
 
@@ -226,8 +245,16 @@ class ResolvedView(Model):
         """Return the view with the project's folder in its paths, ready to run."""
         if PROJECT_FOLDER not in self.rows_sql:
             return self
-        rows_sql = self.rows_sql.replace(PROJECT_FOLDER, folder.replace("'", "''"))
-        return self.model_copy(update={"rows_sql": rows_sql})
+        return self._with_paths(lambda text: in_folder(text, folder))
+
+    def movable(self, folder: str) -> ResolvedView:
+        """Return the view with its paths below the project's folder meant from there again."""
+        inside = folder.replace("'", "''")
+        return self._with_paths(lambda text: text.replace(f"'{inside}/", f"'{PROJECT_FOLDER}/"))
+
+    def _with_paths(self, change: Callable[[str], str]) -> ResolvedView:
+        source = self.source_sql and change(self.source_sql)
+        return self.model_copy(update={"rows_sql": change(self.rows_sql), "source_sql": source})
 
     def rules(self) -> str:
         """Return the view's time rules in words."""

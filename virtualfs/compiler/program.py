@@ -15,7 +15,6 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-import sqlglot
 from sqlglot import exp
 
 from virtualfs.capabilities import Capabilities, Statistics
@@ -27,6 +26,7 @@ from virtualfs.compiler.sql import SPINE
 from virtualfs.compiler.strategy import Strategy, choose, fragment, winners
 from virtualfs.compiler.template import KeyTypes, Template, open_hash, shape_of
 from virtualfs.compiler.time_range import EVER, reach_of, rows_in_range
+from virtualfs.compiler.user_sql import tree_of_query
 from virtualfs.errors import SpineError, UnsupportedByWarehouseError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ __all__ = [
 # expression, which engines keep in memory whole.
 _ROWS = "__virtualfs_rows"
 _TIMES = "__virtualfs_times"
-_SOURCE = "__virtualfs_source"
+_SOURCE = "__virtualfs_materialized"
 
 
 @dataclass(frozen=True)
@@ -178,24 +178,24 @@ class Program:
     ) -> str:
         """Return a SELECT of spine and parts joined on the row id, and what is computed of them."""
         row = sql.identifier(ROW)
+        spine = sql.reserved("rows_asked")
         columns = {
-            name: exp.column(sql.identifier(name), "spine", quoted=True)
+            name: exp.column(sql.identifier(name), spine, quoted=True)
             for name in (*spine_columns, ROW)
         }
-        query = exp.select().from_(_spine_table().as_("spine", quoted=True))
+        query = exp.select().from_(_spine_table().as_(spine, quoted=True))
         for number, part in enumerate(parts):
-            alias = f"answer_{number}"
-            tree = sqlglot.parse_one(part.select, dialect=self.dialect)
+            answer = sql.subquery(sql.verbatim(part.select), f"answer_{number}")
             on = exp.EQ(
-                this=exp.column(row.copy(), "spine", quoted=True),
-                expression=exp.column(row.copy(), alias, quoted=True),
+                this=exp.column(row.copy(), spine, quoted=True),
+                expression=exp.column(row.copy(), answer.alias, quoted=True),
             )
-            query = query.join(sql.subquery(tree, alias), on=on, join_type="left")
+            query = query.join(answer, on=on, join_type="left")
             for name in part.outputs:
-                columns[name] = exp.column(sql.identifier(name), alias, quoted=True)
+                columns[name] = exp.column(sql.identifier(name), answer.alias, quoted=True)
         if not self.computed:
             query = query.select(*(columns[name] for name in outputs))
-            return sql.text(query.order_by(_by_row("spine")), self.dialect)
+            return sql.text(query.order_by(_by_row(spine)), self.dialect)
         inner = query.select(*columns.values())
         trees = {
             name: exp.alias_(tree.copy(), sql.identifier(name), quoted=True)
@@ -343,7 +343,7 @@ def _compile_part(
     select = bind_rows(text, part.view, capabilities, rows)
     outputs = tuple(output for _, output in part.outputs)
     columns = ",\n  ".join(sql.quoted(name, dialect) for name in outputs)
-    named, row = (sql.quoted(name, dialect) for name in ("answer", ROW))
+    named, row = (sql.quoted(name, dialect) for name in (sql.reserved("answer"), ROW))
     return CompiledPart(
         view=part.view.label,
         strategy=strategy,
@@ -499,7 +499,7 @@ def bind_rows(
     places = [sql.quoted(name, dialect) for name in (_ROWS, _TIMES)]
     pattern = "|".join(re.escape(place) for place in places)
     count = len(re.findall(pattern, text))
-    heavy = count > 1 and not is_plain(sqlglot.parse_one(rows_sql, dialect=dialect))
+    heavy = count > 1 and not is_plain(rows_sql, dialect)
     if not (heavy and capabilities.materialized):
         return re.sub(pattern, lambda _: f"(\n{rows_sql}\n)", text)
     source = sql.quoted(_SOURCE, dialect)
@@ -507,17 +507,21 @@ def bind_rows(
     return with_head(head, re.sub(pattern, lambda _: source, text))
 
 
-def is_plain(query: exp.Expr) -> bool:
+@lru_cache(maxsize=4096)
+def is_plain(query: str, dialect: str) -> bool:
     """Tell whether a query only picks columns of one table, so that reading it twice costs little.
 
-    >>> is_plain(sqlglot.parse_one("SELECT a + 1 AS b FROM (SELECT a FROM t WHERE a > 0) AS s"))
+    Of a query that cannot be parsed nothing is known, so it is not.
+
+    >>> is_plain("SELECT a + 1 AS b FROM (SELECT a FROM t WHERE a > 0) AS s", "duckdb")
     True
-    >>> is_plain(sqlglot.parse_one("SELECT a, count(*) FROM t GROUP BY a"))
+    >>> is_plain("SELECT a, count(*) FROM t GROUP BY a", "duckdb")
     False
     """
     heavy = (exp.Join, exp.Group, exp.SetOperation, exp.Distinct, exp.Window, exp.AggFunc,
              exp.Limit, exp.Order, exp.With)  # fmt: skip
-    return query.find(*heavy) is None
+    tree = tree_of_query(query, dialect)
+    return tree is not None and tree.find(*heavy) is None
 
 
 def _inline(select: str, capabilities: Capabilities) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-import sqlglot
 from sqlglot import exp
 
 from virtualfs.capabilities import Capabilities, Files
 from virtualfs.compiler import sql
+from virtualfs.compiler.allow_list import SqlUse
 from virtualfs.compiler.functions import result_type
 from virtualfs.compiler.plan import (
     PROJECT_FOLDER,
@@ -22,6 +22,7 @@ from virtualfs.compiler.plan import (
     ResolvedView,
     TimeRange,
 )
+from virtualfs.compiler.user_sql import as_derived_table, check_shape, read_expression
 from virtualfs.definitions.aggregate import FUNCTIONS, Aggregate
 from virtualfs.definitions.base import fingerprint
 from virtualfs.definitions.duration import format_duration
@@ -29,7 +30,12 @@ from virtualfs.definitions.expression import Expression
 from virtualfs.definitions.feature_view import Feature, FeatureView
 from virtualfs.definitions.source import Source
 from virtualfs.dtypes import is_lossless, key_family, type_name
-from virtualfs.errors import DefinitionError, UnsupportedByWarehouseError, did_you_mean
+from virtualfs.errors import (
+    DefinitionError,
+    UnsupportedByWarehouseError,
+    WarehouseError,
+    did_you_mean,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,27 +45,29 @@ if TYPE_CHECKING:
 
     Schema = Mapping[str, dt.DataType]
     Describe = Callable[[str], Schema]
+    Judge = Callable[[str, SqlUse], None]
 
-__all__ = ["column_type", "relation", "resolve_view"]
+__all__ = ["check_source", "column_type", "relation", "resolve_view"]
 
 _INPUT = "__input_"
 """Begins the names of columns that aggregates with a condition are over."""
 
 
 def relation(source: Source, capabilities: Capabilities) -> exp.Expr:
-    """Return the source as something to select from: a table or a parenthesised query.
+    """Return the source as something to select from: a table, or its query as it was written.
 
     Raises
     ------
     DefinitionError
-        The query does anything but read.
+        The query is not one SELECT.
     UnsupportedByWarehouseError
         The source is a path and the warehouse reads no files.
     """
     where = f"source {source.name!r}"
-    dialect = capabilities.dialect
     if source.table is not None:
-        return sql.table_reference(source.table, dialect)
+        table = sql.table_reference(source.table, capabilities.dialect)
+        table.set("alias", exp.TableAlias(this=sql.identifier(sql.reserved("source"))))
+        return table
     if source.path is not None:
         if capabilities.read_files is None:
             raise UnsupportedByWarehouseError(
@@ -69,10 +77,34 @@ def relation(source: Source, capabilities: Capabilities) -> exp.Expr:
         is_local = "://" not in source.path and not PurePath(source.path).is_absolute()
         path = f"{PROJECT_FOLDER}/{source.path}" if is_local else source.path
         files = Files(path, source.file_format or "parquet", source.version, source.as_of)
-        tree: Any = sqlglot.parse_one(capabilities.read_files(files), dialect=dialect)
+        select = capabilities.read_files(files)
     else:
-        tree = sql.parse_select(source.query or "", dialect, where)
-    return sql.subquery(tree, "source")
+        try:
+            check_shape(source.query or "", "query", capabilities.lexis)
+            select = f"\n{as_derived_table(source.query or '', capabilities.lexis)}"
+        except DefinitionError as error:
+            raise DefinitionError(f"{where}: {error}") from None
+    return sql.subquery(sql.verbatim(select), "source")
+
+
+def check_source(source: Source, judge: Judge) -> None:
+    """Refuse a source that would do anything but read tables or views of its warehouse.
+
+    Raises
+    ------
+    DefinitionError
+        It would.
+    """
+    if source.query is not None:
+        _judged(judge, source.query, "query", f"source {source.name!r}")
+
+
+def _judged(judge: Judge, text: str, use: SqlUse, where: str) -> None:
+    try:
+        judge(text, use)
+    except DefinitionError as error:
+        shown = "" if use == "query" else f": {text!r}"
+        raise DefinitionError(f"{where}: {error}{shown}") from None
 
 
 def resolve_view(
@@ -81,6 +113,7 @@ def resolve_view(
     join_keys: Mapping[str, str],
     capabilities: Capabilities,
     describe: Describe,
+    judge: Judge,
     rendered: Mapping[str, str],
 ) -> ResolvedView:
     """Resolve a view against its warehouse.
@@ -95,6 +128,8 @@ def resolve_view(
         Of the warehouse.
     describe
         Returns the columns and types of a SELECT without running it.
+    judge
+        Refuses SQL that does anything but read its warehouse.
     rendered
         SQL of features rendered before from the same written form, by feature. Used where the
         live expression is gone, as after a read from the registry.
@@ -105,7 +140,7 @@ def resolve_view(
         A column is missing, a type does not fit, or an expression is not row-wise.
     """
     where = f"feature view {view.name!r}"
-    dialect = capabilities.dialect
+    check_source(source, judge)
     place = relation(source, capabilities)
     described = describe(sql.select_all(place, capabilities))
     for column in source.columns:
@@ -134,18 +169,18 @@ def resolve_view(
     # 1. Every column of a row by name: keys and times first, then features.
     times = (source.event_time, source.created_timestamp, source.valid_to)
     fixed = [*dict.fromkeys([*join_keys, *filter(None, times)])]
-    columns: dict[str, exp.Expr] = {name: sql.column(named[name]) for name in fixed}
+    columns: dict[str, exp.Expr] = {name: sql.column(name) for name in fixed}
     features = [feature for feature in view.features if isinstance(feature, Feature)]
-    inputs = _aggregate_inputs(view, schema, named, columns, capabilities, rendered)
+    expressions = _Expressions(view, schema, capabilities, judge)
+    inputs = _aggregate_inputs(view, schema, columns, capabilities, rendered, expressions)
     texts = {}
     for feature in features:
         inside = f"{where}, feature {feature.name!r}"
         text = _feature_sql(feature, schema, capabilities, inside, rendered)
         texts[feature.name] = text
-        if feature.expr is None:
-            tree: exp.Expr = sql.column(named[feature.name])
-        else:
-            tree = sql.parse_expression(text, dialect, named, inside)
+        tree: exp.Expr = sql.column(feature.name)
+        if feature.expr is not None:
+            tree = expressions.column(text, inside)
         if feature.name in columns and columns[feature.name] != tree:
             raise DefinitionError(
                 f"{inside}: the name is that of a key or time column with another value; rename it"
@@ -165,13 +200,13 @@ def resolve_view(
 
     # 2. The warehouse says what types the expressions have; casts must keep every value.
     found = {
-        name: described[tree.name]
-        for name, tree in columns.items()
-        if isinstance(tree, exp.Column) and tree.name in described
+        name: schema[tree.name] for name, tree in columns.items() if isinstance(tree, exp.Column)
     }
-    rows_sql = _select(columns, place, dialect)
+    read = expressions.read([*fixed, *(tree.name for tree in columns.values())])
+    place = _renamed(place, named, read)
+    rows_sql = _select(columns, place, capabilities)
     if len(found) < len(columns):
-        found = dict(describe(rows_sql))
+        found = dict(expressions.described(rows_sql, describe))
     if list(found) != list(columns):
         raise DefinitionError(f"{where}: expected the columns {list(columns)}, found {list(found)}")
     for feature in features:
@@ -188,7 +223,7 @@ def resolve_view(
         if feature.name not in fixed and found[feature.name] != wanted:
             columns[feature.name] = sql.cast(columns[feature.name], feature.dtype, capabilities)
     if any(feature.dtype for feature in features):
-        rows_sql = _select(columns, place, dialect)
+        rows_sql = _select(columns, place, capabilities)
         found = dict(describe(rows_sql))
     for aggregate, meant in inputs:
         if meant.input is not None and aggregate.column != "*":
@@ -250,14 +285,16 @@ def resolve_view(
         description=view.description,
         deprecated=view.deprecated,
         source_columns={
-            name: column_type(described[name])
-            for name in dict.fromkeys(
-                column.name for tree in columns.values() for column in tree.find_all(exp.Column)
-            )
-            if name in described
+            named[name]: column_type(schema[name]) for name in read if name in schema
         },
+        source_sql=_unaliased(relation(source, capabilities), capabilities),
         time_range=_time_range(source, named, described, where),
     )
+
+
+def _unaliased(place: exp.Expr, capabilities: Capabilities) -> str:
+    place.set("alias", None)
+    return sql.text(place, capabilities.dialect)
 
 
 def _time_range(
@@ -298,16 +335,15 @@ def column_type(dtype: dt.DataType) -> str:
 def _aggregate_inputs(
     view: FeatureView,
     schema: Schema,
-    named: Mapping[str, str],
     columns: dict[str, exp.Expr],
     capabilities: Capabilities,
     rendered: Mapping[str, str],
+    expressions: _Expressions,
 ) -> list[tuple[Aggregate, ResolvedAggregate]]:
     """Return the aggregates with the columns that they are over, which are added to the rows'.
 
     What a condition leaves out is NULL there, and NULLs count in no aggregate.
     """
-    dialect = capabilities.dialect
     made: dict[tuple[str, str | None], str | None] = {}
     found = []
     for aggregate in view.aggregates:
@@ -335,12 +371,12 @@ def _aggregate_inputs(
         if place not in made and condition is None:
             made[place] = None if counts_rows else aggregate.column
             if not counts_rows:
-                columns[aggregate.column] = sql.column(named[aggregate.column])
+                columns[aggregate.column] = sql.column(aggregate.column)
         elif place not in made:
             value: exp.Expr = exp.Literal.number(1)
             if not counts_rows:
-                value = sql.column(named[aggregate.column])
-            test = sql.parse_expression(condition or "", dialect, named, where)
+                value = sql.column(aggregate.column)
+            test = expressions.column(condition or "", where)
             made[place] = name = f"{_INPUT}{len(made)}"
             columns[name] = exp.Case(ifs=[exp.If(this=test, true=value)])
         meant = ResolvedAggregate(
@@ -356,10 +392,86 @@ def _aggregate_inputs(
     return found
 
 
-def _select(columns: Mapping[str, exp.Expr], place: exp.Expr, dialect: str) -> str:
+class _Expressions:
+    """The expressions of a view, which see the columns of its source and nothing else.
+
+    Parameters
+    ----------
+    view
+        Whose expressions they are.
+    schema
+        The source's columns, by their names in the view.
+    """
+
+    def __init__(
+        self, view: FeatureView, schema: Schema, capabilities: Capabilities, judge: Judge
+    ) -> None:
+        self._names = {feature.name for feature in view.features}
+        self._schema = schema
+        self._capabilities = capabilities
+        self._judge = judge
+        self._read: dict[str, None] = {}
+        self._unknown: list[tuple[str, str]] = []
+
+    def column(self, text: str, where: str) -> exp.Expr:
+        """Return an expression as it was written, ready to be a column.
+
+        Raises
+        ------
+        DefinitionError
+            It is not one row-wise expression, or calls what it may not.
+        """
+        _judged(self._judge, text, "expression", where)
+        try:
+            found = read_expression(text, self._schema, self._capabilities)
+        except DefinitionError as error:
+            raise DefinitionError(f"{where}: {error}") from None
+        self._read |= dict.fromkeys(found.columns)
+        for name in found.unknown:
+            # Where an engine lets a column see the others of its SELECT, it would not say so.
+            if name in self._names or name in found.quoted:
+                raise self._missing(name, where)
+            self._unknown.append((name, where))
+        return sql.verbatim(found.text)
+
+    def described(self, rows_sql: str, describe: Describe) -> Schema:
+        """Return what the engine says of a SELECT; its refusal names columns that do not exist."""
+        try:
+            return describe(rows_sql)
+        except WarehouseError:
+            for name, where in self._unknown:
+                raise self._missing(name, where) from None
+            raise
+
+    def _missing(self, name: str, where: str) -> DefinitionError:
+        return DefinitionError(
+            f"{where}: the source has no column {name!r}. {did_you_mean(name, self._schema)}"
+        )
+
+    def read(self, others: Iterable[str]) -> list[str]:
+        """Return the columns of the source that are read, here and by others, each once."""
+        names = dict.fromkeys([*others, *self._read])
+        return [name for name in names if name in self._schema]
+
+
+def _renamed(place: exp.Expr, named: Mapping[str, str], read: Collection[str]) -> exp.Expr:
+    """Return a source with its columns under the view's names, where these are others."""
+    if all(name == column for name, column in named.items()):
+        return place
+    items = [
+        exp.Alias(this=sql.column(named[name]), alias=sql.identifier(name)) for name in read
+    ]
+    return sql.subquery(exp.Select(expressions=items).from_(place, copy=False), "renamed")
+
+
+def _select(
+    columns: Mapping[str, exp.Expr], place: exp.Expr, capabilities: Capabilities
+) -> str:
     # Nothing is copied: the trees are only written out, and go into one SELECT after the other.
     items = [exp.Alias(this=tree, alias=sql.identifier(name)) for name, tree in columns.items()]
-    return sql.text(exp.Select(expressions=items).from_(place, copy=False), dialect)
+    return sql.text(
+        exp.Select(expressions=items).from_(place, copy=False), capabilities.dialect
+    )
 
 
 def _feature_sql(

@@ -34,8 +34,8 @@ __all__ = ["can_seek", "compiled", "compiled_windows"]
 
 _OUTER = "__outer_"
 _TIME = TIME.removeprefix(RESERVED)
-_SPINE = "spine"
-_ANSWER = "answer"
+_SPINE = sql.reserved("outer")
+_ANSWER = sql.reserved("answer")
 
 
 @cache
@@ -175,7 +175,7 @@ def _lateral(
     source = sql.subquery(spine, "bounds") if spine else exp.Table(this=sql.identifier(sql.SPINE))
     sorted_spine = exp.select("*").from_(source).order_by(*place)
     select = exp.select(exp.column(sql.identifier(ROW), _SPINE, quoted=True)).from_(
-        sql.subquery(sorted_spine, _SPINE)
+        sql.subquery(sorted_spine, "outer")
     )
     for name in names:
         select = select.select(exp.column(sql.identifier(name), _ANSWER, quoted=True))

@@ -1,21 +1,24 @@
-"""The one door between Ibis, sqlglot and text: rendering, parsing, and what stored SQL may say.
+"""The one door between Ibis, sqlglot and text: how statements are rendered.
 
-Ibis's compilers are used without their backends, so that no driver is needed to compile.
+Ibis's compilers are used without their backends, so that no driver is needed to compile. Every name
+that a statement makes is reserved, so that none can hide a table or column of a user whose text
+stands inside of it.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.generator import Generator
 
 from virtualfs.capabilities import Capabilities
-from virtualfs.errors import DefinitionError, did_you_mean
+from virtualfs.errors import DefinitionError
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -29,17 +32,19 @@ __all__ = [
     "expression_errors",
     "identifier",
     "is_there",
-    "parse_expression",
-    "parse_select",
     "quoted",
+    "rename_parts",
     "render",
+    "render_query",
     "render_rowwise",
+    "reserved",
     "rowwise_tree",
     "select_all",
     "subquery",
     "table_reference",
     "text",
     "type_text",
+    "verbatim",
 ]
 
 SPINE = "__virtualfs_spine"
@@ -47,24 +52,8 @@ SPINE = "__virtualfs_spine"
 _FILE_NAME = re.compile(
     r"(://|/|\\|\*|\.(parquet|csv|tsv|json|jsonl|ndjson|xlsx|db|duckdb)(\.\w+)?$)"
 )
-# Functions that reach outside the warehouse, change something, or wait. Engines know more of them
-# than sqlglot has classes for, so they are refused by name.
-_OUTSIDE = re.compile(
-    r"^(read_\w+|scan_\w+|\w+_scan|\w+_scan_pushdown|glob|getenv|sniff_csv|parquet_\w+|query|"
-    r"query_table|(?!pg_typeof$)pg_\w+|\w+_to_xml\w*|crosstab\w*|ts_stat|txid_\w+|dblink\w*|lo_\w+|"
-    r"nextval|setval|set_config|current_setting|sleep_ms|"
-    r"load_extension|json_execute_\w+|write_log|which_secret|"
-    r"copy_\w+|http_\w+|shellfs|edit|writefile|readfile|fsdir|"
-    r"java_method|(try_)?reflect|system\$\w+|external_query)$",
-    re.IGNORECASE,
-)
-_UNSTEADY = re.compile(
-    r"^(now|random|rand|randn|uuid|gen_random_uuid|uuidv\d|current_\w+|localtime\w*|today|"
-    r"getdate|getvariable|age|stats|in_search_path|sleep_ms|"
-    r"transaction_timestamp|statement_timestamp|clock_timestamp|"
-    r"get_current_\w+|setseed|txid_current)$",
-    re.IGNORECASE,
-)
+_GENERATED = re.compile(r"t\d+")
+"""Names that Ibis gives to what it selects from."""
 
 
 @cache
@@ -75,10 +64,100 @@ def _ibis_compiler(dialect: str) -> Any:
 
 
 def render(expression: ir.Table, capabilities: Capabilities) -> exp.Select:
-    """Return the sqlglot tree of an Ibis table expression."""
+    """Return the sqlglot tree of an Ibis expression over unbound tables, its names reserved."""
     compiler = _ibis_compiler(capabilities.compiler or capabilities.dialect)
     tree: exp.Select = compiler.to_sqlglot(expression)
+    for node in _nodes(tree):
+        for part in _NAMED_PARTS.get(type(node), ()):
+            name = node.args.get(part)
+            if isinstance(name, exp.Identifier) and _GENERATED.fullmatch(name.this):
+                node.set(part, identifier(reserved(name.this)))
     return tree
+
+
+_NAMED_PARTS: dict[type[exp.Expr], tuple[str, ...]] = {
+    exp.CTE: ("alias",),
+    exp.Column: ("table",),
+    exp.Subquery: ("alias",),
+    exp.Table: ("this", "alias"),
+    exp.TableAlias: ("this",),
+}
+"""Where the names of relations stand in nodes of a tree."""
+
+
+def _nodes(tree: exp.Expr) -> Iterator[exp.Expr]:
+    """Yield every node of a tree of Ibis once.
+
+    Ibis puts lists into lists, which sqlglot's own walk passes over, and nodes into several places.
+    """
+    waiting: list[Any] = [tree]
+    seen: set[int] = set()
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, list | tuple):
+            waiting.extend(node)
+        if isinstance(node, exp.Expr) and id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            waiting.extend(node.args.values())
+
+
+def rename_parts(tree: exp.Select, new_name: Callable[[str, set[str]], str]) -> None:
+    """Rename the common table expressions of a tree of Ibis that reads tables of users.
+
+    Parameters
+    ----------
+    new_name
+        Takes a name and the names of all tables.
+    """
+    parts = [cte for cte in tree.ctes if _GENERATED.fullmatch(cte.alias)]
+    names = {cte.alias for cte in parts}
+    tables = [node for node in _nodes(tree) if isinstance(node, exp.Table)]
+    read = [table for table in tables if table.name in names and not table.db]
+    taken = {table.name for table in tables} - {table.name for table in read}
+    new = {name: identifier(new_name(name, taken)) for name in names}
+    for table in read:
+        table.set("this", new[table.name])
+    for cte in parts:
+        alias = cte.args["alias"]
+        if isinstance(alias, exp.TableAlias):
+            alias.set("this", new[cte.alias])
+        else:
+            cte.set("alias", new[cte.alias])
+
+
+def render_query(expression: ir.Table, capabilities: Capabilities) -> str:
+    """Return the text of an Ibis expression over tables of a user, to be kept as a query.
+
+    Ibis calls the parts of a statement ``t0``, ``t1`` and so on, which may be tables too.
+    """
+    compiler = _ibis_compiler(capabilities.compiler or capabilities.dialect)
+    tree: exp.Select = compiler.to_sqlglot(expression)
+
+    def not_taken(name: str, taken: set[str]) -> str:
+        while name in taken:
+            name += "_"
+        return name
+
+    rename_parts(tree, not_taken)
+    return text(tree, capabilities.dialect)
+
+
+def reserved(name: str) -> str:
+    """Return a name that the compiler makes, so that no user can have it too.
+
+    >>> reserved("t0")
+    '__virtualfs_t0'
+    """
+    return f"__virtualfs_{name}"
+
+
+def verbatim(text: str) -> exp.Expr:
+    """Return text as a node that is printed as it is, whatever the statement around it.
+
+    Line breaks are kept from indentation, which would change strings that hold some.
+    """
+    return exp.Var(this=text.replace("\n", Generator.SENTINEL_LINE_BREAK))
 
 
 @cache
@@ -113,13 +192,14 @@ def select_all(place: exp.Expr, capabilities: Capabilities) -> str:
 
 
 def subquery(tree: exp.Expr, alias: str) -> exp.Subquery:
-    """Return a query as something to select from."""
-    return exp.Subquery(this=tree, alias=exp.TableAlias(this=identifier(alias)))
+    """Return a query as something to select from, under a name that is made reserved."""
+    return exp.Subquery(this=tree, alias=exp.TableAlias(this=identifier(reserved(alias))))
 
 
 def text(tree: exp.Expr, dialect: str, *, pretty: bool = True) -> str:
     """Return a tree as SQL text of one dialect."""
-    return tree.sql(dialect=dialect, pretty=pretty, unsupported_level=sqlglot.ErrorLevel.RAISE)
+    found = tree.sql(dialect=dialect, pretty=pretty, unsupported_level=sqlglot.ErrorLevel.RAISE)
+    return found if pretty else found.replace(Generator.SENTINEL_LINE_BREAK, "\n")
 
 
 def identifier(name: str) -> exp.Identifier:
@@ -161,87 +241,6 @@ def table_reference(name: str, dialect: str) -> exp.Table:
         )
     padded = [None] * (3 - len(parts)) + [identifier(part) for part in parts]
     return exp.Table(this=padded[2], db=padded[1], catalog=padded[0])
-
-
-def parse_select(sql: str, dialect: str, where: str) -> exp.Expr:
-    """Parse stored SQL that may do one thing only: read with one SELECT.
-
-    Raises
-    ------
-    DefinitionError
-        It is not SQL, not exactly one SELECT, or it reads files, the network or settings.
-    """
-    try:
-        trees = [tree for tree in sqlglot.parse(sql, dialect=dialect) if tree is not None]
-    except sqlglot.errors.SqlglotError as error:
-        raise DefinitionError(f"{where}: not SQL: {_first_finding(error)}") from None
-    if len(trees) != 1 or not isinstance(trees[0], exp.Query):
-        raise DefinitionError(f"{where}: expected exactly one SELECT")
-    _refuse_outside(trees[0], where)
-    return trees[0]
-
-
-def parse_expression(sql: str, dialect: str, columns: Mapping[str, str], where: str) -> exp.Expr:
-    """Parse one row-wise SQL expression and turn its column names into the source's own.
-
-    Parameters
-    ----------
-    columns
-        Names used in the view, mapped to the columns of the source.
-
-    Raises
-    ------
-    DefinitionError
-        It is not one row-wise expression, or names a column that does not exist.
-    """
-    try:
-        select = sqlglot.parse_one(f"SELECT {sql}", dialect=dialect)
-    except sqlglot.errors.SqlglotError as error:
-        raise DefinitionError(f"{where}: not SQL: {_first_finding(error)}") from None
-    plain = isinstance(select, exp.Select) and len(select.expressions) == 1
-    if not plain or any(value for key, value in select.args.items() if key not in _BARE_SELECT):
-        raise DefinitionError(f"{where}: expected one expression such as temp <= 32, not {sql!r}")
-    tree = select.expressions[0]
-    _refuse_outside(tree, where)
-    for kind, what in _NOT_ROWWISE:
-        if tree.find(kind):
-            raise DefinitionError(
-                f"{where}: {what} is not row-wise: {sql!r}. An expression sees one row; "
-                "put more into a query= source"
-            )
-    for function in tree.find_all(exp.Func):
-        if _UNSTEADY.match(_function_name(function)):
-            raise DefinitionError(
-                f"{where}: {_function_name(function).lower()}() gives another answer on each run, "
-                "so it cannot be part of a feature"
-            )
-    lower = {name.lower(): name for name in columns}
-
-    def to_source(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Star | exp.Columns | exp.PositionalColumn):
-            raise DefinitionError(f"{where}: {node.sql(dialect)} does not name one column")
-        if not isinstance(node, exp.Column):
-            return node
-        if isinstance(node.this, exp.Star) or node.args.get("db"):
-            raise DefinitionError(f"{where}: {node.sql()} is not a column of the source")
-        if node.table:  # a field of a column that is a struct; sources have no other qualifiers
-            return exp.StructExtract(
-                this=source_column(node.table), expression=exp.Literal.string(node.name)
-            )
-        return source_column(node.name)
-
-    def source_column(written: str) -> exp.Column:
-        name = written if written in columns else lower.get(written.lower(), written)
-        if name not in columns:
-            if _UNSTEADY.match(name):
-                raise DefinitionError(f"{where}: {name} gives another answer on each run")
-            raise DefinitionError(
-                f"{where}: the source has no column {written!r}. {did_you_mean(name, columns)}"
-            )
-        return column(columns[name])
-
-    bound: exp.Expr = tree.transform(to_source)
-    return bound
 
 
 def render_rowwise(value: ir.Value, table: ir.Table, capabilities: Capabilities, where: str) -> str:
@@ -318,51 +317,6 @@ def cast(tree: exp.Expr, dtype: str, capabilities: Capabilities) -> exp.Expr:
     return exp.Cast(this=tree, to=compiler.type_mapper.from_ibis(ibis.dtype(dtype)))
 
 
-_TABLE_FUNCTIONS = frozenset(
-    {"exploding_generate_series", "generate_series", "range", "unnest"}  # the first is PostgreSQL's
-)
-_BARE_SELECT = {"kind", "expressions"}
-_NOT_ROWWISE: tuple[tuple[type[exp.Expr], str], ...] = (
-    (exp.Query, "a subquery"),
-    (exp.AggFunc, "an aggregate"),
-    (exp.Window, "a window function"),
-    (exp.Explode, "unnesting"),
-    (exp.Unnest, "unnesting"),
-    (exp.Placeholder, "a parameter"),
-    (exp.Parameter, "a parameter"),
-)
-
-
-def _function_name(function: exp.Func) -> str:
-    return function.name if isinstance(function, exp.Anonymous) else function.sql_name()
-
-
-def _refuse_outside(tree: exp.Expr, where: str) -> None:
-    for node in tree.walk():
-        if isinstance(node, exp.Func) and _OUTSIDE.match(_function_name(node)):
-            raise DefinitionError(
-                f"{where}: {_function_name(node).lower()}() reads outside the warehouse's tables; "
-                "use path= for files"
-            )
-        if isinstance(node, exp.Table) and isinstance(node.this, exp.Func):
-            name = _function_name(node.this).lower()
-            if name not in _TABLE_FUNCTIONS:
-                raise DefinitionError(
-                    f"{where}: {name}() reads outside the warehouse's tables; of functions only "
-                    f"{', '.join(sorted(_TABLE_FUNCTIONS))} may stand in FROM"
-                )
-        if isinstance(node, exp.Table) and (
-            isinstance(node.this, exp.Literal) or _FILE_NAME.search(_dotted(node))
-        ):
-            raise DefinitionError(f"{where}: {node.name!r} names a file; use path= for files")
-        if isinstance(node, exp.DDL | exp.DML | exp.Command | exp.Into | exp.Lock):
-            raise DefinitionError(f"{where}: stored SQL may only read; found {node.key.upper()}")
-
-
-def _dotted(table: exp.Table) -> str:
-    return ".".join(part.name for part in table.parts)
-
-
 def expression_errors() -> tuple[type[Exception], ...]:
     """Return the errors that Ibis raises for expressions that do not fit."""
     from ibis.common.annotations import ValidationError
@@ -376,7 +330,3 @@ def brief(error: Exception) -> str:
     first = str(error).splitlines()[0]
     # Ibis shows the whole table that an operation was tried on.
     return f"{first.partition('(')[0]} does not take these types" if ":= " in str(error) else first
-
-
-def _first_finding(error: sqlglot.errors.SqlglotError) -> str:
-    return re.sub(r"\x1b\[\d+m", "", str(error)).splitlines()[0]

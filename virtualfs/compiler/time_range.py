@@ -15,9 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
 
-import sqlglot
 from sqlglot import exp
 
 from virtualfs.capabilities import Capabilities
@@ -60,7 +58,6 @@ def rows_in_range(view: ResolvedView, reach: timedelta | None, capabilities: Cap
     """Return the SELECT of a view's rows, of files only those that instants of a range can need."""
     if view.time_range is None:
         return view.rows_sql
-    tree: Any = sqlglot.parse_one(view.rows_sql, dialect=capabilities.dialect)
     ends: list[tuple[type[exp.LTE | exp.GTE], str]] = [(exp.LTE, _LAST)]
     if reach is not None:
         ends.append((exp.GTE, f"{_FIRST} - {format_duration(reach)}"))
@@ -69,7 +66,7 @@ def rows_in_range(view: ResolvedView, reach: timedelta | None, capabilities: Cap
         for compare, end in ends
         for condition in _conditions(view.time_range, compare, end)
     ]
-    return sql.text(tree.where(*conditions), capabilities.dialect)
+    return _where(view, exp.and_(*conditions, copy=False), capabilities)
 
 
 def misplaced_rows(view: ResolvedView, capabilities: Capabilities) -> str | None:
@@ -79,7 +76,6 @@ def misplaced_rows(view: ResolvedView, capabilities: Capabilities) -> str | None
     """
     if view.time_range is None or not view.time_range.partitions:
         return None
-    tree: Any = sqlglot.parse_one(view.rows_sql, dialect=capabilities.dialect)
     event = exp.cast(_column(view.time_range.column), "TIMESTAMP")
     day = exp.Interval(this=exp.Literal.string("1"), unit=exp.var("DAY"))
     off = [
@@ -87,7 +83,28 @@ def misplaced_rows(view: ResolvedView, capabilities: Capabilities) -> str | None
         for compare, end in ((exp.LTE, event + day), (exp.GTE, event.copy() - day.copy()))
         for condition in _partition_conditions(view.time_range, compare, end)
     ]
-    return sql.text(tree.where(exp.or_(*off)), capabilities.dialect)
+    return _where(view, exp.or_(*off, copy=False), capabilities)
+
+
+_SOURCE = sql.reserved("source")
+_BEFORE = "source"
+"""What files were called by earlier releases, whose statements are kept."""
+
+
+def _where(view: ResolvedView, condition: exp.Expr, capabilities: Capabilities) -> str:
+    """Return the SELECT of a view's rows of files, with a condition on the files' own columns.
+
+    It stands behind the files, which nothing but their new names may follow.
+    """
+    dialect = capabilities.dialect
+    named = f" AS {sql.quoted(_SOURCE, dialect)}"
+    if named not in view.rows_sql:
+        named = f" AS {sql.quoted(_BEFORE, dialect)}"
+        for column in condition.find_all(exp.Column):
+            column.set("table", sql.identifier(_BEFORE))
+    before, files, after = view.rows_sql.rpartition(named)
+    where = sql.text(exp.Where(this=condition), dialect).strip()
+    return f"{before}{files}\n{where}{after}"
 
 
 def _conditions(where: TimeRange, compare: type[exp.LTE | exp.GTE], end: str) -> Iterator[exp.Expr]:
@@ -138,7 +155,7 @@ def _said(unit: str, dtype: str, instant: exp.Expr) -> exp.Expr:
 
 
 def _column(name: str) -> exp.Column:
-    return exp.column(sql.identifier(name), "source", quoted=True)
+    return exp.column(sql.identifier(name), _SOURCE, quoted=True)
 
 
 def _instant(text: str, kind: str) -> exp.Expr:

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from virtualfs.compiler.operations import Node
 from virtualfs.compiler.plan import (
-    PROJECT_FOLDER,
     OnDemandSelection,
     ResolvedFeature,
     ResolvedInput,
@@ -48,11 +47,8 @@ class Use(Model):
         if isinstance(selection, OnDemandSelection):
             inputs = tuple(cls.of(item, folder) for item in selection.inputs)
             return cls(view=selection.view, name=selection.name, inputs=inputs)
-        view = selection.view
-        inside = folder.replace("'", "''")
-        rows_sql = view.rows_sql.replace(f"'{inside}/", f"'{PROJECT_FOLDER}/")
         return cls(
-            view=view.model_copy(update={"rows_sql": rows_sql}),
+            view=selection.view.movable(folder),
             name=selection.name,
             join_keys=dict(selection.join_keys),
         )

@@ -122,13 +122,18 @@ class LeakageReport(Shown):
 
 def _source_columns(view: ResolvedView, warehouse: Warehouse) -> Mapping[str, Any]:
     """Return all columns of the source that a view reads, with their types."""
-    dialect = warehouse.capabilities.dialect
-    return warehouse.describe(sql.text(_of_source(view, dialect), dialect))
+    return warehouse.describe(_of_source(view, warehouse.capabilities.dialect))
 
 
-def _of_source(view: ResolvedView, dialect: str) -> Any:
+def _of_source(view: ResolvedView, dialect: str) -> str:
+    """Return the SELECT of all columns of the source that a view reads."""
+    if view.source_sql is not None:
+        place: Any = exp.Alias(
+            this=sql.verbatim(view.source_sql), alias=sql.identifier(sql.reserved("source"))
+        )
+        return sql.text(exp.Select(expressions=[exp.Star()]).from_(place), dialect)
     tree: Any = sqlglot.parse_one(view.rows_sql, dialect=dialect)
-    return tree.select(exp.Star(), append=False)
+    return sql.text(tree.select(exp.Star(), append=False), dialect)
 
 
 def holders_of(
@@ -159,7 +164,7 @@ def judge_static(
         for name, dtype in _source_columns(view, warehouse).items()
         if dtype.is_timestamp() or dtype.is_date()
     }
-    source = sql.text(_of_source(view, capabilities.dialect), capabilities.dialect)
+    source = _of_source(view, capabilities.dialect)
     found = False
     with warehouse.session() as session:
         for name in times:

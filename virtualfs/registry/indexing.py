@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import sqlglot
 from sqlglot import exp
 
 from virtualfs.capabilities import Capabilities
@@ -15,17 +14,20 @@ from virtualfs.compiler import sql
 from virtualfs.compiler.lineage import (
     ANY_COLUMN,
     SelectLineage,
-    columns_in,
     select_lineage,
     table_name,
     tables_of,
 )
+from virtualfs.compiler.user_sql import columns_of_expression, tree_of_query
 from virtualfs.definitions.project import KINDS, VIEW_KINDS
 from virtualfs.errors import VirtualFSError
 from virtualfs.provider import Warehouse
 from virtualfs.registry.state import Key, StoredObject
 
-__all__ = ["Document", "Edge", "Index", "Indexer"]
+__all__ = ["UNKNOWN_TABLE", "Document", "Edge", "Index", "Indexer"]
+
+UNKNOWN_TABLE = "unknown"
+"""Stands for the tables of a query that only its engine can read."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,10 @@ class Indexer:
 
     def _trace(self, source: Mapping[str, Any]) -> SelectLineage:
         dialect = self._capabilities(source).dialect
-        tree = sql.parse_select(source["query"], dialect, f"source {source['name']!r}")
+        tree = tree_of_query(source["query"], dialect)
+        if tree is None:  # the engine can read it, the parser cannot
+            unknown = {(UNKNOWN_TABLE, ANY_COLUMN)}
+            return SelectLineage({ANY_COLUMN: unknown}, unknown)
 
         def columns_of(table: exp.Table) -> list[str]:
             key = source["warehouse"], table_name(table)
@@ -210,8 +215,11 @@ def _view_edges(
         for table, column in found:
             yield Edge(item.key, feature, role, "column", warehouse, table, column)
 
+    renamed = source["columns"]
+    known = [renamed.get(column, column) for column in resolved.get("source_columns", {})]
     for told, feature in zip(item.definition["features"], resolved["features"], strict=True):
-        yield from edges(_read(told, feature, capabilities), feature["name"], "value")
+        names = _read(told, feature, known, capabilities)
+        yield from edges(names, feature["name"], "value")
     yield from edges(resolved["join_keys"], "", "key")
     times = (resolved.get(role) for role in ("event_timestamp", "created_timestamp", "valid_to"))
     yield from edges([name for name in times if name], "", "time")
@@ -221,7 +229,10 @@ def _view_edges(
 
 
 def _read(
-    told: Mapping[str, Any], feature: Mapping[str, Any], capabilities: Capabilities
+    told: Mapping[str, Any],
+    feature: Mapping[str, Any],
+    columns: Sequence[str],
+    capabilities: Capabilities,
 ) -> list[str]:
     """Return the columns, by their names in the view, that a feature is computed from."""
     if "function" not in told:
@@ -233,8 +244,8 @@ def _read(
         text = (feature["aggregate"] or {}).get("where")
         names = [] if told["column"] == "*" else [told["column"]]
     if text:
-        tree = sqlglot.parse_one(text, dialect=capabilities.dialect)
-        names += [name for name in columns_in(tree) if name not in names]
+        read = columns_of_expression(text, columns, capabilities)
+        names += [name for name in read if name not in names]
     return names
 
 

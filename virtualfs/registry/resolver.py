@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from virtualfs.compiler import sql
 from virtualfs.compiler.on_demand import resolve_on_demand
 from virtualfs.compiler.plan import (
-    PROJECT_FOLDER,
     OnDemandSelection,
     ResolvedOnDemand,
     ResolvedView,
     Selection,
+    in_folder,
 )
-from virtualfs.compiler.resolve import column_type, relation, resolve_view
+from virtualfs.compiler.resolve import check_source, column_type, relation, resolve_view
 from virtualfs.compiler.training_set import PREFIX
 from virtualfs.definitions.base import Definition
 from virtualfs.definitions.feature_service import FeatureService
@@ -96,6 +96,7 @@ class Resolver:
                 project.join_keys_of(view),
                 warehouse.capabilities,
                 lambda select: self._describe(warehouse, select),
+                warehouse.judge,
                 rendered,
             )
         except WarehouseError as error:
@@ -115,6 +116,7 @@ class Resolver:
             It cannot be read.
         """
         warehouse = self._warehouse(source.warehouse)
+        check_source(source, warehouse.judge)
         select = sql.select_all(relation(source, warehouse.capabilities), warehouse.capabilities)
         described = self._describe(warehouse, select)
         found = {name: column_type(dtype) for name, dtype in described.items()}
@@ -137,7 +139,7 @@ class Resolver:
         )
 
     def _describe(self, warehouse: Warehouse, select: str) -> Mapping[str, Any]:
-        return warehouse.describe(select.replace(PROJECT_FOLDER, self._folder.replace("'", "''")))
+        return warehouse.describe(in_folder(select, self._folder))
 
     def resolve_on_demand(
         self, project: Project, state: State, views: Mapping[str, ResolvedView], name: str
@@ -198,7 +200,7 @@ class Resolver:
                     "them into a table of the warehouse first"
                 )
             capabilities = warehouse.capabilities
-            text = sql.text(sql.render(table, capabilities), capabilities.dialect)
+            text = sql.render_query(table, capabilities)
         except Exception as error:
             raise DefinitionError(
                 f"source {source.name!r}: expr= failed: {type(error).__name__}: {error}"

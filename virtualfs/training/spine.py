@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import sqlglot
 from sqlglot import exp
 
 from virtualfs.capabilities import Capabilities
 from virtualfs.compiler import sql
+from virtualfs.compiler.ibis_query import query_table
 from virtualfs.compiler.plan import RESERVED, FeaturePlan
 from virtualfs.compiler.rows import ROW, TIME
+from virtualfs.compiler.user_sql import as_derived_table, check_shape
 from virtualfs.dtypes import uuids
-from virtualfs.errors import SpineError, WarehouseError
+from virtualfs.errors import DefinitionError, SpineError, WarehouseError
 from virtualfs.provider import DuplicateColumnsError, Warehouse
 from virtualfs.training.spine_fit import (
     check_arrow,
@@ -276,24 +277,21 @@ class WarehouseSpine:
         """Return the SELECT of the spine with row ids and instants."""
         import ibis
 
-        dialect = capabilities.dialect
         source = ibis.table(self.schema, name=sql.SPINE)
         at = spine_instant(source, plan, timestamp, capabilities)
         tree = sql.render(
             source.select(capabilities.row_number().name(ROW), at.name(TIME), source), capabilities
         )
-        query = sqlglot.parse_one(self.sql, dialect=dialect)
-
-        def bound(node: exp.Expr) -> exp.Expr:
-            if isinstance(node, exp.Table) and node.name == sql.SPINE:
-                return sql.subquery(query, node.alias)
-            return node
-
-        return sql.text(tree.transform(bound), dialect)
+        (place,) = (table for table in tree.find_all(exp.Table) if table.name == sql.SPINE)
+        query = exp.Subquery(this=sql.verbatim(f"\n{self.sql}"), alias=place.args.get("alias"))
+        place.replace(query)
+        return sql.text(tree, capabilities.dialect)
 
     def expression(self, connection: Any) -> ir.Table:
         """Return the spine as an Ibis table."""
-        return self.expr if self.expr is not None else connection.sql(self.sql, schema=self.schema)
+        return self.expr if self.expr is not None else query_table(
+            connection, self.sql, self.schema
+        )
 
 
 @dataclass(frozen=True)
@@ -358,7 +356,7 @@ def _recognised(spine: Any, warehouse: Warehouse) -> Spine:
     if path is not None:
         return _csv_spine(path) if path.suffix.lower() == ".csv" else _parquet_spine(path)
     if isinstance(spine, str):
-        return WarehouseSpine(spine, _describe(spine, warehouse))
+        return _sql_spine(spine, warehouse)
     module, kind = type(spine).__module__.partition(".")[0], type(spine).__name__
     if module == "ibis":
         return _ibis_spine(spine, warehouse)
@@ -427,14 +425,17 @@ def spine_instant(
     return capabilities.instant(spine[timestamp], "UTC", "down")
 
 
-def _describe(text: str, warehouse: Warehouse) -> dict[str, Any]:
-    dialect = warehouse.capabilities.dialect
+def _sql_spine(text: str, warehouse: Warehouse) -> WarehouseSpine:
+    lexis = warehouse.capabilities.lexis
     try:
-        trees = [tree for tree in sqlglot.parse(text, dialect=dialect) if tree is not None]
-    except sqlglot.ParseError as error:
-        raise SpineError(f"the spine is not SQL: {str(error).splitlines()[0]}") from None
-    if len(trees) != 1 or not isinstance(trees[0], exp.Query):
-        raise SpineError("the spine's SQL must be exactly one SELECT")
+        check_shape(text, "query", lexis)
+    except DefinitionError as error:
+        raise SpineError(f"the spine's SQL: {error}") from None
+    query = as_derived_table(text, lexis)
+    return WarehouseSpine(query, _describe(query, warehouse))
+
+
+def _describe(text: str, warehouse: Warehouse) -> dict[str, Any]:
     try:
         return dict(warehouse.describe(text))
     except DuplicateColumnsError as error:

@@ -7,43 +7,47 @@ SELECT
   "temp"
 FROM (
 SELECT
-  "t15"."__row",
-  "t15"."temp" AS "temp"
+  "__virtualfs_t15"."__row",
+  "__virtualfs_t15"."temp" AS "temp"
 FROM (
   SELECT
-    "t14"."__row",
-    "t14"."__time",
-    "t8"."__event",
-    "t8"."__found",
-    "t8"."origin",
-    "t8"."number",
-    "t8"."at",
-    "t8"."made",
-    "t8"."until",
-    "t8"."temp",
+    "__virtualfs_t14"."__row",
+    "__virtualfs_t14"."__time",
+    "__virtualfs_t8"."__event",
+    "__virtualfs_t8"."__found",
+    "__virtualfs_t8"."origin",
+    "__virtualfs_t8"."number",
+    "__virtualfs_t8"."at",
+    "__virtualfs_t8"."made",
+    "__virtualfs_t8"."until",
+    "__virtualfs_t8"."temp",
     ROW_NUMBER() OVER (
-      PARTITION BY "t14"."__row"
-      ORDER BY "t8"."__event" DESC, "t8"."__created" DESC, QUOTE("t8"."at") || ',' || QUOTE("t8"."made") || ',' || QUOTE("t8"."until") || ',' || QUOTE("t8"."temp") DESC
+      PARTITION BY "__virtualfs_t14"."__row"
+      ORDER BY "__virtualfs_t8"."__event" DESC, "__virtualfs_t8"."__created" DESC, QUOTE("__virtualfs_t8"."at") || ',' || QUOTE("__virtualfs_t8"."made") || ',' || QUOTE("__virtualfs_t8"."until") || ',' || QUOTE("__virtualfs_t8"."temp") DESC
       ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
     ) - 1 AS "__rank"
   FROM (
     SELECT
-      "t12"."__row",
-      "t12"."__time",
-      "t12"."__key_0",
-      "t12"."__key_1",
-      IIF("t12"."__position" IS NOT NULL, "t12"."__last", CAST(NULL AS INTEGER)) AS "__at"
+      "__virtualfs_t12"."__row",
+      "__virtualfs_t12"."__time",
+      "__virtualfs_t12"."__key_0",
+      "__virtualfs_t12"."__key_1",
+      IIF(
+        "__virtualfs_t12"."__position" IS NOT NULL,
+        "__virtualfs_t12"."__last",
+        CAST(NULL AS INTEGER)
+      ) AS "__at"
     FROM (
       SELECT
-        "t11"."__key_0",
-        "t11"."__key_1",
-        "t11"."__position",
-        "t11"."__side",
-        "t11"."__row",
-        "t11"."__time",
-        MAX("t11"."__at") OVER (
-          PARTITION BY "t11"."__key_0", "t11"."__key_1"
-          ORDER BY "t11"."__position" ASC NULLS LAST, "t11"."__side" ASC NULLS LAST
+        "__virtualfs_t11"."__key_0",
+        "__virtualfs_t11"."__key_1",
+        "__virtualfs_t11"."__position",
+        "__virtualfs_t11"."__side",
+        "__virtualfs_t11"."__row",
+        "__virtualfs_t11"."__time",
+        MAX("__virtualfs_t11"."__at") OVER (
+          PARTITION BY "__virtualfs_t11"."__key_0", "__virtualfs_t11"."__key_1"
+          ORDER BY "__virtualfs_t11"."__position" ASC NULLS LAST, "__virtualfs_t11"."__side" ASC NULLS LAST
           ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS "__last"
       FROM (
@@ -51,22 +55,22 @@ FROM (
           *
         FROM (
           SELECT
-            "t9"."__key_0",
-            "t9"."__key_1",
-            "t9"."__at" AS "__position",
-            "t9"."__at",
+            "__virtualfs_t9"."__key_0",
+            "__virtualfs_t9"."__key_1",
+            "__virtualfs_t9"."__at" AS "__position",
+            "__virtualfs_t9"."__at",
             0 AS "__side",
             CAST(NULL AS INTEGER) AS "__row",
             CAST(NULL AS INTEGER) AS "__time"
           FROM (
             SELECT
-              "t7"."__key_0",
-              "t7"."__key_1",
-              "t7"."__at",
-              "t7"."__event",
-              MAX("t7"."__event") OVER (
-                PARTITION BY "t7"."__key_0", "t7"."__key_1"
-                ORDER BY "t7"."__at" ASC NULLS LAST, "t7"."__event" DESC
+              "__virtualfs_t7"."__key_0",
+              "__virtualfs_t7"."__key_1",
+              "__virtualfs_t7"."__at",
+              "__virtualfs_t7"."__event",
+              MAX("__virtualfs_t7"."__event") OVER (
+                PARTITION BY "__virtualfs_t7"."__key_0", "__virtualfs_t7"."__key_1"
+                ORDER BY "__virtualfs_t7"."__at" ASC NULLS LAST, "__virtualfs_t7"."__event" DESC
                 ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
               ) AS "__newest"
             FROM (
@@ -74,45 +78,45 @@ FROM (
                 *
               FROM (
                 SELECT
-                  "t2"."origin",
-                  "t2"."number",
-                  "t2"."at",
-                  "t2"."made",
-                  "t2"."until",
-                  "t2"."temp",
-                  "t2"."origin" AS "__key_0",
-                  "t2"."number" AS "__key_1",
+                  "__virtualfs_t2"."origin",
+                  "__virtualfs_t2"."number",
+                  "__virtualfs_t2"."at",
+                  "__virtualfs_t2"."made",
+                  "__virtualfs_t2"."until",
+                  "__virtualfs_t2"."temp",
+                  "__virtualfs_t2"."origin" AS "__key_0",
+                  "__virtualfs_t2"."number" AS "__key_1",
                   (
                     CAST(COALESCE(
                       STRFTIME(
                         '%s',
-                        SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
-                          WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
+                        SUBSTRING(TRIM("__virtualfs_t2"."at"), 1, 19) || CASE
+                          WHEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -1) = 'Z'
                           THEN 'Z'
                           WHEN (
-                            SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                            SUBSTRING(TRIM("__virtualfs_t2"."at"), 14, 1) = ':'
                           )
-                          AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
-                          THEN SUBSTRING(TRIM("t2"."at"), -6)
+                          AND SUBSTRING(TRIM("__virtualfs_t2"."at"), -6, 1) IN ('+', '-')
+                          THEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -6)
                           WHEN (
-                            SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                            SUBSTRING(TRIM("__virtualfs_t2"."at"), 14, 1) = ':'
                           )
-                          AND SUBSTRING(TRIM("t2"."at"), -5, 1) IN ('+', '-')
-                          THEN SUBSTRING(TRIM("t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."at"), -2)
+                          AND SUBSTRING(TRIM("__virtualfs_t2"."at"), -5, 1) IN ('+', '-')
+                          THEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("__virtualfs_t2"."at"), -2)
                           WHEN (
-                            SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                            SUBSTRING(TRIM("__virtualfs_t2"."at"), 14, 1) = ':'
                           )
-                          AND SUBSTRING(TRIM("t2"."at"), -3, 1) IN ('+', '-')
-                          THEN SUBSTRING(TRIM("t2"."at"), -3) || ':00'
+                          AND SUBSTRING(TRIM("__virtualfs_t2"."at"), -3, 1) IN ('+', '-')
+                          THEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -3) || ':00'
                           ELSE ''
                         END
                       ),
-                      STRFTIME('%s', TRIM("t2"."at"))
+                      STRFTIME('%s', TRIM("__virtualfs_t2"."at"))
                     ) AS INTEGER) * 1000000
                   ) + IIF(
-                    SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
+                    SUBSTRING(TRIM("__virtualfs_t2"."at"), 20, 1) = '.',
                     CAST((
-                      CAST('0' || SUBSTRING(TRIM("t2"."at"), 20) AS REAL) * 1000000
+                      CAST('0' || SUBSTRING(TRIM("__virtualfs_t2"."at"), 20) AS REAL) * 1000000
                     ) + 0.9999 AS INTEGER),
                     0
                   ) AS "__event",
@@ -122,33 +126,33 @@ FROM (
                         CAST(COALESCE(
                           STRFTIME(
                             '%s',
-                            SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
-                              WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
+                            SUBSTRING(TRIM("__virtualfs_t2"."at"), 1, 19) || CASE
+                              WHEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -1) = 'Z'
                               THEN 'Z'
                               WHEN (
-                                SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                                SUBSTRING(TRIM("__virtualfs_t2"."at"), 14, 1) = ':'
                               )
-                              AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
-                              THEN SUBSTRING(TRIM("t2"."at"), -6)
+                              AND SUBSTRING(TRIM("__virtualfs_t2"."at"), -6, 1) IN ('+', '-')
+                              THEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -6)
                               WHEN (
-                                SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                                SUBSTRING(TRIM("__virtualfs_t2"."at"), 14, 1) = ':'
                               )
-                              AND SUBSTRING(TRIM("t2"."at"), -5, 1) IN ('+', '-')
-                              THEN SUBSTRING(TRIM("t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."at"), -2)
+                              AND SUBSTRING(TRIM("__virtualfs_t2"."at"), -5, 1) IN ('+', '-')
+                              THEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("__virtualfs_t2"."at"), -2)
                               WHEN (
-                                SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                                SUBSTRING(TRIM("__virtualfs_t2"."at"), 14, 1) = ':'
                               )
-                              AND SUBSTRING(TRIM("t2"."at"), -3, 1) IN ('+', '-')
-                              THEN SUBSTRING(TRIM("t2"."at"), -3) || ':00'
+                              AND SUBSTRING(TRIM("__virtualfs_t2"."at"), -3, 1) IN ('+', '-')
+                              THEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -3) || ':00'
                               ELSE ''
                             END
                           ),
-                          STRFTIME('%s', TRIM("t2"."at"))
+                          STRFTIME('%s', TRIM("__virtualfs_t2"."at"))
                         ) AS INTEGER) * 1000000
                       ) + IIF(
-                        SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
+                        SUBSTRING(TRIM("__virtualfs_t2"."at"), 20, 1) = '.',
                         CAST((
-                          CAST('0' || SUBSTRING(TRIM("t2"."at"), 20) AS REAL) * 1000000
+                          CAST('0' || SUBSTRING(TRIM("__virtualfs_t2"."at"), 20) AS REAL) * 1000000
                         ) + 0.9999 AS INTEGER),
                         0
                       )
@@ -157,33 +161,33 @@ FROM (
                         CAST(COALESCE(
                           STRFTIME(
                             '%s',
-                            SUBSTRING(TRIM("t2"."made"), 1, 19) || CASE
-                              WHEN SUBSTRING(TRIM("t2"."made"), -1) = 'Z'
+                            SUBSTRING(TRIM("__virtualfs_t2"."made"), 1, 19) || CASE
+                              WHEN SUBSTRING(TRIM("__virtualfs_t2"."made"), -1) = 'Z'
                               THEN 'Z'
                               WHEN (
-                                SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                                SUBSTRING(TRIM("__virtualfs_t2"."made"), 14, 1) = ':'
                               )
-                              AND SUBSTRING(TRIM("t2"."made"), -6, 1) IN ('+', '-')
-                              THEN SUBSTRING(TRIM("t2"."made"), -6)
+                              AND SUBSTRING(TRIM("__virtualfs_t2"."made"), -6, 1) IN ('+', '-')
+                              THEN SUBSTRING(TRIM("__virtualfs_t2"."made"), -6)
                               WHEN (
-                                SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                                SUBSTRING(TRIM("__virtualfs_t2"."made"), 14, 1) = ':'
                               )
-                              AND SUBSTRING(TRIM("t2"."made"), -5, 1) IN ('+', '-')
-                              THEN SUBSTRING(TRIM("t2"."made"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."made"), -2)
+                              AND SUBSTRING(TRIM("__virtualfs_t2"."made"), -5, 1) IN ('+', '-')
+                              THEN SUBSTRING(TRIM("__virtualfs_t2"."made"), -5, 3) || ':' || SUBSTRING(TRIM("__virtualfs_t2"."made"), -2)
                               WHEN (
-                                SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                                SUBSTRING(TRIM("__virtualfs_t2"."made"), 14, 1) = ':'
                               )
-                              AND SUBSTRING(TRIM("t2"."made"), -3, 1) IN ('+', '-')
-                              THEN SUBSTRING(TRIM("t2"."made"), -3) || ':00'
+                              AND SUBSTRING(TRIM("__virtualfs_t2"."made"), -3, 1) IN ('+', '-')
+                              THEN SUBSTRING(TRIM("__virtualfs_t2"."made"), -3) || ':00'
                               ELSE ''
                             END
                           ),
-                          STRFTIME('%s', TRIM("t2"."made"))
+                          STRFTIME('%s', TRIM("__virtualfs_t2"."made"))
                         ) AS INTEGER) * 1000000
                       ) + IIF(
-                        SUBSTRING(TRIM("t2"."made"), 20, 1) = '.',
+                        SUBSTRING(TRIM("__virtualfs_t2"."made"), 20, 1) = '.',
                         CAST((
-                          CAST('0' || SUBSTRING(TRIM("t2"."made"), 20) AS REAL) * 1000000
+                          CAST('0' || SUBSTRING(TRIM("__virtualfs_t2"."made"), 20) AS REAL) * 1000000
                         ) + 0.9999 AS INTEGER),
                         0
                       )
@@ -192,33 +196,33 @@ FROM (
                       CAST(COALESCE(
                         STRFTIME(
                           '%s',
-                          SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
-                            WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
+                          SUBSTRING(TRIM("__virtualfs_t2"."at"), 1, 19) || CASE
+                            WHEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -1) = 'Z'
                             THEN 'Z'
                             WHEN (
-                              SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                              SUBSTRING(TRIM("__virtualfs_t2"."at"), 14, 1) = ':'
                             )
-                            AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
-                            THEN SUBSTRING(TRIM("t2"."at"), -6)
+                            AND SUBSTRING(TRIM("__virtualfs_t2"."at"), -6, 1) IN ('+', '-')
+                            THEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -6)
                             WHEN (
-                              SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                              SUBSTRING(TRIM("__virtualfs_t2"."at"), 14, 1) = ':'
                             )
-                            AND SUBSTRING(TRIM("t2"."at"), -5, 1) IN ('+', '-')
-                            THEN SUBSTRING(TRIM("t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."at"), -2)
+                            AND SUBSTRING(TRIM("__virtualfs_t2"."at"), -5, 1) IN ('+', '-')
+                            THEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("__virtualfs_t2"."at"), -2)
                             WHEN (
-                              SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                              SUBSTRING(TRIM("__virtualfs_t2"."at"), 14, 1) = ':'
                             )
-                            AND SUBSTRING(TRIM("t2"."at"), -3, 1) IN ('+', '-')
-                            THEN SUBSTRING(TRIM("t2"."at"), -3) || ':00'
+                            AND SUBSTRING(TRIM("__virtualfs_t2"."at"), -3, 1) IN ('+', '-')
+                            THEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -3) || ':00'
                             ELSE ''
                           END
                         ),
-                        STRFTIME('%s', TRIM("t2"."at"))
+                        STRFTIME('%s', TRIM("__virtualfs_t2"."at"))
                       ) AS INTEGER) * 1000000
                     ) + IIF(
-                      SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
+                      SUBSTRING(TRIM("__virtualfs_t2"."at"), 20, 1) = '.',
                       CAST((
-                        CAST('0' || SUBSTRING(TRIM("t2"."at"), 20) AS REAL) * 1000000
+                        CAST('0' || SUBSTRING(TRIM("__virtualfs_t2"."at"), 20) AS REAL) * 1000000
                       ) + 0.9999 AS INTEGER),
                       0
                     ),
@@ -226,33 +230,33 @@ FROM (
                       CAST(COALESCE(
                         STRFTIME(
                           '%s',
-                          SUBSTRING(TRIM("t2"."made"), 1, 19) || CASE
-                            WHEN SUBSTRING(TRIM("t2"."made"), -1) = 'Z'
+                          SUBSTRING(TRIM("__virtualfs_t2"."made"), 1, 19) || CASE
+                            WHEN SUBSTRING(TRIM("__virtualfs_t2"."made"), -1) = 'Z'
                             THEN 'Z'
                             WHEN (
-                              SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                              SUBSTRING(TRIM("__virtualfs_t2"."made"), 14, 1) = ':'
                             )
-                            AND SUBSTRING(TRIM("t2"."made"), -6, 1) IN ('+', '-')
-                            THEN SUBSTRING(TRIM("t2"."made"), -6)
+                            AND SUBSTRING(TRIM("__virtualfs_t2"."made"), -6, 1) IN ('+', '-')
+                            THEN SUBSTRING(TRIM("__virtualfs_t2"."made"), -6)
                             WHEN (
-                              SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                              SUBSTRING(TRIM("__virtualfs_t2"."made"), 14, 1) = ':'
                             )
-                            AND SUBSTRING(TRIM("t2"."made"), -5, 1) IN ('+', '-')
-                            THEN SUBSTRING(TRIM("t2"."made"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."made"), -2)
+                            AND SUBSTRING(TRIM("__virtualfs_t2"."made"), -5, 1) IN ('+', '-')
+                            THEN SUBSTRING(TRIM("__virtualfs_t2"."made"), -5, 3) || ':' || SUBSTRING(TRIM("__virtualfs_t2"."made"), -2)
                             WHEN (
-                              SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                              SUBSTRING(TRIM("__virtualfs_t2"."made"), 14, 1) = ':'
                             )
-                            AND SUBSTRING(TRIM("t2"."made"), -3, 1) IN ('+', '-')
-                            THEN SUBSTRING(TRIM("t2"."made"), -3) || ':00'
+                            AND SUBSTRING(TRIM("__virtualfs_t2"."made"), -3, 1) IN ('+', '-')
+                            THEN SUBSTRING(TRIM("__virtualfs_t2"."made"), -3) || ':00'
                             ELSE ''
                           END
                         ),
-                        STRFTIME('%s', TRIM("t2"."made"))
+                        STRFTIME('%s', TRIM("__virtualfs_t2"."made"))
                       ) AS INTEGER) * 1000000
                     ) + IIF(
-                      SUBSTRING(TRIM("t2"."made"), 20, 1) = '.',
+                      SUBSTRING(TRIM("__virtualfs_t2"."made"), 20, 1) = '.',
                       CAST((
-                        CAST('0' || SUBSTRING(TRIM("t2"."made"), 20) AS REAL) * 1000000
+                        CAST('0' || SUBSTRING(TRIM("__virtualfs_t2"."made"), 20) AS REAL) * 1000000
                       ) + 0.9999 AS INTEGER),
                       0
                     )
@@ -261,114 +265,114 @@ FROM (
                     CAST(COALESCE(
                       STRFTIME(
                         '%s',
-                        SUBSTRING(TRIM("t2"."made"), 1, 19) || CASE
-                          WHEN SUBSTRING(TRIM("t2"."made"), -1) = 'Z'
+                        SUBSTRING(TRIM("__virtualfs_t2"."made"), 1, 19) || CASE
+                          WHEN SUBSTRING(TRIM("__virtualfs_t2"."made"), -1) = 'Z'
                           THEN 'Z'
                           WHEN (
-                            SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                            SUBSTRING(TRIM("__virtualfs_t2"."made"), 14, 1) = ':'
                           )
-                          AND SUBSTRING(TRIM("t2"."made"), -6, 1) IN ('+', '-')
-                          THEN SUBSTRING(TRIM("t2"."made"), -6)
+                          AND SUBSTRING(TRIM("__virtualfs_t2"."made"), -6, 1) IN ('+', '-')
+                          THEN SUBSTRING(TRIM("__virtualfs_t2"."made"), -6)
                           WHEN (
-                            SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                            SUBSTRING(TRIM("__virtualfs_t2"."made"), 14, 1) = ':'
                           )
-                          AND SUBSTRING(TRIM("t2"."made"), -5, 1) IN ('+', '-')
-                          THEN SUBSTRING(TRIM("t2"."made"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."made"), -2)
+                          AND SUBSTRING(TRIM("__virtualfs_t2"."made"), -5, 1) IN ('+', '-')
+                          THEN SUBSTRING(TRIM("__virtualfs_t2"."made"), -5, 3) || ':' || SUBSTRING(TRIM("__virtualfs_t2"."made"), -2)
                           WHEN (
-                            SUBSTRING(TRIM("t2"."made"), 14, 1) = ':'
+                            SUBSTRING(TRIM("__virtualfs_t2"."made"), 14, 1) = ':'
                           )
-                          AND SUBSTRING(TRIM("t2"."made"), -3, 1) IN ('+', '-')
-                          THEN SUBSTRING(TRIM("t2"."made"), -3) || ':00'
+                          AND SUBSTRING(TRIM("__virtualfs_t2"."made"), -3, 1) IN ('+', '-')
+                          THEN SUBSTRING(TRIM("__virtualfs_t2"."made"), -3) || ':00'
                           ELSE ''
                         END
                       ),
-                      STRFTIME('%s', TRIM("t2"."made"))
+                      STRFTIME('%s', TRIM("__virtualfs_t2"."made"))
                     ) AS INTEGER) * 1000000
                   ) + IIF(
-                    SUBSTRING(TRIM("t2"."made"), 20, 1) = '.',
+                    SUBSTRING(TRIM("__virtualfs_t2"."made"), 20, 1) = '.',
                     CAST((
-                      CAST('0' || SUBSTRING(TRIM("t2"."made"), 20) AS REAL) * 1000000
+                      CAST('0' || SUBSTRING(TRIM("__virtualfs_t2"."made"), 20) AS REAL) * 1000000
                     ) + 0.9999 AS INTEGER),
                     0
                   ) AS "__created",
                   TRUE AS "__found"
                 FROM (
 SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
-) AS "t2"
-              ) AS "t5"
+) AS "__virtualfs_t2"
+              ) AS "__virtualfs_t5"
               WHERE
-                "t5"."__key_0" IS NOT NULL
-                AND "t5"."__key_1" IS NOT NULL
-                AND "t5"."__event" IS NOT NULL
-                AND "t5"."__created" IS NOT NULL
-            ) AS "t7"
-          ) AS "t9"
+                "__virtualfs_t5"."__key_0" IS NOT NULL
+                AND "__virtualfs_t5"."__key_1" IS NOT NULL
+                AND "__virtualfs_t5"."__event" IS NOT NULL
+                AND "__virtualfs_t5"."__created" IS NOT NULL
+            ) AS "__virtualfs_t7"
+          ) AS "__virtualfs_t9"
           WHERE
-            "t9"."__event" >= "t9"."__newest"
-        ) AS "t10"
+            "__virtualfs_t9"."__event" >= "__virtualfs_t9"."__newest"
+        ) AS "__virtualfs_t10"
         UNION ALL
         SELECT
           *
         FROM (
           SELECT
-            "t1"."origin" AS "__key_0",
-            "t1"."number" AS "__key_1",
-            "t1"."__time" AS "__position",
+            "__virtualfs_t1"."origin" AS "__key_0",
+            "__virtualfs_t1"."number" AS "__key_1",
+            "__virtualfs_t1"."__time" AS "__position",
             CAST(NULL AS INTEGER) AS "__at",
             1 AS "__side",
-            "t1"."__row",
-            "t1"."__time"
-          FROM "__virtualfs_spine" AS "t1"
-        ) AS "t3"
-      ) AS "t11"
-    ) AS "t12"
+            "__virtualfs_t1"."__row",
+            "__virtualfs_t1"."__time"
+          FROM "__virtualfs_spine" AS "__virtualfs_t1"
+        ) AS "__virtualfs_t3"
+      ) AS "__virtualfs_t11"
+    ) AS "__virtualfs_t12"
     WHERE
-      "t12"."__side" = 1
-  ) AS "t14"
+      "__virtualfs_t12"."__side" = 1
+  ) AS "__virtualfs_t14"
   LEFT OUTER JOIN (
     SELECT
       *
     FROM (
       SELECT
-        "t0"."origin",
-        "t0"."number",
-        "t0"."at",
-        "t0"."made",
-        "t0"."until",
-        "t0"."temp",
-        "t0"."origin" AS "__key_0",
-        "t0"."number" AS "__key_1",
+        "__virtualfs_t0"."origin",
+        "__virtualfs_t0"."number",
+        "__virtualfs_t0"."at",
+        "__virtualfs_t0"."made",
+        "__virtualfs_t0"."until",
+        "__virtualfs_t0"."temp",
+        "__virtualfs_t0"."origin" AS "__key_0",
+        "__virtualfs_t0"."number" AS "__key_1",
         (
           CAST(COALESCE(
             STRFTIME(
               '%s',
-              SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
-                WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
+              SUBSTRING(TRIM("__virtualfs_t0"."at"), 1, 19) || CASE
+                WHEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -1) = 'Z'
                 THEN 'Z'
                 WHEN (
-                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                  SUBSTRING(TRIM("__virtualfs_t0"."at"), 14, 1) = ':'
                 )
-                AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t0"."at"), -6)
+                AND SUBSTRING(TRIM("__virtualfs_t0"."at"), -6, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -6)
                 WHEN (
-                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                  SUBSTRING(TRIM("__virtualfs_t0"."at"), 14, 1) = ':'
                 )
-                AND SUBSTRING(TRIM("t0"."at"), -5, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."at"), -2)
+                AND SUBSTRING(TRIM("__virtualfs_t0"."at"), -5, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("__virtualfs_t0"."at"), -2)
                 WHEN (
-                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                  SUBSTRING(TRIM("__virtualfs_t0"."at"), 14, 1) = ':'
                 )
-                AND SUBSTRING(TRIM("t0"."at"), -3, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t0"."at"), -3) || ':00'
+                AND SUBSTRING(TRIM("__virtualfs_t0"."at"), -3, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -3) || ':00'
                 ELSE ''
               END
             ),
-            STRFTIME('%s', TRIM("t0"."at"))
+            STRFTIME('%s', TRIM("__virtualfs_t0"."at"))
           ) AS INTEGER) * 1000000
         ) + IIF(
-          SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',
+          SUBSTRING(TRIM("__virtualfs_t0"."at"), 20, 1) = '.',
           CAST((
-            CAST('0' || SUBSTRING(TRIM("t0"."at"), 20) AS REAL) * 1000000
+            CAST('0' || SUBSTRING(TRIM("__virtualfs_t0"."at"), 20) AS REAL) * 1000000
           ) + 0.9999 AS INTEGER),
           0
         ) AS "__event",
@@ -378,33 +382,33 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
               CAST(COALESCE(
                 STRFTIME(
                   '%s',
-                  SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
-                    WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
+                  SUBSTRING(TRIM("__virtualfs_t0"."at"), 1, 19) || CASE
+                    WHEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -1) = 'Z'
                     THEN 'Z'
                     WHEN (
-                      SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                      SUBSTRING(TRIM("__virtualfs_t0"."at"), 14, 1) = ':'
                     )
-                    AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
-                    THEN SUBSTRING(TRIM("t0"."at"), -6)
+                    AND SUBSTRING(TRIM("__virtualfs_t0"."at"), -6, 1) IN ('+', '-')
+                    THEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -6)
                     WHEN (
-                      SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                      SUBSTRING(TRIM("__virtualfs_t0"."at"), 14, 1) = ':'
                     )
-                    AND SUBSTRING(TRIM("t0"."at"), -5, 1) IN ('+', '-')
-                    THEN SUBSTRING(TRIM("t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."at"), -2)
+                    AND SUBSTRING(TRIM("__virtualfs_t0"."at"), -5, 1) IN ('+', '-')
+                    THEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("__virtualfs_t0"."at"), -2)
                     WHEN (
-                      SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                      SUBSTRING(TRIM("__virtualfs_t0"."at"), 14, 1) = ':'
                     )
-                    AND SUBSTRING(TRIM("t0"."at"), -3, 1) IN ('+', '-')
-                    THEN SUBSTRING(TRIM("t0"."at"), -3) || ':00'
+                    AND SUBSTRING(TRIM("__virtualfs_t0"."at"), -3, 1) IN ('+', '-')
+                    THEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -3) || ':00'
                     ELSE ''
                   END
                 ),
-                STRFTIME('%s', TRIM("t0"."at"))
+                STRFTIME('%s', TRIM("__virtualfs_t0"."at"))
               ) AS INTEGER) * 1000000
             ) + IIF(
-              SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',
+              SUBSTRING(TRIM("__virtualfs_t0"."at"), 20, 1) = '.',
               CAST((
-                CAST('0' || SUBSTRING(TRIM("t0"."at"), 20) AS REAL) * 1000000
+                CAST('0' || SUBSTRING(TRIM("__virtualfs_t0"."at"), 20) AS REAL) * 1000000
               ) + 0.9999 AS INTEGER),
               0
             )
@@ -413,33 +417,33 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
               CAST(COALESCE(
                 STRFTIME(
                   '%s',
-                  SUBSTRING(TRIM("t0"."made"), 1, 19) || CASE
-                    WHEN SUBSTRING(TRIM("t0"."made"), -1) = 'Z'
+                  SUBSTRING(TRIM("__virtualfs_t0"."made"), 1, 19) || CASE
+                    WHEN SUBSTRING(TRIM("__virtualfs_t0"."made"), -1) = 'Z'
                     THEN 'Z'
                     WHEN (
-                      SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                      SUBSTRING(TRIM("__virtualfs_t0"."made"), 14, 1) = ':'
                     )
-                    AND SUBSTRING(TRIM("t0"."made"), -6, 1) IN ('+', '-')
-                    THEN SUBSTRING(TRIM("t0"."made"), -6)
+                    AND SUBSTRING(TRIM("__virtualfs_t0"."made"), -6, 1) IN ('+', '-')
+                    THEN SUBSTRING(TRIM("__virtualfs_t0"."made"), -6)
                     WHEN (
-                      SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                      SUBSTRING(TRIM("__virtualfs_t0"."made"), 14, 1) = ':'
                     )
-                    AND SUBSTRING(TRIM("t0"."made"), -5, 1) IN ('+', '-')
-                    THEN SUBSTRING(TRIM("t0"."made"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."made"), -2)
+                    AND SUBSTRING(TRIM("__virtualfs_t0"."made"), -5, 1) IN ('+', '-')
+                    THEN SUBSTRING(TRIM("__virtualfs_t0"."made"), -5, 3) || ':' || SUBSTRING(TRIM("__virtualfs_t0"."made"), -2)
                     WHEN (
-                      SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                      SUBSTRING(TRIM("__virtualfs_t0"."made"), 14, 1) = ':'
                     )
-                    AND SUBSTRING(TRIM("t0"."made"), -3, 1) IN ('+', '-')
-                    THEN SUBSTRING(TRIM("t0"."made"), -3) || ':00'
+                    AND SUBSTRING(TRIM("__virtualfs_t0"."made"), -3, 1) IN ('+', '-')
+                    THEN SUBSTRING(TRIM("__virtualfs_t0"."made"), -3) || ':00'
                     ELSE ''
                   END
                 ),
-                STRFTIME('%s', TRIM("t0"."made"))
+                STRFTIME('%s', TRIM("__virtualfs_t0"."made"))
               ) AS INTEGER) * 1000000
             ) + IIF(
-              SUBSTRING(TRIM("t0"."made"), 20, 1) = '.',
+              SUBSTRING(TRIM("__virtualfs_t0"."made"), 20, 1) = '.',
               CAST((
-                CAST('0' || SUBSTRING(TRIM("t0"."made"), 20) AS REAL) * 1000000
+                CAST('0' || SUBSTRING(TRIM("__virtualfs_t0"."made"), 20) AS REAL) * 1000000
               ) + 0.9999 AS INTEGER),
               0
             )
@@ -448,33 +452,33 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
             CAST(COALESCE(
               STRFTIME(
                 '%s',
-                SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
-                  WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
+                SUBSTRING(TRIM("__virtualfs_t0"."at"), 1, 19) || CASE
+                  WHEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -1) = 'Z'
                   THEN 'Z'
                   WHEN (
-                    SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                    SUBSTRING(TRIM("__virtualfs_t0"."at"), 14, 1) = ':'
                   )
-                  AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
-                  THEN SUBSTRING(TRIM("t0"."at"), -6)
+                  AND SUBSTRING(TRIM("__virtualfs_t0"."at"), -6, 1) IN ('+', '-')
+                  THEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -6)
                   WHEN (
-                    SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                    SUBSTRING(TRIM("__virtualfs_t0"."at"), 14, 1) = ':'
                   )
-                  AND SUBSTRING(TRIM("t0"."at"), -5, 1) IN ('+', '-')
-                  THEN SUBSTRING(TRIM("t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."at"), -2)
+                  AND SUBSTRING(TRIM("__virtualfs_t0"."at"), -5, 1) IN ('+', '-')
+                  THEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("__virtualfs_t0"."at"), -2)
                   WHEN (
-                    SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                    SUBSTRING(TRIM("__virtualfs_t0"."at"), 14, 1) = ':'
                   )
-                  AND SUBSTRING(TRIM("t0"."at"), -3, 1) IN ('+', '-')
-                  THEN SUBSTRING(TRIM("t0"."at"), -3) || ':00'
+                  AND SUBSTRING(TRIM("__virtualfs_t0"."at"), -3, 1) IN ('+', '-')
+                  THEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -3) || ':00'
                   ELSE ''
                 END
               ),
-              STRFTIME('%s', TRIM("t0"."at"))
+              STRFTIME('%s', TRIM("__virtualfs_t0"."at"))
             ) AS INTEGER) * 1000000
           ) + IIF(
-            SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',
+            SUBSTRING(TRIM("__virtualfs_t0"."at"), 20, 1) = '.',
             CAST((
-              CAST('0' || SUBSTRING(TRIM("t0"."at"), 20) AS REAL) * 1000000
+              CAST('0' || SUBSTRING(TRIM("__virtualfs_t0"."at"), 20) AS REAL) * 1000000
             ) + 0.9999 AS INTEGER),
             0
           ),
@@ -482,33 +486,33 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
             CAST(COALESCE(
               STRFTIME(
                 '%s',
-                SUBSTRING(TRIM("t0"."made"), 1, 19) || CASE
-                  WHEN SUBSTRING(TRIM("t0"."made"), -1) = 'Z'
+                SUBSTRING(TRIM("__virtualfs_t0"."made"), 1, 19) || CASE
+                  WHEN SUBSTRING(TRIM("__virtualfs_t0"."made"), -1) = 'Z'
                   THEN 'Z'
                   WHEN (
-                    SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                    SUBSTRING(TRIM("__virtualfs_t0"."made"), 14, 1) = ':'
                   )
-                  AND SUBSTRING(TRIM("t0"."made"), -6, 1) IN ('+', '-')
-                  THEN SUBSTRING(TRIM("t0"."made"), -6)
+                  AND SUBSTRING(TRIM("__virtualfs_t0"."made"), -6, 1) IN ('+', '-')
+                  THEN SUBSTRING(TRIM("__virtualfs_t0"."made"), -6)
                   WHEN (
-                    SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                    SUBSTRING(TRIM("__virtualfs_t0"."made"), 14, 1) = ':'
                   )
-                  AND SUBSTRING(TRIM("t0"."made"), -5, 1) IN ('+', '-')
-                  THEN SUBSTRING(TRIM("t0"."made"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."made"), -2)
+                  AND SUBSTRING(TRIM("__virtualfs_t0"."made"), -5, 1) IN ('+', '-')
+                  THEN SUBSTRING(TRIM("__virtualfs_t0"."made"), -5, 3) || ':' || SUBSTRING(TRIM("__virtualfs_t0"."made"), -2)
                   WHEN (
-                    SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                    SUBSTRING(TRIM("__virtualfs_t0"."made"), 14, 1) = ':'
                   )
-                  AND SUBSTRING(TRIM("t0"."made"), -3, 1) IN ('+', '-')
-                  THEN SUBSTRING(TRIM("t0"."made"), -3) || ':00'
+                  AND SUBSTRING(TRIM("__virtualfs_t0"."made"), -3, 1) IN ('+', '-')
+                  THEN SUBSTRING(TRIM("__virtualfs_t0"."made"), -3) || ':00'
                   ELSE ''
                 END
               ),
-              STRFTIME('%s', TRIM("t0"."made"))
+              STRFTIME('%s', TRIM("__virtualfs_t0"."made"))
             ) AS INTEGER) * 1000000
           ) + IIF(
-            SUBSTRING(TRIM("t0"."made"), 20, 1) = '.',
+            SUBSTRING(TRIM("__virtualfs_t0"."made"), 20, 1) = '.',
             CAST((
-              CAST('0' || SUBSTRING(TRIM("t0"."made"), 20) AS REAL) * 1000000
+              CAST('0' || SUBSTRING(TRIM("__virtualfs_t0"."made"), 20) AS REAL) * 1000000
             ) + 0.9999 AS INTEGER),
             0
           )
@@ -517,53 +521,53 @@ SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
           CAST(COALESCE(
             STRFTIME(
               '%s',
-              SUBSTRING(TRIM("t0"."made"), 1, 19) || CASE
-                WHEN SUBSTRING(TRIM("t0"."made"), -1) = 'Z'
+              SUBSTRING(TRIM("__virtualfs_t0"."made"), 1, 19) || CASE
+                WHEN SUBSTRING(TRIM("__virtualfs_t0"."made"), -1) = 'Z'
                 THEN 'Z'
                 WHEN (
-                  SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                  SUBSTRING(TRIM("__virtualfs_t0"."made"), 14, 1) = ':'
                 )
-                AND SUBSTRING(TRIM("t0"."made"), -6, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t0"."made"), -6)
+                AND SUBSTRING(TRIM("__virtualfs_t0"."made"), -6, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("__virtualfs_t0"."made"), -6)
                 WHEN (
-                  SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                  SUBSTRING(TRIM("__virtualfs_t0"."made"), 14, 1) = ':'
                 )
-                AND SUBSTRING(TRIM("t0"."made"), -5, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t0"."made"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."made"), -2)
+                AND SUBSTRING(TRIM("__virtualfs_t0"."made"), -5, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("__virtualfs_t0"."made"), -5, 3) || ':' || SUBSTRING(TRIM("__virtualfs_t0"."made"), -2)
                 WHEN (
-                  SUBSTRING(TRIM("t0"."made"), 14, 1) = ':'
+                  SUBSTRING(TRIM("__virtualfs_t0"."made"), 14, 1) = ':'
                 )
-                AND SUBSTRING(TRIM("t0"."made"), -3, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t0"."made"), -3) || ':00'
+                AND SUBSTRING(TRIM("__virtualfs_t0"."made"), -3, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("__virtualfs_t0"."made"), -3) || ':00'
                 ELSE ''
               END
             ),
-            STRFTIME('%s', TRIM("t0"."made"))
+            STRFTIME('%s', TRIM("__virtualfs_t0"."made"))
           ) AS INTEGER) * 1000000
         ) + IIF(
-          SUBSTRING(TRIM("t0"."made"), 20, 1) = '.',
+          SUBSTRING(TRIM("__virtualfs_t0"."made"), 20, 1) = '.',
           CAST((
-            CAST('0' || SUBSTRING(TRIM("t0"."made"), 20) AS REAL) * 1000000
+            CAST('0' || SUBSTRING(TRIM("__virtualfs_t0"."made"), 20) AS REAL) * 1000000
           ) + 0.9999 AS INTEGER),
           0
         ) AS "__created",
         TRUE AS "__found"
       FROM (
 SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
-) AS "t0"
-    ) AS "t4"
+) AS "__virtualfs_t0"
+    ) AS "__virtualfs_t4"
     WHERE
-      "t4"."__key_0" IS NOT NULL
-      AND "t4"."__key_1" IS NOT NULL
-      AND "t4"."__event" IS NOT NULL
-      AND "t4"."__created" IS NOT NULL
-  ) AS "t8"
-    ON "t14"."__key_0" = "t8"."__key_0"
-    AND "t14"."__key_1" = "t8"."__key_1"
-    AND "t14"."__at" = "t8"."__at"
-) AS "t15"
+      "__virtualfs_t4"."__key_0" IS NOT NULL
+      AND "__virtualfs_t4"."__key_1" IS NOT NULL
+      AND "__virtualfs_t4"."__event" IS NOT NULL
+      AND "__virtualfs_t4"."__created" IS NOT NULL
+  ) AS "__virtualfs_t8"
+    ON "__virtualfs_t14"."__key_0" = "__virtualfs_t8"."__key_0"
+    AND "__virtualfs_t14"."__key_1" = "__virtualfs_t8"."__key_1"
+    AND "__virtualfs_t14"."__at" = "__virtualfs_t8"."__at"
+) AS "__virtualfs_t15"
 WHERE
-  "t15"."__rank" = 0
-) AS "answer"
+  "__virtualfs_t15"."__rank" = 0
+) AS "__virtualfs_answer"
 ORDER BY
   "__row" ASC;

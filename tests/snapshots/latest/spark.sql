@@ -7,53 +7,57 @@ SELECT
   `temp`
 FROM (
 SELECT
-  `t13`.`__row`,
+  `__virtualfs_t13`.`__row`,
   CASE
-    WHEN `t13`.`__event` >= (
-      `t13`.`__time` + -86400000000
+    WHEN `__virtualfs_t13`.`__event` >= (
+      `__virtualfs_t13`.`__time` + -86400000000
     )
-    THEN `t13`.`temp`
+    THEN `__virtualfs_t13`.`temp`
     ELSE CAST(NULL AS DOUBLE)
   END AS `temp`
 FROM (
   SELECT
-    `t12`.`__row`,
-    `t12`.`__time`,
-    `t8`.`__event`,
-    `t8`.`__found`,
-    `t8`.`origin`,
-    `t8`.`number`,
-    `t8`.`at`,
-    `t8`.`made`,
-    `t8`.`until`,
-    `t8`.`temp`,
+    `__virtualfs_t12`.`__row`,
+    `__virtualfs_t12`.`__time`,
+    `__virtualfs_t8`.`__event`,
+    `__virtualfs_t8`.`__found`,
+    `__virtualfs_t8`.`origin`,
+    `__virtualfs_t8`.`number`,
+    `__virtualfs_t8`.`at`,
+    `__virtualfs_t8`.`made`,
+    `__virtualfs_t8`.`until`,
+    `__virtualfs_t8`.`temp`,
     ROW_NUMBER() OVER (
-      PARTITION BY `t12`.`__row`
-      ORDER BY `t8`.`__created` DESC, XXHASH64(
-        `t8`.`at`,
-        `t8`.`made`,
-        `t8`.`until`,
-        `t8`.`temp`
+      PARTITION BY `__virtualfs_t12`.`__row`
+      ORDER BY `__virtualfs_t8`.`__created` DESC, XXHASH64(
+        `__virtualfs_t8`.`at`,
+        `__virtualfs_t8`.`made`,
+        `__virtualfs_t8`.`until`,
+        `__virtualfs_t8`.`temp`
       ) DESC
     ) - 1 AS `__rank`
   FROM (
     SELECT
-      `t10`.`__row`,
-      `t10`.`__time`,
-      `t10`.`__key_0`,
-      `t10`.`__key_1`,
-      IF(`t10`.`__position` IS NOT NULL, `t10`.`__last`, CAST(NULL AS BIGINT)) AS `__at`
+      `__virtualfs_t10`.`__row`,
+      `__virtualfs_t10`.`__time`,
+      `__virtualfs_t10`.`__key_0`,
+      `__virtualfs_t10`.`__key_1`,
+      IF(
+        `__virtualfs_t10`.`__position` IS NOT NULL,
+        `__virtualfs_t10`.`__last`,
+        CAST(NULL AS BIGINT)
+      ) AS `__at`
     FROM (
       SELECT
-        `t9`.`__key_0`,
-        `t9`.`__key_1`,
-        `t9`.`__position`,
-        `t9`.`__side`,
-        `t9`.`__row`,
-        `t9`.`__time`,
-        MAX(`t9`.`__at`) OVER (
-          PARTITION BY `t9`.`__key_0`, `t9`.`__key_1`
-          ORDER BY `t9`.`__position` ASC NULLS LAST, `t9`.`__side` ASC NULLS LAST
+        `__virtualfs_t9`.`__key_0`,
+        `__virtualfs_t9`.`__key_1`,
+        `__virtualfs_t9`.`__position`,
+        `__virtualfs_t9`.`__side`,
+        `__virtualfs_t9`.`__row`,
+        `__virtualfs_t9`.`__time`,
+        MAX(`__virtualfs_t9`.`__at`) OVER (
+          PARTITION BY `__virtualfs_t9`.`__key_0`, `__virtualfs_t9`.`__key_1`
+          ORDER BY `__virtualfs_t9`.`__position` ASC NULLS LAST, `__virtualfs_t9`.`__side` ASC NULLS LAST
           ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS `__last`
       FROM (
@@ -61,87 +65,87 @@ FROM (
           *
         FROM (
           SELECT
-            `t5`.`__key_0`,
-            `t5`.`__key_1`,
-            `t5`.`__at` AS `__position`,
-            `t5`.`__at`,
+            `__virtualfs_t5`.`__key_0`,
+            `__virtualfs_t5`.`__key_1`,
+            `__virtualfs_t5`.`__at` AS `__position`,
+            `__virtualfs_t5`.`__at`,
             0 AS `__side`,
             CAST(NULL AS BIGINT) AS `__row`,
             CAST(NULL AS BIGINT) AS `__time`
           FROM (
             SELECT
-              `t2`.`origin`,
-              `t2`.`number`,
-              `t2`.`at`,
-              `t2`.`made`,
-              `t2`.`until`,
-              `t2`.`temp`,
-              `t2`.`origin` AS `__key_0`,
-              `t2`.`number` AS `__key_1`,
-              UNIX_MICROS(`t2`.`at`) AS `__event`,
-              UNIX_MICROS(`t2`.`at`) AS `__at`,
-              UNIX_MICROS(`t2`.`made`) AS `__created`,
+              `__virtualfs_t2`.`origin`,
+              `__virtualfs_t2`.`number`,
+              `__virtualfs_t2`.`at`,
+              `__virtualfs_t2`.`made`,
+              `__virtualfs_t2`.`until`,
+              `__virtualfs_t2`.`temp`,
+              `__virtualfs_t2`.`origin` AS `__key_0`,
+              `__virtualfs_t2`.`number` AS `__key_1`,
+              UNIX_MICROS(`__virtualfs_t2`.`at`) AS `__event`,
+              UNIX_MICROS(`__virtualfs_t2`.`at`) AS `__at`,
+              UNIX_MICROS(`__virtualfs_t2`.`made`) AS `__created`,
               TRUE AS `__found`
             FROM (
 SELECT `origin`, `number`, `at`, `made`, `until`, `temp` FROM `weather`
-) AS `t2`
-          ) AS `t5`
+) AS `__virtualfs_t2`
+          ) AS `__virtualfs_t5`
           WHERE
-            `t5`.`__key_0` IS NOT NULL
-            AND `t5`.`__key_1` IS NOT NULL
-            AND `t5`.`__event` IS NOT NULL
-        ) AS `t7`
+            `__virtualfs_t5`.`__key_0` IS NOT NULL
+            AND `__virtualfs_t5`.`__key_1` IS NOT NULL
+            AND `__virtualfs_t5`.`__event` IS NOT NULL
+        ) AS `__virtualfs_t7`
         UNION ALL
         SELECT
           *
         FROM (
           SELECT
-            `t1`.`origin` AS `__key_0`,
-            `t1`.`number` AS `__key_1`,
-            `t1`.`__time` AS `__position`,
+            `__virtualfs_t1`.`origin` AS `__key_0`,
+            `__virtualfs_t1`.`number` AS `__key_1`,
+            `__virtualfs_t1`.`__time` AS `__position`,
             CAST(NULL AS BIGINT) AS `__at`,
             1 AS `__side`,
-            `t1`.`__row`,
-            `t1`.`__time`
-          FROM `__virtualfs_spine` AS `t1`
-        ) AS `t3`
-      ) AS `t9`
-    ) AS `t10`
+            `__virtualfs_t1`.`__row`,
+            `__virtualfs_t1`.`__time`
+          FROM `__virtualfs_spine` AS `__virtualfs_t1`
+        ) AS `__virtualfs_t3`
+      ) AS `__virtualfs_t9`
+    ) AS `__virtualfs_t10`
     WHERE
-      `t10`.`__side` = 1
-  ) AS `t12`
+      `__virtualfs_t10`.`__side` = 1
+  ) AS `__virtualfs_t12`
   LEFT OUTER JOIN (
     SELECT
       *
     FROM (
       SELECT
-        `t0`.`origin`,
-        `t0`.`number`,
-        `t0`.`at`,
-        `t0`.`made`,
-        `t0`.`until`,
-        `t0`.`temp`,
-        `t0`.`origin` AS `__key_0`,
-        `t0`.`number` AS `__key_1`,
-        UNIX_MICROS(`t0`.`at`) AS `__event`,
-        UNIX_MICROS(`t0`.`at`) AS `__at`,
-        UNIX_MICROS(`t0`.`made`) AS `__created`,
+        `__virtualfs_t0`.`origin`,
+        `__virtualfs_t0`.`number`,
+        `__virtualfs_t0`.`at`,
+        `__virtualfs_t0`.`made`,
+        `__virtualfs_t0`.`until`,
+        `__virtualfs_t0`.`temp`,
+        `__virtualfs_t0`.`origin` AS `__key_0`,
+        `__virtualfs_t0`.`number` AS `__key_1`,
+        UNIX_MICROS(`__virtualfs_t0`.`at`) AS `__event`,
+        UNIX_MICROS(`__virtualfs_t0`.`at`) AS `__at`,
+        UNIX_MICROS(`__virtualfs_t0`.`made`) AS `__created`,
         TRUE AS `__found`
       FROM (
 SELECT `origin`, `number`, `at`, `made`, `until`, `temp` FROM `weather`
-) AS `t0`
-    ) AS `t4`
+) AS `__virtualfs_t0`
+    ) AS `__virtualfs_t4`
     WHERE
-      `t4`.`__key_0` IS NOT NULL
-      AND `t4`.`__key_1` IS NOT NULL
-      AND `t4`.`__event` IS NOT NULL
-  ) AS `t8`
-    ON `t12`.`__key_0` = `t8`.`__key_0`
-    AND `t12`.`__key_1` = `t8`.`__key_1`
-    AND `t12`.`__at` = `t8`.`__at`
-) AS `t13`
+      `__virtualfs_t4`.`__key_0` IS NOT NULL
+      AND `__virtualfs_t4`.`__key_1` IS NOT NULL
+      AND `__virtualfs_t4`.`__event` IS NOT NULL
+  ) AS `__virtualfs_t8`
+    ON `__virtualfs_t12`.`__key_0` = `__virtualfs_t8`.`__key_0`
+    AND `__virtualfs_t12`.`__key_1` = `__virtualfs_t8`.`__key_1`
+    AND `__virtualfs_t12`.`__at` = `__virtualfs_t8`.`__at`
+) AS `__virtualfs_t13`
 WHERE
-  `t13`.`__rank` = 0
-) AS `answer`
+  `__virtualfs_t13`.`__rank` = 0
+) AS `__virtualfs_answer`
 ORDER BY
   `__row` ASC;

@@ -7,44 +7,48 @@ SELECT
   `temp`
 FROM (
 SELECT
-  `t13`.`__row`,
-  `t13`.`temp` AS `temp`
+  `__virtualfs_t13`.`__row`,
+  `__virtualfs_t13`.`temp` AS `temp`
 FROM (
   SELECT
-    `t12`.`__row`,
-    `t12`.`__time`,
-    `t8`.`__event`,
-    `t8`.`__found`,
-    `t8`.`at`,
-    `t8`.`made`,
-    `t8`.`until`,
-    `t8`.`temp`,
+    `__virtualfs_t12`.`__row`,
+    `__virtualfs_t12`.`__time`,
+    `__virtualfs_t8`.`__event`,
+    `__virtualfs_t8`.`__found`,
+    `__virtualfs_t8`.`at`,
+    `__virtualfs_t8`.`made`,
+    `__virtualfs_t8`.`until`,
+    `__virtualfs_t8`.`temp`,
     ROW_NUMBER() OVER (
-      PARTITION BY `t12`.`__row`
+      PARTITION BY `__virtualfs_t12`.`__row`
       ORDER BY FARM_FINGERPRINT(
         TO_JSON_STRING(
           `struct`(
-            `t8`.`at`,
-            `t8`.`made`,
-            `t8`.`until`,
-            `t8`.`temp`
+            `__virtualfs_t8`.`at`,
+            `__virtualfs_t8`.`made`,
+            `__virtualfs_t8`.`until`,
+            `__virtualfs_t8`.`temp`
           )
         )
       ) DESC
     ) - 1 AS `__rank`
   FROM (
     SELECT
-      `t10`.`__row`,
-      `t10`.`__time`,
-      IF(`t10`.`__position` IS NOT NULL, `t10`.`__last`, CAST(NULL AS INT64)) AS `__at`
+      `__virtualfs_t10`.`__row`,
+      `__virtualfs_t10`.`__time`,
+      IF(
+        `__virtualfs_t10`.`__position` IS NOT NULL,
+        `__virtualfs_t10`.`__last`,
+        CAST(NULL AS INT64)
+      ) AS `__at`
     FROM (
       SELECT
-        `t9`.`__position`,
-        `t9`.`__side`,
-        `t9`.`__row`,
-        `t9`.`__time`,
-        MAX(`t9`.`__at`) OVER (
-          ORDER BY `t9`.`__position` ASC, `t9`.`__side` ASC
+        `__virtualfs_t9`.`__position`,
+        `__virtualfs_t9`.`__side`,
+        `__virtualfs_t9`.`__row`,
+        `__virtualfs_t9`.`__time`,
+        MAX(`__virtualfs_t9`.`__at`) OVER (
+          ORDER BY `__virtualfs_t9`.`__position` ASC, `__virtualfs_t9`.`__side` ASC
           ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS `__last`
       FROM (
@@ -52,67 +56,67 @@ FROM (
           *
         FROM (
           SELECT
-            `t5`.`__at` AS `__position`,
-            `t5`.`__at`,
+            `__virtualfs_t5`.`__at` AS `__position`,
+            `__virtualfs_t5`.`__at`,
             0 AS `__side`,
             CAST(NULL AS INT64) AS `__row`,
             CAST(NULL AS INT64) AS `__time`
           FROM (
             SELECT
-              `t2`.`at`,
-              `t2`.`made`,
-              `t2`.`until`,
-              `t2`.`temp`,
-              UNIX_MICROS(`t2`.`at`) AS `__event`,
-              UNIX_MICROS(`t2`.`at`) AS `__at`,
+              `__virtualfs_t2`.`at`,
+              `__virtualfs_t2`.`made`,
+              `__virtualfs_t2`.`until`,
+              `__virtualfs_t2`.`temp`,
+              UNIX_MICROS(`__virtualfs_t2`.`at`) AS `__event`,
+              UNIX_MICROS(`__virtualfs_t2`.`at`) AS `__at`,
               TRUE AS `__found`
             FROM (
 SELECT `at`, `made`, `until`, `temp` FROM `weather`
-) AS `t2`
-          ) AS `t5`
+) AS `__virtualfs_t2`
+          ) AS `__virtualfs_t5`
           WHERE
-            `t5`.`__event` IS NOT NULL
-        ) AS `t7`
+            `__virtualfs_t5`.`__event` IS NOT NULL
+        ) AS `__virtualfs_t7`
         UNION ALL
         SELECT
           *
         FROM (
           SELECT
-            `t1`.`__time` AS `__position`,
+            `__virtualfs_t1`.`__time` AS `__position`,
             CAST(NULL AS INT64) AS `__at`,
             1 AS `__side`,
-            `t1`.`__row`,
-            `t1`.`__time`
-          FROM `__virtualfs_spine` AS `t1`
-        ) AS `t3`
-      ) AS `t9`
-    ) AS `t10`
+            `__virtualfs_t1`.`__row`,
+            `__virtualfs_t1`.`__time`
+          FROM `__virtualfs_spine` AS `__virtualfs_t1`
+        ) AS `__virtualfs_t3`
+      ) AS `__virtualfs_t9`
+    ) AS `__virtualfs_t10`
     WHERE
-      `t10`.`__side` = 1
-  ) AS `t12`
+      `__virtualfs_t10`.`__side` = 1
+  ) AS `__virtualfs_t12`
   LEFT OUTER JOIN (
     SELECT
       *
     FROM (
       SELECT
-        `t0`.`at`,
-        `t0`.`made`,
-        `t0`.`until`,
-        `t0`.`temp`,
-        UNIX_MICROS(`t0`.`at`) AS `__event`,
-        UNIX_MICROS(`t0`.`at`) AS `__at`,
+        `__virtualfs_t0`.`at`,
+        `__virtualfs_t0`.`made`,
+        `__virtualfs_t0`.`until`,
+        `__virtualfs_t0`.`temp`,
+        UNIX_MICROS(`__virtualfs_t0`.`at`) AS `__event`,
+        UNIX_MICROS(`__virtualfs_t0`.`at`) AS `__at`,
         TRUE AS `__found`
       FROM (
 SELECT `at`, `made`, `until`, `temp` FROM `weather`
-) AS `t0`
-    ) AS `t4`
+) AS `__virtualfs_t0`
+    ) AS `__virtualfs_t4`
     WHERE
-      `t4`.`__event` IS NOT NULL
-  ) AS `t8`
-    ON `t12`.`__at` = `t8`.`__at`
-) AS `t13`
+      `__virtualfs_t4`.`__event` IS NOT NULL
+  ) AS `__virtualfs_t8`
+    ON `__virtualfs_t12`.`__at` = `__virtualfs_t8`.`__at`
+) AS `__virtualfs_t13`
 WHERE
-  `t13`.`__rank` = 0
-) AS `answer`
+  `__virtualfs_t13`.`__rank` = 0
+) AS `__virtualfs_answer`
 ORDER BY
   `__row` ASC;

@@ -7,36 +7,40 @@ SELECT
   "temp"
 FROM (
 SELECT
-  "t13"."__row",
-  "t13"."temp" AS "temp"
+  "__virtualfs_t13"."__row",
+  "__virtualfs_t13"."temp" AS "temp"
 FROM (
   SELECT
-    "t12"."__row",
-    "t12"."__time",
-    "t8"."__event",
-    "t8"."__found",
-    "t8"."at",
-    "t8"."made",
-    "t8"."until",
-    "t8"."temp",
+    "__virtualfs_t12"."__row",
+    "__virtualfs_t12"."__time",
+    "__virtualfs_t8"."__event",
+    "__virtualfs_t8"."__found",
+    "__virtualfs_t8"."at",
+    "__virtualfs_t8"."made",
+    "__virtualfs_t8"."until",
+    "__virtualfs_t8"."temp",
     ROW_NUMBER() OVER (
-      PARTITION BY "t12"."__row"
-      ORDER BY QUOTE("t8"."at") || ',' || QUOTE("t8"."made") || ',' || QUOTE("t8"."until") || ',' || QUOTE("t8"."temp") DESC
+      PARTITION BY "__virtualfs_t12"."__row"
+      ORDER BY QUOTE("__virtualfs_t8"."at") || ',' || QUOTE("__virtualfs_t8"."made") || ',' || QUOTE("__virtualfs_t8"."until") || ',' || QUOTE("__virtualfs_t8"."temp") DESC
       ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
     ) - 1 AS "__rank"
   FROM (
     SELECT
-      "t10"."__row",
-      "t10"."__time",
-      IIF("t10"."__position" IS NOT NULL, "t10"."__last", CAST(NULL AS INTEGER)) AS "__at"
+      "__virtualfs_t10"."__row",
+      "__virtualfs_t10"."__time",
+      IIF(
+        "__virtualfs_t10"."__position" IS NOT NULL,
+        "__virtualfs_t10"."__last",
+        CAST(NULL AS INTEGER)
+      ) AS "__at"
     FROM (
       SELECT
-        "t9"."__position",
-        "t9"."__side",
-        "t9"."__row",
-        "t9"."__time",
-        MAX("t9"."__at") OVER (
-          ORDER BY "t9"."__position" ASC NULLS LAST, "t9"."__side" ASC NULLS LAST
+        "__virtualfs_t9"."__position",
+        "__virtualfs_t9"."__side",
+        "__virtualfs_t9"."__row",
+        "__virtualfs_t9"."__time",
+        MAX("__virtualfs_t9"."__at") OVER (
+          ORDER BY "__virtualfs_t9"."__position" ASC NULLS LAST, "__virtualfs_t9"."__side" ASC NULLS LAST
           ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS "__last"
       FROM (
@@ -44,48 +48,48 @@ FROM (
           *
         FROM (
           SELECT
-            "t5"."__at" AS "__position",
-            "t5"."__at",
+            "__virtualfs_t5"."__at" AS "__position",
+            "__virtualfs_t5"."__at",
             0 AS "__side",
             CAST(NULL AS INTEGER) AS "__row",
             CAST(NULL AS INTEGER) AS "__time"
           FROM (
             SELECT
-              "t2"."at",
-              "t2"."made",
-              "t2"."until",
-              "t2"."temp",
+              "__virtualfs_t2"."at",
+              "__virtualfs_t2"."made",
+              "__virtualfs_t2"."until",
+              "__virtualfs_t2"."temp",
               (
                 CAST(COALESCE(
                   STRFTIME(
                     '%s',
-                    SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
-                      WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
+                    SUBSTRING(TRIM("__virtualfs_t2"."at"), 1, 19) || CASE
+                      WHEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -1) = 'Z'
                       THEN 'Z'
                       WHEN (
-                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                        SUBSTRING(TRIM("__virtualfs_t2"."at"), 14, 1) = ':'
                       )
-                      AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
-                      THEN SUBSTRING(TRIM("t2"."at"), -6)
+                      AND SUBSTRING(TRIM("__virtualfs_t2"."at"), -6, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -6)
                       WHEN (
-                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                        SUBSTRING(TRIM("__virtualfs_t2"."at"), 14, 1) = ':'
                       )
-                      AND SUBSTRING(TRIM("t2"."at"), -5, 1) IN ('+', '-')
-                      THEN SUBSTRING(TRIM("t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."at"), -2)
+                      AND SUBSTRING(TRIM("__virtualfs_t2"."at"), -5, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("__virtualfs_t2"."at"), -2)
                       WHEN (
-                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                        SUBSTRING(TRIM("__virtualfs_t2"."at"), 14, 1) = ':'
                       )
-                      AND SUBSTRING(TRIM("t2"."at"), -3, 1) IN ('+', '-')
-                      THEN SUBSTRING(TRIM("t2"."at"), -3) || ':00'
+                      AND SUBSTRING(TRIM("__virtualfs_t2"."at"), -3, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -3) || ':00'
                       ELSE ''
                     END
                   ),
-                  STRFTIME('%s', TRIM("t2"."at"))
+                  STRFTIME('%s', TRIM("__virtualfs_t2"."at"))
                 ) AS INTEGER) * 1000000
               ) + IIF(
-                SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
+                SUBSTRING(TRIM("__virtualfs_t2"."at"), 20, 1) = '.',
                 CAST((
-                  CAST('0' || SUBSTRING(TRIM("t2"."at"), 20) AS REAL) * 1000000
+                  CAST('0' || SUBSTRING(TRIM("__virtualfs_t2"."at"), 20) AS REAL) * 1000000
                 ) + 0.9999 AS INTEGER),
                 0
               ) AS "__event",
@@ -93,101 +97,101 @@ FROM (
                 CAST(COALESCE(
                   STRFTIME(
                     '%s',
-                    SUBSTRING(TRIM("t2"."at"), 1, 19) || CASE
-                      WHEN SUBSTRING(TRIM("t2"."at"), -1) = 'Z'
+                    SUBSTRING(TRIM("__virtualfs_t2"."at"), 1, 19) || CASE
+                      WHEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -1) = 'Z'
                       THEN 'Z'
                       WHEN (
-                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                        SUBSTRING(TRIM("__virtualfs_t2"."at"), 14, 1) = ':'
                       )
-                      AND SUBSTRING(TRIM("t2"."at"), -6, 1) IN ('+', '-')
-                      THEN SUBSTRING(TRIM("t2"."at"), -6)
+                      AND SUBSTRING(TRIM("__virtualfs_t2"."at"), -6, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -6)
                       WHEN (
-                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                        SUBSTRING(TRIM("__virtualfs_t2"."at"), 14, 1) = ':'
                       )
-                      AND SUBSTRING(TRIM("t2"."at"), -5, 1) IN ('+', '-')
-                      THEN SUBSTRING(TRIM("t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t2"."at"), -2)
+                      AND SUBSTRING(TRIM("__virtualfs_t2"."at"), -5, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -5, 3) || ':' || SUBSTRING(TRIM("__virtualfs_t2"."at"), -2)
                       WHEN (
-                        SUBSTRING(TRIM("t2"."at"), 14, 1) = ':'
+                        SUBSTRING(TRIM("__virtualfs_t2"."at"), 14, 1) = ':'
                       )
-                      AND SUBSTRING(TRIM("t2"."at"), -3, 1) IN ('+', '-')
-                      THEN SUBSTRING(TRIM("t2"."at"), -3) || ':00'
+                      AND SUBSTRING(TRIM("__virtualfs_t2"."at"), -3, 1) IN ('+', '-')
+                      THEN SUBSTRING(TRIM("__virtualfs_t2"."at"), -3) || ':00'
                       ELSE ''
                     END
                   ),
-                  STRFTIME('%s', TRIM("t2"."at"))
+                  STRFTIME('%s', TRIM("__virtualfs_t2"."at"))
                 ) AS INTEGER) * 1000000
               ) + IIF(
-                SUBSTRING(TRIM("t2"."at"), 20, 1) = '.',
+                SUBSTRING(TRIM("__virtualfs_t2"."at"), 20, 1) = '.',
                 CAST((
-                  CAST('0' || SUBSTRING(TRIM("t2"."at"), 20) AS REAL) * 1000000
+                  CAST('0' || SUBSTRING(TRIM("__virtualfs_t2"."at"), 20) AS REAL) * 1000000
                 ) + 0.9999 AS INTEGER),
                 0
               ) AS "__at",
               TRUE AS "__found"
             FROM (
 SELECT "at", "made", "until", "temp" FROM "weather"
-) AS "t2"
-          ) AS "t5"
+) AS "__virtualfs_t2"
+          ) AS "__virtualfs_t5"
           WHERE
-            "t5"."__event" IS NOT NULL
-        ) AS "t7"
+            "__virtualfs_t5"."__event" IS NOT NULL
+        ) AS "__virtualfs_t7"
         UNION ALL
         SELECT
           *
         FROM (
           SELECT
-            "t1"."__time" AS "__position",
+            "__virtualfs_t1"."__time" AS "__position",
             CAST(NULL AS INTEGER) AS "__at",
             1 AS "__side",
-            "t1"."__row",
-            "t1"."__time"
-          FROM "__virtualfs_spine" AS "t1"
-        ) AS "t3"
-      ) AS "t9"
-    ) AS "t10"
+            "__virtualfs_t1"."__row",
+            "__virtualfs_t1"."__time"
+          FROM "__virtualfs_spine" AS "__virtualfs_t1"
+        ) AS "__virtualfs_t3"
+      ) AS "__virtualfs_t9"
+    ) AS "__virtualfs_t10"
     WHERE
-      "t10"."__side" = 1
-  ) AS "t12"
+      "__virtualfs_t10"."__side" = 1
+  ) AS "__virtualfs_t12"
   LEFT OUTER JOIN (
     SELECT
       *
     FROM (
       SELECT
-        "t0"."at",
-        "t0"."made",
-        "t0"."until",
-        "t0"."temp",
+        "__virtualfs_t0"."at",
+        "__virtualfs_t0"."made",
+        "__virtualfs_t0"."until",
+        "__virtualfs_t0"."temp",
         (
           CAST(COALESCE(
             STRFTIME(
               '%s',
-              SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
-                WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
+              SUBSTRING(TRIM("__virtualfs_t0"."at"), 1, 19) || CASE
+                WHEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -1) = 'Z'
                 THEN 'Z'
                 WHEN (
-                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                  SUBSTRING(TRIM("__virtualfs_t0"."at"), 14, 1) = ':'
                 )
-                AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t0"."at"), -6)
+                AND SUBSTRING(TRIM("__virtualfs_t0"."at"), -6, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -6)
                 WHEN (
-                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                  SUBSTRING(TRIM("__virtualfs_t0"."at"), 14, 1) = ':'
                 )
-                AND SUBSTRING(TRIM("t0"."at"), -5, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."at"), -2)
+                AND SUBSTRING(TRIM("__virtualfs_t0"."at"), -5, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("__virtualfs_t0"."at"), -2)
                 WHEN (
-                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                  SUBSTRING(TRIM("__virtualfs_t0"."at"), 14, 1) = ':'
                 )
-                AND SUBSTRING(TRIM("t0"."at"), -3, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t0"."at"), -3) || ':00'
+                AND SUBSTRING(TRIM("__virtualfs_t0"."at"), -3, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -3) || ':00'
                 ELSE ''
               END
             ),
-            STRFTIME('%s', TRIM("t0"."at"))
+            STRFTIME('%s', TRIM("__virtualfs_t0"."at"))
           ) AS INTEGER) * 1000000
         ) + IIF(
-          SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',
+          SUBSTRING(TRIM("__virtualfs_t0"."at"), 20, 1) = '.',
           CAST((
-            CAST('0' || SUBSTRING(TRIM("t0"."at"), 20) AS REAL) * 1000000
+            CAST('0' || SUBSTRING(TRIM("__virtualfs_t0"."at"), 20) AS REAL) * 1000000
           ) + 0.9999 AS INTEGER),
           0
         ) AS "__event",
@@ -195,48 +199,48 @@ SELECT "at", "made", "until", "temp" FROM "weather"
           CAST(COALESCE(
             STRFTIME(
               '%s',
-              SUBSTRING(TRIM("t0"."at"), 1, 19) || CASE
-                WHEN SUBSTRING(TRIM("t0"."at"), -1) = 'Z'
+              SUBSTRING(TRIM("__virtualfs_t0"."at"), 1, 19) || CASE
+                WHEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -1) = 'Z'
                 THEN 'Z'
                 WHEN (
-                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                  SUBSTRING(TRIM("__virtualfs_t0"."at"), 14, 1) = ':'
                 )
-                AND SUBSTRING(TRIM("t0"."at"), -6, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t0"."at"), -6)
+                AND SUBSTRING(TRIM("__virtualfs_t0"."at"), -6, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -6)
                 WHEN (
-                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                  SUBSTRING(TRIM("__virtualfs_t0"."at"), 14, 1) = ':'
                 )
-                AND SUBSTRING(TRIM("t0"."at"), -5, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("t0"."at"), -2)
+                AND SUBSTRING(TRIM("__virtualfs_t0"."at"), -5, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -5, 3) || ':' || SUBSTRING(TRIM("__virtualfs_t0"."at"), -2)
                 WHEN (
-                  SUBSTRING(TRIM("t0"."at"), 14, 1) = ':'
+                  SUBSTRING(TRIM("__virtualfs_t0"."at"), 14, 1) = ':'
                 )
-                AND SUBSTRING(TRIM("t0"."at"), -3, 1) IN ('+', '-')
-                THEN SUBSTRING(TRIM("t0"."at"), -3) || ':00'
+                AND SUBSTRING(TRIM("__virtualfs_t0"."at"), -3, 1) IN ('+', '-')
+                THEN SUBSTRING(TRIM("__virtualfs_t0"."at"), -3) || ':00'
                 ELSE ''
               END
             ),
-            STRFTIME('%s', TRIM("t0"."at"))
+            STRFTIME('%s', TRIM("__virtualfs_t0"."at"))
           ) AS INTEGER) * 1000000
         ) + IIF(
-          SUBSTRING(TRIM("t0"."at"), 20, 1) = '.',
+          SUBSTRING(TRIM("__virtualfs_t0"."at"), 20, 1) = '.',
           CAST((
-            CAST('0' || SUBSTRING(TRIM("t0"."at"), 20) AS REAL) * 1000000
+            CAST('0' || SUBSTRING(TRIM("__virtualfs_t0"."at"), 20) AS REAL) * 1000000
           ) + 0.9999 AS INTEGER),
           0
         ) AS "__at",
         TRUE AS "__found"
       FROM (
 SELECT "at", "made", "until", "temp" FROM "weather"
-) AS "t0"
-    ) AS "t4"
+) AS "__virtualfs_t0"
+    ) AS "__virtualfs_t4"
     WHERE
-      "t4"."__event" IS NOT NULL
-  ) AS "t8"
-    ON "t12"."__at" = "t8"."__at"
-) AS "t13"
+      "__virtualfs_t4"."__event" IS NOT NULL
+  ) AS "__virtualfs_t8"
+    ON "__virtualfs_t12"."__at" = "__virtualfs_t8"."__at"
+) AS "__virtualfs_t13"
 WHERE
-  "t13"."__rank" = 0
-) AS "answer"
+  "__virtualfs_t13"."__rank" = 0
+) AS "__virtualfs_answer"
 ORDER BY
   "__row" ASC;

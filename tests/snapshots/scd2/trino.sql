@@ -7,72 +7,75 @@ SELECT
   "temp"
 FROM (
 SELECT
-  "t7"."__row",
-  "t7"."temp" AS "temp"
+  "__virtualfs_t7"."__row",
+  "__virtualfs_t7"."temp" AS "temp"
 FROM (
   SELECT
-    "t3"."__row",
-    "t3"."__time",
-    "t6"."__event",
-    "t6"."__found",
-    "t6"."origin",
-    "t6"."number",
-    "t6"."at",
-    "t6"."until",
-    "t6"."made",
-    "t6"."temp",
+    "__virtualfs_t3"."__row",
+    "__virtualfs_t3"."__time",
+    "__virtualfs_t6"."__event",
+    "__virtualfs_t6"."__found",
+    "__virtualfs_t6"."origin",
+    "__virtualfs_t6"."number",
+    "__virtualfs_t6"."at",
+    "__virtualfs_t6"."until",
+    "__virtualfs_t6"."made",
+    "__virtualfs_t6"."temp",
     ROW_NUMBER() OVER (
-      PARTITION BY "t3"."__row"
-      ORDER BY "t6"."__event" DESC, XXHASH64(
+      PARTITION BY "__virtualfs_t3"."__row"
+      ORDER BY "__virtualfs_t6"."__event" DESC, XXHASH64(
         TO_UTF8(
           CONCAT(
             CONCAT(
               CONCAT(
                 CONCAT(
                   CONCAT(
-                    CONCAT(COALESCE(CAST("t6"."at" AS VARCHAR), '\N'), ','),
-                    COALESCE(CAST("t6"."made" AS VARCHAR), '\N')
+                    CONCAT(COALESCE(CAST("__virtualfs_t6"."at" AS VARCHAR), '\N'), ','),
+                    COALESCE(CAST("__virtualfs_t6"."made" AS VARCHAR), '\N')
                   ),
                   ','
                 ),
-                COALESCE(CAST("t6"."until" AS VARCHAR), '\N')
+                COALESCE(CAST("__virtualfs_t6"."until" AS VARCHAR), '\N')
               ),
               ','
             ),
-            COALESCE(CAST("t6"."temp" AS VARCHAR), '\N')
+            COALESCE(CAST("__virtualfs_t6"."temp" AS VARCHAR), '\N')
           )
         )
       ) DESC
     ) - 1 AS "__rank"
   FROM (
     SELECT
-      "t0"."__row",
-      "t0"."__time",
-      "t0"."origin" AS "__key_0",
-      "t0"."number" AS "__key_1"
-    FROM "__virtualfs_spine" AS "t0"
-  ) AS "t3"
+      "__virtualfs_t0"."__row",
+      "__virtualfs_t0"."__time",
+      "__virtualfs_t0"."origin" AS "__key_0",
+      "__virtualfs_t0"."number" AS "__key_1"
+    FROM "__virtualfs_spine" AS "__virtualfs_t0"
+  ) AS "__virtualfs_t3"
   LEFT OUTER JOIN (
     SELECT
       *
     FROM (
       SELECT
-        "t1"."origin",
-        "t1"."number",
-        "t1"."at",
-        "t1"."until",
-        "t1"."made",
-        "t1"."temp",
-        "t1"."origin" AS "__key_0",
-        "t1"."number" AS "__key_1",
+        "__virtualfs_t1"."origin",
+        "__virtualfs_t1"."number",
+        "__virtualfs_t1"."at",
+        "__virtualfs_t1"."until",
+        "__virtualfs_t1"."made",
+        "__virtualfs_t1"."temp",
+        "__virtualfs_t1"."origin" AS "__key_0",
+        "__virtualfs_t1"."number" AS "__key_1",
         (
           DATE_DIFF(
             'MILLISECOND',
             CAST('1970-01-01' AS TIMESTAMP(6)),
-            DATE_TRUNC('MILLISECOND', CAST(AT_TIMEZONE("t1"."at", 'UTC') AS TIMESTAMP(6)))
+            DATE_TRUNC(
+              'MILLISECOND',
+              CAST(AT_TIMEZONE("__virtualfs_t1"."at", 'UTC') AS TIMESTAMP(6))
+            )
           ) * 1000
         ) + CAST(SUBSTR(
-          CAST(CAST(AT_TIMEZONE("t1"."at", 'UTC') AS TIMESTAMP(6)) AS VARCHAR),
+          CAST(CAST(AT_TIMEZONE("__virtualfs_t1"."at", 'UTC') AS TIMESTAMP(6)) AS VARCHAR),
           24,
           3
         ) AS BIGINT) AS "__event",
@@ -80,10 +83,13 @@ FROM (
           DATE_DIFF(
             'MILLISECOND',
             CAST('1970-01-01' AS TIMESTAMP(6)),
-            DATE_TRUNC('MILLISECOND', CAST(AT_TIMEZONE("t1"."at", 'UTC') AS TIMESTAMP(6)))
+            DATE_TRUNC(
+              'MILLISECOND',
+              CAST(AT_TIMEZONE("__virtualfs_t1"."at", 'UTC') AS TIMESTAMP(6))
+            )
           ) * 1000
         ) + CAST(SUBSTR(
-          CAST(CAST(AT_TIMEZONE("t1"."at", 'UTC') AS TIMESTAMP(6)) AS VARCHAR),
+          CAST(CAST(AT_TIMEZONE("__virtualfs_t1"."at", 'UTC') AS TIMESTAMP(6)) AS VARCHAR),
           24,
           3
         ) AS BIGINT) AS "__at",
@@ -92,10 +98,13 @@ FROM (
             DATE_DIFF(
               'MILLISECOND',
               CAST('1970-01-01' AS TIMESTAMP(6)),
-              DATE_TRUNC('MILLISECOND', CAST(AT_TIMEZONE("t1"."until", 'UTC') AS TIMESTAMP(6)))
+              DATE_TRUNC(
+                'MILLISECOND',
+                CAST(AT_TIMEZONE("__virtualfs_t1"."until", 'UTC') AS TIMESTAMP(6))
+              )
             ) * 1000
           ) + CAST(SUBSTR(
-            CAST(CAST(AT_TIMEZONE("t1"."until", 'UTC') AS TIMESTAMP(6)) AS VARCHAR),
+            CAST(CAST(AT_TIMEZONE("__virtualfs_t1"."until", 'UTC') AS TIMESTAMP(6)) AS VARCHAR),
             24,
             3
           ) AS BIGINT),
@@ -104,24 +113,24 @@ FROM (
         TRUE AS "__found"
       FROM (
 SELECT "origin", "number", "at", "made", "until", "temp" FROM "weather"
-) AS "t1"
-    ) AS "t4"
+) AS "__virtualfs_t1"
+    ) AS "__virtualfs_t4"
     WHERE
-      "t4"."__key_0" IS NOT NULL
-      AND "t4"."__key_1" IS NOT NULL
-      AND "t4"."__event" IS NOT NULL
-  ) AS "t6"
-    ON "t3"."__key_0" = "t6"."__key_0"
-    AND "t3"."__key_1" = "t6"."__key_1"
-    AND "t6"."__at" <= (
-      "t3"."__time" + -3600000000
+      "__virtualfs_t4"."__key_0" IS NOT NULL
+      AND "__virtualfs_t4"."__key_1" IS NOT NULL
+      AND "__virtualfs_t4"."__event" IS NOT NULL
+  ) AS "__virtualfs_t6"
+    ON "__virtualfs_t3"."__key_0" = "__virtualfs_t6"."__key_0"
+    AND "__virtualfs_t3"."__key_1" = "__virtualfs_t6"."__key_1"
+    AND "__virtualfs_t6"."__at" <= (
+      "__virtualfs_t3"."__time" + -3600000000
     )
     AND (
-      "t3"."__time" + -3600000000
-    ) < "t6"."__until"
-) AS "t7"
+      "__virtualfs_t3"."__time" + -3600000000
+    ) < "__virtualfs_t6"."__until"
+) AS "__virtualfs_t7"
 WHERE
-  "t7"."__rank" = 0
-) AS "answer"
+  "__virtualfs_t7"."__rank" = 0
+) AS "__virtualfs_answer"
 ORDER BY
   "__row" ASC;

@@ -7,97 +7,98 @@ SELECT
   `temp`
 FROM (
 SELECT
-  `t3`.`__row`,
-  `t9`.`temp` AS `temp`
+  `__virtualfs_t3`.`__row`,
+  `__virtualfs_t9`.`temp` AS `temp`
 FROM (
   SELECT
-    `t0`.`__row`,
-    `t0`.`__time`,
-    `t0`.`origin` AS `__key_0`,
-    `t0`.`number` AS `__key_1`,
+    `__virtualfs_t0`.`__row`,
+    `__virtualfs_t0`.`__time`,
+    `__virtualfs_t0`.`origin` AS `__key_0`,
+    `__virtualfs_t0`.`number` AS `__key_1`,
     1 AS `__one`
-  FROM `__virtualfs_spine` AS `t0`
-) AS `t3`
+  FROM `__virtualfs_spine` AS `__virtualfs_t0`
+) AS `__virtualfs_t3`
 LEFT OUTER JOIN (
   SELECT
-    `t7`.`origin`,
-    `t7`.`number`,
-    `t7`.`at`,
-    `t7`.`made`,
-    `t7`.`until`,
-    `t7`.`temp`,
-    `t7`.`__key_0`,
-    `t7`.`__key_1`,
-    `t7`.`__event`,
-    `t7`.`__at`,
-    `t7`.`__found`,
+    `__virtualfs_t7`.`origin`,
+    `__virtualfs_t7`.`number`,
+    `__virtualfs_t7`.`at`,
+    `__virtualfs_t7`.`made`,
+    `__virtualfs_t7`.`until`,
+    `__virtualfs_t7`.`temp`,
+    `__virtualfs_t7`.`__key_0`,
+    `__virtualfs_t7`.`__key_1`,
+    `__virtualfs_t7`.`__event`,
+    `__virtualfs_t7`.`__at`,
+    `__virtualfs_t7`.`__found`,
     1 AS `__one`
   FROM (
     SELECT
-      `t6`.`origin`,
-      `t6`.`number`,
-      `t6`.`at`,
-      `t6`.`made`,
-      `t6`.`until`,
-      `t6`.`temp`,
-      `t6`.`__key_0`,
-      `t6`.`__key_1`,
-      `t6`.`__event`,
-      `t6`.`__at`,
-      `t6`.`__found`
+      `__virtualfs_t6`.`origin`,
+      `__virtualfs_t6`.`number`,
+      `__virtualfs_t6`.`at`,
+      `__virtualfs_t6`.`made`,
+      `__virtualfs_t6`.`until`,
+      `__virtualfs_t6`.`temp`,
+      `__virtualfs_t6`.`__key_0`,
+      `__virtualfs_t6`.`__key_1`,
+      `__virtualfs_t6`.`__event`,
+      `__virtualfs_t6`.`__at`,
+      `__virtualfs_t6`.`__found`
     FROM (
       SELECT
         *
       FROM (
         SELECT
-          `t4`.`origin`,
-          `t4`.`number`,
-          `t4`.`at`,
-          `t4`.`made`,
-          `t4`.`until`,
-          `t4`.`temp`,
-          `t4`.`__key_0`,
-          `t4`.`__key_1`,
-          `t4`.`__event`,
-          `t4`.`__at`,
-          `t4`.`__found`,
+          `__virtualfs_t4`.`origin`,
+          `__virtualfs_t4`.`number`,
+          `__virtualfs_t4`.`at`,
+          `__virtualfs_t4`.`made`,
+          `__virtualfs_t4`.`until`,
+          `__virtualfs_t4`.`temp`,
+          `__virtualfs_t4`.`__key_0`,
+          `__virtualfs_t4`.`__key_1`,
+          `__virtualfs_t4`.`__event`,
+          `__virtualfs_t4`.`__at`,
+          `__virtualfs_t4`.`__found`,
           ROW_NUMBER() OVER (
-            PARTITION BY `t4`.`__key_0`, `t4`.`__key_1`
+            PARTITION BY `__virtualfs_t4`.`__key_0`, `__virtualfs_t4`.`__key_1`
             ORDER BY XXHASH64(
-              `t4`.`at`,
-              `t4`.`made`,
-              `t4`.`until`,
-              `t4`.`temp`
+              `__virtualfs_t4`.`at`,
+              `__virtualfs_t4`.`made`,
+              `__virtualfs_t4`.`until`,
+              `__virtualfs_t4`.`temp`
             ) DESC
           ) - 1 AS `__rank`
         FROM (
           SELECT
-            `t1`.`origin`,
-            `t1`.`number`,
-            `t1`.`at`,
-            `t1`.`made`,
-            `t1`.`until`,
-            `t1`.`temp`,
-            `t1`.`origin` AS `__key_0`,
-            `t1`.`number` AS `__key_1`,
+            `__virtualfs_t1`.`origin`,
+            `__virtualfs_t1`.`number`,
+            `__virtualfs_t1`.`at`,
+            `__virtualfs_t1`.`made`,
+            `__virtualfs_t1`.`until`,
+            `__virtualfs_t1`.`temp`,
+            `__virtualfs_t1`.`origin` AS `__key_0`,
+            `__virtualfs_t1`.`number` AS `__key_1`,
             CAST(NULL AS BIGINT) AS `__event`,
             CAST(NULL AS BIGINT) AS `__at`,
             TRUE AS `__found`
           FROM (
 SELECT `origin`, `number`, `at`, `made`, `until`, `temp` FROM `weather`
-) AS `t1`
+) AS `__virtualfs_t1`
           WHERE
-            `t1`.`origin` IS NOT NULL AND `t1`.`number` IS NOT NULL
-        ) AS `t4`
-      ) AS `t5`
+            `__virtualfs_t1`.`origin` IS NOT NULL
+            AND `__virtualfs_t1`.`number` IS NOT NULL
+        ) AS `__virtualfs_t4`
+      ) AS `__virtualfs_t5`
       WHERE
-        `t5`.`__rank` = 0
-    ) AS `t6`
-  ) AS `t7`
-) AS `t9`
-  ON `t3`.`__key_0` = `t9`.`__key_0`
-  AND `t3`.`__key_1` = `t9`.`__key_1`
-  AND `t3`.`__one` = `t9`.`__one`
-) AS `answer`
+        `__virtualfs_t5`.`__rank` = 0
+    ) AS `__virtualfs_t6`
+  ) AS `__virtualfs_t7`
+) AS `__virtualfs_t9`
+  ON `__virtualfs_t3`.`__key_0` = `__virtualfs_t9`.`__key_0`
+  AND `__virtualfs_t3`.`__key_1` = `__virtualfs_t9`.`__key_1`
+  AND `__virtualfs_t3`.`__one` = `__virtualfs_t9`.`__one`
+) AS `__virtualfs_answer`
 ORDER BY
   `__row` ASC;

@@ -1,0 +1,303 @@
+"""Judging SQL of definitions where no parser of the engine's own can be asked.
+
+Calls and keywords are looked for among the tokens, so that nothing can hide behind a parser that
+reads the text otherwise than the engine does. Relations are looked for in a tree, where an engine
+lets files, stages or other systems stand for tables. The session enforces the same once more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from functools import cache
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from virtualfs.capabilities import Capabilities, Lexis
+from virtualfs.compiler.allow_list import (
+    FunctionCatalog,
+    Kind,
+    SqlFunction,
+    SqlUse,
+    not_rowwise,
+    refuse_call,
+)
+from virtualfs.compiler.tokens import Token, calls_in, is_word
+from virtualfs.compiler.user_sql import check_shape, with_neighbours
+from virtualfs.errors import DefinitionError
+
+__all__ = ["check_relations", "check_tokens", "function_by_name", "known_functions"]
+
+
+def check_tokens(
+    text: str,
+    use: SqlUse,
+    lexis: Lexis,
+    catalog: FunctionCatalog,
+    aliases: Collection[int] = (),
+) -> tuple[Token, ...]:
+    """Check a text by its tokens alone, with what every engine has in common; return them.
+
+    Parameters
+    ----------
+    aliases
+        Where names stand that are followed by parentheses but are no functions.
+
+    Raises
+    ------
+    DefinitionError
+        It does more than read, calls what it may not, or is an expression that is not row-wise.
+    """
+    tokens = check_shape(text, use, lexis)
+    for before, token, after in with_neighbours(tokens):
+        if is_word(token, "into") or (
+            is_word(token, "insert", "update", "delete", "merge") and before and before.text == "("
+        ):
+            raise DefinitionError(f"stored SQL may only read; found {token.text.upper()}")
+        if is_word(token, "for") and after and is_word(after, "update", "share", "no", "key"):
+            raise DefinitionError("stored SQL may only read; found FOR UPDATE")
+        if token.kind == "operator" and token.text in catalog.operators:
+            raise DefinitionError(f"the operator {token.text} calls a function that may not be")
+        if use == "expression":
+            _refuse_many_rows(before, token, after)
+    for call in calls_in(tokens):
+        token = tokens[call.position]
+        is_keyword = token.kind == "word" and call.name.lower() in _NOT_FUNCTIONS
+        if not is_keyword and token.start not in aliases:
+            refuse_call(catalog, call.name, call.arguments, use)
+    return tokens
+
+
+_NOT_FUNCTIONS = frozenset(
+    [
+        "all",
+        "and",
+        "any",
+        "array",
+        "as",
+        "between",
+        "by",
+        "case",
+        "cast",
+        "coalesce",
+        "cube",
+        "distinct",
+        "else",
+        "except",
+        "exists",
+        "extract",
+        "filter",
+        "from",
+        "grouping",
+        "having",
+        "in",
+        "intersect",
+        "interval",
+        "is",
+        "join",
+        "lateral",
+        "like",
+        "limit",
+        "not",
+        "nullif",
+        "offset",
+        "on",
+        "operator",
+        "or",
+        "order",
+        "over",
+        "overlay",
+        "position",
+        "rollup",
+        "row",
+        "rows",
+        "select",
+        "sets",
+        "some",
+        "table",
+        "then",
+        "trim",
+        "union",
+        "using",
+        "values",
+        "when",
+        "where",
+        "window",
+        "with",
+        "within",
+    ]
+)
+"""Words before parentheses that are no functions, or pure ones of a syntax of their own."""
+
+
+def _refuse_many_rows(before: Token | None, token: Token, after: Token | None) -> None:
+    opens = after is not None and after.text == "("
+    if is_word(token, "select", "table") or (opens and is_word(token, "values")):
+        raise DefinitionError(not_rowwise("a subquery"))
+    closes = before is not None and before.text == ")"
+    if is_word(token, "over") and closes:
+        raise DefinitionError(not_rowwise("a window function"))
+    if is_word(token, "filter", "within") and closes:
+        raise DefinitionError(not_rowwise("an aggregate"))
+
+
+def check_relations(text: str, use: SqlUse, capabilities: Capabilities) -> frozenset[int]:
+    """Check what a text reads from, where the engine has more to read from than its tables.
+
+    Returns
+    -------
+    frozenset of int
+        Where names stand that are followed by parentheses but are no functions: aliases.
+
+    Raises
+    ------
+    DefinitionError
+        It cannot be parsed, or reads from anything but tables and views.
+    """
+    head = "SELECT " if use == "expression" else ""
+    try:
+        tree = sqlglot.parse_one(head + text, dialect=capabilities.dialect)
+    except (SqlglotError, RecursionError) as error:
+        raise DefinitionError(f"not SQL: {_first_line(error)}") from None
+    for node in tree.find_all(
+        exp.DDL, exp.DML, exp.Command, exp.Into, exp.Lock, exp.QueryTransform
+    ):
+        raise DefinitionError(f"stored SQL may only read; found {node.key.upper()}")
+    for table in tree.find_all(exp.Table):
+        parts = [part.name for part in table.parts]
+        if isinstance(table.this, exp.Func):
+            name = (
+                table.this.name if isinstance(table.this, exp.Anonymous) else table.this.sql_name()
+            )
+            if name.lower() not in _SETS:
+                raise DefinitionError(
+                    f"{name.lower()}() reads outside the warehouse's tables; of functions only "
+                    f"{', '.join(sorted(_SETS))} may stand in FROM"
+                )
+        elif not isinstance(table.this, exp.Identifier):
+            raise DefinitionError(f"{table.sql(capabilities.dialect)} is no table")
+        elif _FILE.search(".".join(parts)) or parts[0].lower() in _FORMATS:
+            raise DefinitionError(f"{'.'.join(parts)!r} names a file; use path= for files")
+        elif any(part.lower() in _SYSTEM_SCHEMAS for part in parts[:-1]):
+            raise DefinitionError(f"{'.'.join(parts)!r} is about the engine, not a table of yours")
+    aliases = [node.this for node in tree.find_all(exp.TableAlias) if node.this]
+    starts = (alias.meta.get("start") for alias in aliases if isinstance(alias, exp.Identifier))
+    return frozenset(start - len(head) for start in starts if start is not None)
+
+
+_FILE = re.compile(
+    r"(://|/|\\|\*|^@|\.(parquet|csv|tsv|json|jsonl|ndjson|orc|avro|xlsx|txt)(\.\w+)?$)"
+)
+_FORMATS = frozenset(
+    [
+        "avro",
+        "binaryfile",
+        "csv",
+        "delta",
+        "hudi",
+        "iceberg",
+        "image",
+        "jdbc",
+        "json",
+        "libsvm",
+        "orc",
+        "parquet",
+        "text",
+        "xml",
+    ]
+)
+"""What names a format of files where a schema would stand."""
+_SYSTEM_SCHEMAS = frozenset(
+    [
+        "account_usage",
+        "data_sharing_usage",
+        "information_schema",
+        "organization_usage",
+        "pg_catalog",
+        "reader_account_usage",
+        "stl_scan",
+        "svv_table_info",
+        "sys",
+        "system",
+    ]
+)
+_SETS = frozenset(
+    [
+        "exploding_generate_series",
+        "explode",
+        "flatten",
+        "generate_series",
+        "range",
+        "sequence",
+        "unnest",
+    ]
+)
+
+
+def _first_line(error: Exception) -> str:
+    lines = re.sub(r"\x1b\[\d+m", "", str(error)).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+_OUTSIDE = re.compile(
+    r"read_\w+|scan_\w+|\w+_scan|glob|getenv|input_file_\w+|(current|session)_(?!date|time)\w+|user|"
+    r"\w*version\w*|java_method|(try_)?reflect|system\$\w+|external_query|http_\w+|ai_\w+|ml_\w+|"
+    r"(get|set)_?variable|get_\w*(url|path|ddl)|build_\w*url|result_scan|"
+    r"last_query_id|load_\w+|copy_\w+|lo_\w+|pg_(?!typeof)\w+|set_config|current_setting|"
+    r"dblink\w*|query|table|identifier|is_role_\w+|is_\w*_in_session|keys\.\w+|net\.\w+|"
+    r"ml\.\w+|spark_partition_id|monotonically_increasing_id|from_avro|to_avro|assert_true|"
+    r"raise_error|error|sleep|wait|secret|try_secret|http_request|collations|"
+    r"list_secrets|remote_query|vector_search|cloud_files_state|event_log|read_files",
+    re.IGNORECASE,
+)
+_VOLATILE = re.compile(
+    r"rand\w*|uuid\w*|gen_random_uuid|generate_uuid|newid|uniform|normal|zipf|seq\d|shuffle|setseed|"
+    r"nextval|currval|sequence_nextval|timeofday|clock_timestamp|sysdate|systimestamp",
+    re.IGNORECASE,
+)
+_CLOCK = re.compile(
+    r"now|today|current_(date|time\w*|localtime\w*)|current(date|time\w*)|getdate|getutcdate|"
+    r"local_?time\w*|unix_timestamp|utc_\w+|curdate|curtime|transaction_timestamp|"
+    r"statement_timestamp",
+    re.IGNORECASE,
+)
+_SET_FUNCTIONS = re.compile(
+    r"explode\w*|posexplode\w*|inline\w*|stack|unnest|flatten|json_tuple", re.I
+)
+
+
+@cache
+def known_functions(dialect: str, others: Collection[str] = ()) -> FunctionCatalog:
+    """Return the functions that sqlglot knows of a dialect, and some more by name.
+
+    For engines whose own catalog cannot be asked. A name that is in neither list is refused.
+    """
+    named: Iterable[str] = {
+        *sqlglot.Dialect.get_or_raise(dialect).parser_class.FUNCTIONS,
+        *exp.FUNCTION_BY_NAME,
+        *others,
+    }
+    return FunctionCatalog.of(
+        ((name, function_by_name(name)) for name in sorted(named)), is_complete=False
+    )
+
+
+def function_by_name(name: str, kind: Kind | None = None) -> SqlFunction:
+    """Return what a function's name tells of it, for engines that say no more.
+
+    Parameters
+    ----------
+    kind
+        Where the engine does say it.
+    """
+    known = exp.FUNCTION_BY_NAME.get(name.upper())
+    is_aggregate = known is not None and issubclass(known, exp.AggFunc)
+    is_set = bool(_SET_FUNCTIONS.fullmatch(name))
+    volatile, clock = _VOLATILE.fullmatch(name), _CLOCK.fullmatch(name)
+    return SqlFunction(
+        kind=kind or ("aggregate" if is_aggregate else "set" if is_set else "scalar"),
+        stability="volatile" if volatile else "clock" if clock else "pure",
+        reaches_outside=bool(_OUTSIDE.fullmatch(name)),
+    )
