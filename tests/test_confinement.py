@@ -185,7 +185,7 @@ def duckdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("files")
     (folder / "secret.csv").write_text("a,b\n1,hunter2\n")
     con.con.execute(
-        f"""CREATE TABLE t AS SELECT 1 AS a; ATTACH ':memory:' AS other;
+        """CREATE TABLE t AS SELECT 1 AS a; ATTACH ':memory:' AS other;
         CREATE TABLE other.secrets AS SELECT 'hunter2' AS b;
         CREATE MACRO peek(p) AS TABLE SELECT * FROM read_csv(p);
         CREATE MACRO count_of(p) AS (SELECT count(*) FROM read_text(p));
@@ -277,7 +277,7 @@ def postgres_attacks(warehouse: Any) -> Iterator[str]:
                       array(SELECT format_type(a, NULL) FROM unnest(p.proargtypes) AS a)
             FROM pg_proc p JOIN pg_type r ON r.oid = p.prorettype
             WHERE p.prokind = 'f' AND r.typname NOT IN ('trigger', 'event_trigger', 'internal')
-              AND (p.provolatile = 'v' OR p.proname ~ '^(pg_(stat|ls|read|show)|lo_|.*_to_xml)')
+              AND (p.provolatile = 'v' OR p.proname ~ '^(pg_(stat|ls|read|show)_|lo_|.*_to_xml)')
               AND NOT EXISTS (SELECT FROM unnest(p.proargtypes) AS a
                               WHERE a IN ('internal'::regtype, 'cstring'::regtype))
             ORDER BY p.proname, p.pronargs"""
@@ -347,10 +347,11 @@ def sqlite_attacks(warehouse: Any) -> Iterator[str]:
     for name in ("sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_sequence",
                  "main.sqlite_schema", "temp.sqlite_schema", "sqlite_dbpage"):  # fmt: skip
         yield from (shape.format(call=name) for shape in IN_FROM[:1] + IN_FROM[3:])
-    for statement in ("DROP TABLE t", "DELETE FROM t", "INSERT INTO t VALUES (1, 2)",
-                      "ATTACH 'x' AS y", "VACUUM INTO 'x'", "EXPLAIN SELECT 1", "REINDEX",
-                      "BEGIN", "CREATE TABLE u (a)", "SELECT 1; DELETE FROM t"):  # fmt: skip
-        yield statement
+    yield from (
+        "DROP TABLE t", "DELETE FROM t", "INSERT INTO t VALUES (1, 2)", "ATTACH 'x' AS y",
+        "VACUUM INTO 'x'", "EXPLAIN SELECT 1", "REINDEX", "BEGIN", "CREATE TABLE u (a)",
+        "SELECT 1; DELETE FROM t",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -391,8 +392,10 @@ def test_an_expression_that_is_not_row_wise_is_refused(
         attacks += ["s::timestamp < 'now'", "timestamp 'today'", "s ? $1", "age(now())", "t.wr_row"]
     if engine == "sqlite":
         attacks += ["date('now')", "date()", "strftime('%s')", "julianday(' NOW ')", "max(a)"]
-    if engine in ("postgresql", "snowflake", "trino"):  # ? is an operator, or a path
-        attacks.remove("?")
+    if engine in ("postgresql", "redshift"):
+        attacks.remove("?")  # an operator
+    if engine == "sqlite":
+        attacks.remove("now()")  # which it does not have
     assert refused(warehouse.judge, attacks, "expression") == []
 
 
@@ -451,18 +454,22 @@ def test_postgresql_itself_writes_nothing_while_it_reads(tmp_path: Path, postgre
 
 
 def test_postgresql_evaluates_a_spine_without_writing(tmp_path: Path, postgres: str) -> None:
-    with store_on(postgres, tmp_path) as store, store.warehouse().session() as session:
-        with pytest.raises(vfs.WarehouseError, match="may only read"):
-            session.keep("kept", "SELECT lo_create(0) AS a")
+    store = store_on(postgres, tmp_path)
+    with (
+        store,
+        pytest.raises(vfs.WarehouseError, match="may only read"),
+        store.warehouse().session() as session,
+    ):
+        session.keep("kept", "SELECT lo_create(0) AS a")
 
 
 def test_sqlite_itself_does_nothing_but_read(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "w.db").execute("CREATE TABLE t (k INTEGER)").connection.close()
-    with store_on(f"sqlite://{tmp_path}/w.db", tmp_path) as store:
-        with store.warehouse().session() as session:
-            for statement in ("ATTACH 'x' AS y", "PRAGMA user_version", "DELETE FROM t"):
-                with pytest.raises(vfs.WarehouseError, match="not authorized|prohibited"):
-                    session.query(statement, {})
+    store = store_on(f"sqlite://{tmp_path}/w.db", tmp_path)
+    with store, store.warehouse().session() as session:
+        for statement in ("ATTACH 'x' AS y", "PRAGMA user_version", "DELETE FROM t"):
+            with pytest.raises(vfs.WarehouseError, match=r"not authorized|prohibited"):
+                session.query(statement, {})
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "duckdb", "postgres"])
@@ -478,11 +485,11 @@ def test_planning_ends(engine: str, tmp_path: Path, request: pytest.FixtureReque
             "v", source=vfs.Source("s", query=endless), features=["x"],
             entities=[vfs.Entity("e", join_keys={"k": "int64"})],
         )  # fmt: skip
-        try:
+        if engine == "sqlite":  # which has to run it to know its types
+            with pytest.raises(vfs.VirtualFSError, match="no end within"):
+                store.apply([view])
+        else:
             store.apply([view])
-        except vfs.VirtualFSError as error:
-            assert engine == "sqlite"  # which has to run it to know its types
-            assert "no end within" in str(error)
 
 
 def test_a_path_stays_below_the_roots(tmp_path: Path) -> None:
@@ -499,14 +506,19 @@ def test_a_path_stays_below_the_roots(tmp_path: Path) -> None:
     inside = tmp_path / "data"
     inside.mkdir()
     (inside / "a.csv").write_text("k,x\n1,3\n")
-    (inside / "link.csv").symlink_to(outside / "a.csv")
-    base: dict[str, Any] = {"project": "p", "folder": tmp_path}
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "link.csv").symlink_to(outside / "a.csv")
+    warehouses = {"default": {"url": "duckdb://"}}
+    base: dict[str, Any] = {"project": "p", "folder": tmp_path, "warehouses": warehouses}
     with FeatureStore(Config(**base)) as store:
         assert ask(store, "data/*.csv")[0]["x"] == 3
         for path in (f"{outside}/a.csv", "../*.csv", f"data/../../{outside.name}/a.csv",
-                     "s3://bucket/a.csv", "data/link.csv"):  # fmt: skip
-            with pytest.raises(vfs.VirtualFSError, match=r"roots|link"):
+                     "s3://bucket/a.csv", "links/link.csv",
+                     ".env.csv"):  # fmt: skip
+            with pytest.raises(vfs.VirtualFSError, match=r"roots|configuration"):
                 ask(store, path)
+    with pytest.raises(vfs.ConfigError, match="configuration files"):
+        Config(**base).check_path("virtualfs.*")
     with FeatureStore(Config(**base, files={"roots": [str(outside)]})) as store:
         assert ask(store, f"{outside}/a.csv")[0]["x"] == 2
         with pytest.raises(vfs.VirtualFSError, match="roots"):

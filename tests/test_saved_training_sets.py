@@ -203,7 +203,8 @@ folder = Path(sys.argv[1])
 store = vfs.FeatureStore(vfs.Config(project="test", folder=folder,
                                     warehouses={"default": {"url": "duckdb://"}}))
 view = vfs.FeatureView("v", source=vfs.Source("s", event_timestamp="at",
-    query="SELECT i % 7 AS k, TIMESTAMP '2024-01-01' AS at, hash(i)::DOUBLE AS x FROM range(1000) t(i)"),
+    query="SELECT i % 7 AS k, TIMESTAMP '2024-01-01' AS at, hash(i)::DOUBLE AS x "
+    "FROM range(1000) t(i)"),
     entities=[vfs.Entity("n", {"k": "int64"})], features=["x"])
 ds = store.get_historical_features(
     "SELECT i % 7 AS k, TIMESTAMP '2024-02-01' AS event_timestamp FROM range(30000000) t(i)",

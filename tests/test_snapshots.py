@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import sqlglot
+from sqlglot import exp
 
 from virtualfs.capabilities import Statistics
 from virtualfs.compiler.plan import FeaturePlan, Part, ResolvedFeature, ResolvedView
@@ -84,6 +85,8 @@ def test_the_sql_is_what_it_was(engine: str, case: str, request: pytest.FixtureR
     dialect = import_module(f"virtualfs_providers.{engine}").CAPABILITIES.dialect
     statements = sqlglot.parse(text, dialect=dialect, error_level=sqlglot.ErrorLevel.RAISE)
     assert [tree.key for tree in statements if tree is not None] == ["select"]
+    made = {alias.name for tree in statements if tree for alias in tree.find_all(exp.TableAlias)}
+    assert all(name.startswith("__virtualfs_") for name in made), made
     code = " ".join(line for line in text.splitlines() if not line.startswith("--"))
     for word in LACKS.get(engine, ()):
         assert word not in code.upper().split()

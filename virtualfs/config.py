@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,11 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from virtualfs.errors import ConfigError, did_you_mean
 
 __all__ = [
-    "LOOPBACK", "Cache", "Config", "Limits", "Policy", "Scope", "Server", "Token", "Warehouse",
-    "find_config", "load_config",
+    "LOOPBACK", "Cache", "Config", "Files", "Limits", "Policy", "Scope", "Server", "Token",
+    "Warehouse", "check_url", "find_config", "load_config",
 ]  # fmt: skip
 
 FILE_NAME = "virtualfs.toml"
+_GLOB = re.compile(r"[*?\[{]")
 
 
 class _Section(BaseModel):
@@ -176,6 +178,13 @@ ENVIRONMENT = r"^\w[\w.\-]{0,99}$"
 """What names of environments look like."""
 
 
+class Files(_Section):
+    """``[files]``: where sources with a ``path=`` may read files."""
+
+    roots: tuple[str, ...] = (".",)
+    """Folders, from the configuration's folder, and URLs of object storage."""
+
+
 class Config(_Section):
     """Everything that ``virtualfs.toml`` says.
 
@@ -213,6 +222,7 @@ class Config(_Section):
     warehouses: dict[str, Warehouse] = {}
     cache: Cache = Cache()
     server: Server = Server()
+    files: Files = Files()
     python: Python = Python()
     policy: Policy = Policy()
     folder: Path = Field(default_factory=Path.cwd, exclude=True)
@@ -223,6 +233,55 @@ class Config(_Section):
         if clock is not None:
             clock = clock.replace(tzinfo=UTC) if clock.tzinfo is None else clock.astimezone(UTC)
         return clock
+
+    @property
+    def file_roots(self) -> tuple[str, ...]:
+        """The folders, absolute, and URLs below which ``path=`` may read."""
+        roots = self.files.roots
+        return tuple(r if "://" in r else str((self.folder / r).resolve()) for r in roots)
+
+    @property
+    def readable_roots(self) -> tuple[str, ...]:
+        """Those, and where saved training sets are."""
+        saved = self.training_sets
+        return (*self.file_roots, saved if "://" in saved else str(self.folder / saved))
+
+    def check_path(self, path: str) -> None:
+        """Refuse a path of a source that leads out of the roots, or to hidden files.
+
+        Raises
+        ------
+        ConfigError
+            It does.
+        """
+        roots = self.file_roots
+        if "://" in path:
+            inside = ".." not in path.split("/") and any(
+                path.startswith(f"{root.rstrip('/')}/") for root in roots if "://" in root
+            )
+        else:
+            whole = os.path.normpath(self.folder / path)
+            # What is no pattern may be a link; of a pattern, the folder that it begins with.
+            fixed = _GLOB.split(whole)[0].rpartition("/")[0] if _GLOB.search(whole) else whole
+            places = (Path(whole), Path(os.path.realpath(fixed)))
+            inside = all(
+                any(place.is_relative_to(root) for root in roots if "://" not in root)
+                for place in places
+            )
+            folder, name = os.path.split(whole)
+            hidden = any(part.startswith(".") for part in Path(path).parts if part != "..")
+            is_config = Path(folder) == self.folder.resolve() and fnmatch(FILE_NAME, name)
+            if inside and (hidden or is_config):
+                raise ConfigError(
+                    f"path {path!r} leads to hidden or configuration files; move the data into a "
+                    "folder of its own"
+                )
+        if not inside:
+            shown = ", ".join(self.files.roots)
+            raise ConfigError(
+                f"path {path!r} is outside the folders that may be read ({shown}, from "
+                f"{self.folder}); add its folder, or its URL, to roots in [files]"
+            )
 
     def definition_paths(self) -> list[Path]:
         """Return the definition files as absolute paths."""
@@ -256,6 +315,42 @@ class Config(_Section):
     def display(self) -> dict[str, Any]:
         """Return the configuration as plain data with every secret masked."""
         return self.model_dump(mode="json")
+
+
+_FILE_SCHEMES = frozenset(("duckdb", "sqlite", "sqlite+pysqlite", "memory", "unix"))
+"""Schemes whose URLs name a file, and hold no password."""
+
+
+def check_url(url: str, setting: str, example: str) -> None:
+    """Refuse a URL that drivers would read otherwise than it was meant, and quote in their errors.
+
+    The message never holds a part of the URL that may be of a password.
+
+    Raises
+    ------
+    ConfigError
+        It has no scheme, a password with characters that must be written as %40 and the like, or a
+        port that is no number.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or not re.fullmatch(r"[A-Za-z][\w+.\-]*", scheme):
+        raise ConfigError(f"{setting} is not a URL: it has no scheme; write for example {example}")
+    if scheme.lower() in _FILE_SCHEMES:
+        return
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    path = rest[len(authority) :].partition("?")[0]
+    user, _, host = authority.rpartition("@")
+    if "@" in user or "@" in path or re.search(r"%(?![0-9A-Fa-f]{2})", user):
+        raise ConfigError(
+            f"{setting}: the user or password holds characters that must be percent-encoded; write "
+            "% as %25, @ as %40, / as %2F, # as %23 and ? as %3F"
+        )
+    for part in host.split(","):
+        port = re.sub(r"^\[[^\]]*\]", "", part).partition(":")[2]
+        if port and not (port.isascii() and port.isdigit() and int(port) <= 65535):
+            raise ConfigError(
+                f"{setting}: the port is not a number from 0 to 65535; write for example {example}"
+            )
 
 
 def find_config(start: Path | None = None) -> Path | None:

@@ -14,6 +14,8 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
+from virtualfs.errors import printable
+
 __all__ = ["Block", "Code", "Grid", "Note", "Shown", "cell", "shown_text", "text_table"]
 
 _BORDER = "border:1px solid rgba(128,128,128,.35);padding:3px 8px;text-align:left"
@@ -64,7 +66,7 @@ class Code:
 
     def text(self) -> str:
         """Return the text; what would be folded away is left out."""
-        return "" if self.title else self.body
+        return "" if self.title else printable(self.body)
 
     def html(self) -> str:
         """Return the text as HTML."""
@@ -83,7 +85,7 @@ class Note:
 
     def text(self) -> str:
         """Return the line."""
-        return self.body
+        return printable(self.body)
 
     def html(self) -> str:
         """Return the line as HTML."""

@@ -64,6 +64,9 @@ class VirtualFSError(Exception):
         super().__init__(*arguments)
         self.problems: tuple[Problem, ...] = tuple(problems)
 
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
 
 class ConfigError(VirtualFSError, ValueError):
     """The configuration file, or a setting in it, is wrong."""
@@ -157,11 +160,25 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"Known: {shown}{', ...' if len(names) > 12 else ''}."
 
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with control characters written out, so that none reaches a terminal.
+
+    Line breaks and tabs stay.
+
+    >>> printable("clear \x1b[2J")
+    'clear \\x1b[2J'
+    """
+    return _CONTROLS.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
+
+
 def without_secrets(text: str) -> str:
     """Return `text` with the passwords of any URLs in it replaced by ``***``.
 
     >>> without_secrets("postgresql://ann:s3cret@db/prod is down")
     'postgresql://ann:***@db/prod is down'
     """
-    text = re.sub(r"(\w+://[^\s:/@]*:)[^\s@]+(?=@)", r"\1***", text)
+    text = re.sub(r"(\w[\w+.\-]*://[^\s:/@]*:)\S+(?=@)", r"\1***", text)
     return re.sub(r"(?i)\b(password|passwd|token|secret)=[^\s&;]+", r"\1=***", text)

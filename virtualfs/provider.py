@@ -341,8 +341,21 @@ class SilentCatalog:
 class WarehouseProvider(Protocol):
     """How warehouses of one kind are opened."""
 
-    def open(self, name: str, settings: config.Warehouse, url: str, folder: Path) -> Warehouse:
-        """Connect as the configuration in `folder` says."""
+    def open(
+        self,
+        name: str,
+        settings: config.Warehouse,
+        url: str,
+        folder: Path,
+        roots: Sequence[str] = (),
+    ) -> Warehouse:
+        """Connect as the configuration in `folder` says.
+
+        Parameters
+        ----------
+        roots
+            Absolute folders and URLs below which an engine that reads files may read them.
+        """
 
     def adopt(self, name: str, connection: Any) -> Warehouse:
         """Use an Ibis connection that the caller made and keeps."""

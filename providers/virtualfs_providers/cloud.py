@@ -157,7 +157,8 @@ class CloudProvider:
         self._connect = connect
 
     def open(
-        self, name: str, settings: config.Warehouse, url: str, folder: Path  # noqa: ARG002
+        self, name: str, settings: config.Warehouse, url: str, folder: Path,  # noqa: ARG002
+        roots: Sequence[str] = (),  # noqa: ARG002
     ) -> CloudWarehouse:  # fmt: skip
         """Connect through Ibis.
 

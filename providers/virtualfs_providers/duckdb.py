@@ -274,6 +274,25 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
         self._lake = Lake(connection.con)
         self._judge = DuckDBJudge(connection.con)
 
+    def confine(self, roots: Sequence[str]) -> None:
+        """Let DuckDB open no files but its own and those below some folders and URLs, for good."""
+        folders = []
+        for root in roots:
+            if "://" in root:
+                self._lake.open_storage(root)  # a URL is known for one once its storage is
+                folders.append(f"{root.rstrip('/')}/")
+            else:
+                folders += [f"{Path(root)}/", f"{Path(root).resolve()}/"]
+        listed = ", ".join(_quoted_text(folder) for folder in dict.fromkeys(folders))
+        for setting in (
+            f"allowed_directories = [{listed}]",
+            "allow_community_extensions = false",
+            "autoload_known_extensions = false",
+            "enable_external_access = false",
+            "lock_configuration = true",
+        ):
+            self._connection.con.execute(f"SET GLOBAL {setting}")
+
     @property
     def connection(self) -> Any:
         """The Ibis connection."""
@@ -441,9 +460,13 @@ class DuckDBProvider:
     """Opens ``duckdb://path?setting=value`` URLs; ``duckdb://`` alone is a database in memory."""
 
     def open(
-        self, name: str, settings: config.Warehouse, url: str, folder: Path
-    ) -> DuckDBWarehouse:
+        self, name: str, settings: config.Warehouse, url: str, folder: Path,
+        roots: Sequence[str] = (),
+    ) -> DuckDBWarehouse:  # fmt: skip
         """Open a database file (read-only unless the settings say otherwise) or one in memory.
+
+        Besides the database, DuckDB opens files below `roots` alone, loads no extensions, and its
+        configuration is locked.
 
         Raises
         ------
@@ -467,12 +490,13 @@ class DuckDBProvider:
             )
         # GLOBAL, because every session is a cursor of its own. Small spines joined to large tables
         # must not become nested loops; relative paths are meant from the configuration's folder.
-        place = str(folder).replace("'", "''")
         connection.con.execute("SET GLOBAL asof_loop_join_threshold = 0")
         connection.con.execute("SET GLOBAL TimeZone = 'UTC'")
         connection.con.execute("SET GLOBAL autoinstall_known_extensions = false")
-        connection.con.execute(f"SET GLOBAL file_search_path = '{place}'")
-        return DuckDBWarehouse(name, connection, owned=True)
+        connection.con.execute(f"SET GLOBAL file_search_path = {_quoted_text(str(folder))}")
+        warehouse = DuckDBWarehouse(name, connection, owned=True)
+        warehouse.confine(roots)
+        return warehouse
 
     def adopt(self, name: str, connection: Any) -> DuckDBWarehouse:
         """Use the caller's Ibis connection as it is."""
@@ -508,9 +532,24 @@ def _readable(table_names: Any = None) -> Iterator[None]:
         raise WarehouseError(f"DuckDB: {_first_lines(error)}") from error
 
 
+def _quoted_text(text: str) -> str:
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"
+
+
 def _first_lines(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
+    if "CSV Error on Line" in lines[0]:
+        return without_secrets(_csv_cause(lines))
     return without_secrets(" ".join(lines[:2]))
+
+
+def _csv_cause(lines: Sequence[str]) -> str:
+    """Return which line of which file cannot be read, and why, without what stands in it."""
+    told = [line for line in lines[1:] if not line.startswith("Original Line:")]
+    cause = re.sub(r'string "[^"]*(" to )', r"a value\1", told[0]).replace('" to ', " to ")
+    file = next((line.strip().partition("file = ")[2] for line in told if "file = " in line), "")
+    return f"{lines[0]} of {file}: {cause}" if file else f"{lines[0]}: {cause}"
 
 
 PROVIDER = DuckDBProvider()

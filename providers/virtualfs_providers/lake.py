@@ -188,6 +188,10 @@ class Lake:
 
         return _DELTA.sub(placed, statement)
 
+    def open_storage(self, url: str) -> None:
+        """Make a kind of object storage known to DuckDB, by one of its URLs."""
+        self._open(url.partition("://")[0].lower())
+
     def rows(self, select: str) -> int | None:
         """Return how many rows a log says that the only table of a SELECT has; None for others."""
         import pyarrow.compute as pc

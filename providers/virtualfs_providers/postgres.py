@@ -493,7 +493,8 @@ class PostgresProvider:
     """Opens ``postgresql://user:password@host/database`` URLs."""
 
     def open(
-        self, name: str, settings: config.Warehouse, url: str, folder: Path  # noqa: ARG002
+        self, name: str, settings: config.Warehouse, url: str, folder: Path,  # noqa: ARG002
+        roots: Sequence[str] = (),  # noqa: ARG002
     ) -> PostgresWarehouse:  # fmt: skip
         """Connect, and find out what the role may do.
 
@@ -513,7 +514,12 @@ class PostgresProvider:
             "keepalives_interval": 5,
             "keepalives_count": 3,
         }
-        given = psycopg.conninfo.conninfo_to_dict(url)
+        try:
+            given = psycopg.conninfo.conninfo_to_dict(url)
+        except psycopg.ProgrammingError as error:
+            raise ConfigError(
+                f"warehouses.{name}.url: {_first_line(error)}; see PostgreSQL's connection options"
+            ) from None
         options = {key: value for key, value in options.items() if key not in given}
         statements = [_SETTINGS]
         if settings.statement_timeout is not None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from virtualfs.capabilities import Lexis
 from virtualfs.compiler.allow_list import FunctionCatalog, SqlFunction, SqlUse
 from virtualfs.compiler.judge import check_tokens
-from virtualfs.compiler.tokens import Token, is_word
+from virtualfs.compiler.tokens import Token, calls_in, is_word
 from virtualfs.compiler.user_sql import with_neighbours
 from virtualfs.errors import DefinitionError
 
@@ -30,11 +30,12 @@ LEXIS = Lexis(
 _FUNCTIONS = """
 SELECT p.proname, p.prokind, p.provolatile, p.proretset, p.pronargs - p.pronargdefaults,
        CASE WHEN p.provariadic <> 0 THEN 1000000 ELSE p.pronargs END,
+       r.typname IN ('trigger', 'event_trigger', 'internal') OR r.typname LIKE '%\\_handler',
        p.pronargs >= 1 AND (a.typtype = 'c' OR a.typname IN
            ('record', 'any', 'anyelement', 'anynonarray', 'anycompatible'))
 FROM pg_proc p LEFT JOIN pg_type a ON a.oid = p.proargtypes[0]
 JOIN pg_type r ON r.oid = p.prorettype
-WHERE r.typname NOT IN ('trigger', 'event_trigger', 'internal') AND r.typname NOT LIKE '%\\_handler'
+WHERE r.typname <> 'tsm_handler'
   AND NOT EXISTS (SELECT FROM unnest(p.proargtypes) AS t(oid)
                   WHERE t.oid IN ('internal'::regtype, 'cstring'::regtype))
 """
@@ -61,9 +62,6 @@ _CLOCKS = {"now": 0, "statement_timestamp": 0, "transaction_timestamp": 0}
 _SESSION_WORDS = (
     "current_user", "current_role", "current_catalog", "current_schema", "session_user",
     "system_user", "user",
-)  # fmt: skip
-_CLOCK_WORDS = (
-    "current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"
 )  # fmt: skip
 _CLOCK_TEXTS = frozenset(("now", "today", "tomorrow", "yesterday"))
 _KEPT_SECONDS = 60.0
@@ -140,13 +138,16 @@ def judge(text: str, use: SqlUse, names: PostgresNames) -> None:
         It may not be.
     """
     tokens = check_tokens(text, use, LEXIS, names.functions)
+    for call in calls_in(tokens):
+        if _OUTSIDE.fullmatch(call.name.lower()):  # of an extension that may come later
+            raise DefinitionError(f"{call.name}() reads outside the warehouse's tables")
     for before, token, after in with_neighbours(tokens):
         follows_dot = before is not None and before.text == "."
         if token.is_name:
             is_call = after is not None and after.text == "("
             name = token.value.lower()
             if not is_call and not follows_dot:
-                _refuse_word(token, use)
+                _refuse_word(token)
             if not is_call and name in names.relations:
                 raise DefinitionError(f"{name!r} is PostgreSQL's own, not a table of yours")
         if use == "expression" and token.kind == "string":
@@ -154,15 +155,11 @@ def judge(text: str, use: SqlUse, names: PostgresNames) -> None:
     _refuse_attributes(tokens, use, names)
 
 
-def _refuse_word(token: Token, use: SqlUse) -> None:
+def _refuse_word(token: Token) -> None:
     if is_word(token, *_SESSION_WORDS):
         raise DefinitionError(
             f"{token.text} tells who is connected, so it cannot be part of a definition; a column "
             "of that name is written in quotes"
-        )
-    if use == "expression" and is_word(token, *_CLOCK_WORDS):
-        raise DefinitionError(
-            f"{token.text} gives another answer on each run, so it cannot be part of a definition"
         )
 
 
@@ -197,8 +194,9 @@ def _refuse_attributes(tokens: Sequence[Token], use: SqlUse, names: PostgresName
 
 
 def _function(
-    name: str, kind: Any, volatility: Any, gives_rows: bool, least: int, most: int
-) -> SqlFunction:
+    name: str, kind: Any, volatility: Any, gives_rows: bool, least: int, most: int,
+    is_of_server: bool,
+) -> SqlFunction:  # fmt: skip
     name, kind, volatility = name.lower(), _text(kind), _text(volatility)
     kinds: dict[str, Literal["aggregate", "window"]] = {"a": "aggregate", "w": "window"}
     is_clock = name in _CLOCKS or (name == "age" and most == 1)
@@ -211,7 +209,7 @@ def _function(
         else "pure",
         least=0 if kind == "a" else least,
         most=most,
-        reaches_outside=bool(_OUTSIDE.fullmatch(name)),
+        reaches_outside=is_of_server or bool(_OUTSIDE.fullmatch(name)),
     )
 
 

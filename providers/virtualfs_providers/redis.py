@@ -556,7 +556,9 @@ class RedisProvider:
                     )
             else:
                 client = redis.Redis.from_url(url, **options)
-        except ValueError as error:
+                pool = client.connection_pool
+                pool.connection_class(**pool.connection_kwargs)  # refuses options it does not know
+        except (ValueError, TypeError) as error:
             raise ConfigError(f"cache.url {without_secrets(url)!r}: {error}") from None
         if clustered or not _reads_in_loops(client):
             return RedisStore(client, clustered=clustered)

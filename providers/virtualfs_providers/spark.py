@@ -135,6 +135,7 @@ LEXIS = Lexis(
     string_escapes=True,
     string_prefixes={"r": False, "x": False},
     nested_comments=True,
+    parameters="?",
     refused=("${",),
 )
 CAPABILITIES = Capabilities(
@@ -316,7 +317,8 @@ class SparkProvider:
     """Opens ``spark://MASTER`` URLs: ``spark://local[4]``, ``spark://host:7077``, ``spark://yarn``."""
 
     def open(
-        self, name: str, settings: config.Warehouse, url: str, folder: Path  # noqa: ARG002
+        self, name: str, settings: config.Warehouse, url: str, folder: Path,  # noqa: ARG002
+        roots: Sequence[str] = (),  # noqa: ARG002
     ) -> SparkWarehouse:  # fmt: skip
         """Start a session on a master, or join the one that this process has.
 

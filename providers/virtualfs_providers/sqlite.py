@@ -307,7 +307,8 @@ class SQLiteProvider:
     """Opens ``sqlite://path`` URLs; ``sqlite://`` alone is a database in memory."""
 
     def open(
-        self, name: str, settings: config.Warehouse, url: str, folder: Path  # noqa: ARG002
+        self, name: str, settings: config.Warehouse, url: str, folder: Path,  # noqa: ARG002
+        roots: Sequence[str] = (),  # noqa: ARG002
     ) -> SQLiteWarehouse:  # fmt: skip
         """Open a database file (read-only unless the settings say otherwise) or one in memory.
 

@@ -18,7 +18,7 @@ from typing import Any
 from virtualfs.capabilities import Lexis
 from virtualfs.compiler.allow_list import FunctionCatalog, SqlFunction, SqlUse
 from virtualfs.compiler.judge import check_tokens
-from virtualfs.compiler.tokens import calls_in, is_word
+from virtualfs.compiler.tokens import calls_in
 from virtualfs.compiler.user_sql import as_derived_table
 from virtualfs.errors import DefinitionError, WarehouseError
 
@@ -42,7 +42,7 @@ _OUTSIDE = re.compile(
 _CLOCK = re.compile(r"current_(date|time|timestamp)")
 _CLOCK_FUNCTIONS = {
     "date": 0, "time": 0, "datetime": 0, "julianday": 0, "unixepoch": 0, "strftime": 1,
-    "timediff": -1, "current_date": 0, "current_time": 0, "current_timestamp": 0,
+    "timediff": -1,
 }  # fmt: skip
 """Functions of time, and with how many arguments they take the current one."""
 _DETERMINISTIC = 0x800
@@ -121,9 +121,6 @@ class SQLiteGuard:
             catalog = _catalog(self._connection)
             tokens = check_tokens(text, use, LEXIS, catalog)
             if use == "expression":
-                for token in tokens:
-                    if is_word(token, "current_date", "current_time", "current_timestamp"):
-                        _refuse_clock(token.text.lower(), 0, [])
                 for call in calls_in(tokens):
                     texts = [token.value.lower() for token in tokens[call.position :]
                              if token.kind == "string"]  # fmt: skip

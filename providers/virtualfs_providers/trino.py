@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Literal
 
-from virtualfs.capabilities import Capabilities, literal_micros, shift_micros
+from virtualfs.capabilities import Capabilities, Lexis, literal_micros, shift_micros
 from virtualfs.compiler import sql
 from virtualfs.errors import UnsupportedByWarehouseError
 from virtualfs_providers.cloud import CloudProvider
@@ -65,6 +65,7 @@ def row_hash(values: Sequence[ir.Value]) -> ir.Value:
 CAPABILITIES = Capabilities(
     engine="Trino",
     dialect="trino",
+    lexis=Lexis(parameters="?"),
     instant=instant,
     row_hash=row_hash,
     instant_type="int64",

@@ -22,6 +22,7 @@ class TestSpark(WarehouseConformance):
     seeds: ClassVar[range] = range(3)
     computed_seeds: ClassVar[range] = range(1)
     window_seeds: ClassVar[range] = range(2)
+    table_names: ClassVar[tuple[str, ...]] = ("t0", "t1", "t3", "t7", "source", "answer")
 
     @pytest.fixture
     def house(self, spark_house, monkeypatch):

@@ -278,8 +278,8 @@ def test_introspection_works_where_it_is_on(client):
 
 
 SLOW = {
-    "duckdb": "SELECT i % 7 AS k, TIMESTAMP '2024-01-01' + to_seconds(i // 9) AS at, hash(i)::DOUBLE AS x "
-    "FROM range(400000000) t(i)",
+    "duckdb": "SELECT i % 7 AS k, TIMESTAMP '2024-01-01' + to_seconds(i // 9) AS at, "
+    "hash(i)::DOUBLE AS x FROM range(400000000) t(i)",
     "postgres": "SELECT i % 7 AS k, timestamp '2024-01-01' + i / 9 * interval '1 second' AS at, "
     "i::float8 AS x FROM generate_series(1, 80000000) AS t(i)",
 }

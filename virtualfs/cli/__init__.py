@@ -129,7 +129,7 @@ def main() -> None:
 
     Exits 0 when done, 1 when it failed, 2 on wrong usage, 3 when `plan --check` found changes.
     """
-    from virtualfs.errors import ConfigError, VirtualFSError, without_secrets
+    from virtualfs.errors import ConfigError, VirtualFSError, printable, without_secrets
 
     debug = "--debug" in sys.argv
     try:
@@ -151,6 +151,6 @@ def main() -> None:
         if debug:
             raise
         kind = type(error).__name__
-        text = without_secrets(str(error))
+        text = printable(without_secrets(str(error)))
         click.echo(f"{click.style('Error', fg='red', bold=True)} ({kind}): {text}", err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)

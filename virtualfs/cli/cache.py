@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from virtualfs.cli.features import entity_columns, feature_names, names_and_pairs
-from virtualfs.cli.output import echo_json, echo_shown, json_option, open_store
+from virtualfs.cli.output import (
+    echo,
+    echo_json,
+    echo_shown,
+    json_option,
+    open_store,
+)
 
 if TYPE_CHECKING:
     from virtualfs.store import FeatureStore
@@ -68,7 +74,7 @@ def invalidate_command(ctx: click.Context, view: str, keys: tuple[str, ...], as_
     if as_json:
         echo_json({"view": view, "rows": count})
     else:
-        click.echo(f"Forgot {count:,} rows of {view}.")
+        echo(f"Forgot {count:,} rows of {view}.")
 
 
 @click.command("hot")

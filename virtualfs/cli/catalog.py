@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from virtualfs.cli.output import echo_json, echo_table, json_option, open_store
+from virtualfs.cli.output import (
+    echo,
+    echo_json,
+    echo_table,
+    json_option,
+    open_store,
+)
 from virtualfs.compiler.training_set import PREFIX
 from virtualfs.definitions.project import KINDS, kind_in_words
 from virtualfs.display import shown_text
@@ -73,7 +79,7 @@ def list_command(ctx: click.Context, kind: str, unused: bool, as_json: bool) -> 
         how = "`virtualfs apply` writes your definitions."
         if kind == "training-sets":
             how = "`virtualfs historical ... --save NAME` keeps one."
-        click.echo(f"There are no {kind} yet. {how}")
+        echo(f"There are no {kind} yet. {how}")
 
 
 def _listed(saved: TrainingSet) -> dict[str, Any]:
@@ -102,7 +108,7 @@ def show_command(ctx: click.Context, name: str, version: int | None, as_json: bo
         if as_json:
             echo_json(saved.record.model_dump(mode="json"))
         else:
-            click.echo(str(saved))
+            echo(str(saved))
         return
     state = store.state()
     name, _, number = name.partition(":")[0].partition("@")
@@ -134,15 +140,15 @@ def show_command(ctx: click.Context, name: str, version: int | None, as_json: bo
         )
         return
     for item in found:
-        click.secho(f"{kind_in_words(item.kind)} {item.name}@{item.version}", bold=True)
+        echo(f"{kind_in_words(item.kind)} {item.name}@{item.version}", bold=True)
         if deprecated := state.deprecation(item):
-            click.secho(f"Deprecated: {deprecated}", fg="yellow")
+            echo(f"Deprecated: {deprecated}", fg="yellow")
         if item.kind == "feature_view":
             if item.definition.get("description"):
-                click.echo(item.definition["description"])
+                echo(item.definition["description"])
             view = item.view()
             keys = ", ".join(f"{key} {dtype}" for key, dtype in view.join_keys.items()) or "none"
-            click.echo(f"Join keys: {keys}\nRules: {view.rules()}\nRows:\n{view.rows_sql}")
+            echo(f"Join keys: {keys}\nRules: {view.rules()}\nRows:\n{view.rows_sql}")
             echo_table(
                 ["feature", "dtype", "expression", "description"],
                 [[f.name, f.dtype, f.sql, f.description] for f in view.features],
@@ -150,7 +156,7 @@ def show_command(ctx: click.Context, name: str, version: int | None, as_json: bo
         else:
             click.echo(shown_text(KINDS[item.kind](**item.definition)).partition("\n\n")[2])
             for pinned, version in item.pins.items():
-                click.echo(f"Pinned: {pinned}@{version}")
+                echo(f"Pinned: {pinned}@{version}")
 
 
 @click.command("check")
@@ -200,7 +206,7 @@ def check_command(
         if as_json:
             echo_json(found.to_dict())
         else:
-            click.echo(str(found))
+            echo(str(found))
         return 1 if found else 0
     report = open_store(ctx).check(views or None)
     if as_json:
@@ -213,5 +219,5 @@ def check_command(
             }
         )
     else:
-        click.echo(str(report))
+        echo(str(report))
     return 1 if report else 0

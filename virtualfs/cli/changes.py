@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from virtualfs.cli.output import ask, coloured, echo_json, json_option, open_store
+from virtualfs.cli.output import (
+    ask,
+    coloured,
+    echo,
+    echo_json,
+    json_option,
+    open_store,
+)
 from virtualfs.registry.plan import Plan, Revision
 
 _yes: Callable[[Any], Any] = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -124,7 +131,7 @@ def promote_command(
     if as_json:
         echo_json({"revision": revision.number, "plan": revision.plan.to_dict()})
     else:
-        click.echo(f"{target} is at revision {revision.number}, as {source} is.")
+        echo(f"{target} is at revision {revision.number}, as {source} is.")
 
 
 @click.command("export")
@@ -140,7 +147,7 @@ def export_command(ctx: click.Context, output: Path | None, environment: str | N
     if output.exists():
         raise click.ClickException(f"{output} exists; choose another name")
     output.write_text(text, encoding="utf-8")
-    click.echo(f"Wrote {output}.")
+    echo(f"Wrote {output}.")
 
 
 def _show(plan: Plan, *, as_json: bool) -> None:
@@ -157,4 +164,4 @@ def _done(revision: Revision, said: str, *, as_json: bool) -> None:
     if as_json:
         echo_json({"revision": revision.number, "plan": revision.plan.to_dict()})
     elif revision.plan:
-        click.echo(f"{said} revision {revision.number}.")
+        echo(f"{said} revision {revision.number}.")

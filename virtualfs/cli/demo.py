@@ -10,7 +10,10 @@ from pathlib import Path
 
 import click
 
-from virtualfs.cli.output import echo_table
+from virtualfs.cli.output import (
+    echo,
+    echo_table,
+)
 from virtualfs.cli.project import _is_project_file, example_folder
 from virtualfs.errors import ConfigError, VirtualFSError
 
@@ -56,22 +59,20 @@ def demo_command(folder: Path, with_server: bool, port: int | None) -> None:
     with FeatureStore(folder) as store:
         _head("Plan and apply: definitions are metadata, no data is copied")
         plan = store.plan(prune=True)
-        click.echo(str(plan))
+        echo(str(plan))
         revision = store.apply(plan)
-        click.echo(f"Registry at revision {revision.number}: {store.registry.database.location}")
+        echo(f"Registry at revision {revision.number}: {store.registry.database.location}")
 
         _head("A point-in-time training set: every flight, as known at its scheduled departure")
         dataset = store.get_historical_features(_SPINE, "departure_delay")
-        click.secho(dataset.sql(), dim=True)
+        echo(dataset.sql(), dim=True)
         target = folder / "training.parquet"
         started = time.perf_counter()
         dataset.to_parquet(target, overwrite=True)
         seconds = time.perf_counter() - started
         _show_rows(target)
         size = target.stat().st_size / 1e6
-        click.echo(
-            f"{_count(target):,} rows in {seconds:.1f} s, written to {target} ({size:.0f} MB)"
-        )
+        echo(f"{_count(target):,} rows in {seconds:.1f} s, written to {target} ({size:.0f} MB)")
 
         _head(f"Online, as of {store.now():%Y-%m-%d %H:%M} UTC (the project sets the clock)")
         _online(store)
@@ -79,7 +80,7 @@ def demo_command(folder: Path, with_server: bool, port: int | None) -> None:
         if with_server:
             _head("The GraphQL API: try these")
             for query in _QUERIES:
-                click.echo(f"  {query}")
+                echo(f"  {query}")
             _next_steps(folder)
             from virtualfs.cli.server import serve
 
@@ -96,7 +97,7 @@ _QUERIES = (
 
 
 def _head(text: str) -> None:
-    click.secho(f"\n== {text}", bold=True)
+    echo(f"\n== {text}", bold=True)
 
 
 def _make_project(folder: Path) -> None:
@@ -109,7 +110,7 @@ def _make_project(folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.suffix in (".py", ".toml") and target.exists():
                 if target.read_bytes() != path.read_bytes():
-                    click.echo(f"kept {target}, which was changed; delete it to have it as it was")
+                    echo(f"kept {target}, which was changed; delete it to have it as it was")
                 continue
             shutil.copyfile(path, target)
     sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
@@ -117,9 +118,7 @@ def _make_project(folder: Path) -> None:
         made = runpy.run_path(str(folder / "load.py"))["load"](folder)
     finally:
         sys.dont_write_bytecode = before
-    click.echo(
-        f"Loaded flights, weather and planes into {made} ({made.stat().st_size / 1e6:.0f} MB)"
-    )
+    echo(f"Loaded flights, weather and planes into {made} ({made.stat().st_size / 1e6:.0f} MB)")
 
 
 def _show_rows(path: Path) -> None:
@@ -154,7 +153,7 @@ def _online(store: object) -> None:
     expected = history.drop_columns(["event_timestamp"]).to_pylist()
     if not first.to_list() == second.to_list() == expected:
         raise VirtualFSError("the online answers differ from the point-in-time answer; report this")
-    click.echo(
+    echo(
         f"from the warehouse {times[0]:.1f} ms, from the cache {times[1]:.1f} ms; "
         "both equal the point-in-time answer at that instant"
     )
@@ -162,7 +161,7 @@ def _online(store: object) -> None:
 
 def _next_steps(folder: Path) -> None:
     _head("Next")
-    click.echo(
+    echo(
         f"  cd {folder} && virtualfs list   (look around; features.py is the project)\n"
         "  virtualfs demo --serve   (the same with the GraphQL API)\n\n"
         "For your own warehouse:\n"

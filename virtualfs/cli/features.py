@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from virtualfs.cli.output import echo_json, echo_table, json_option, open_store
+from virtualfs.cli.output import (
+    echo,
+    echo_json,
+    echo_marked,
+    echo_table,
+    json_option,
+    open_store,
+)
 from virtualfs.compiler.training_set import PREFIX
 
 if TYPE_CHECKING:
@@ -66,26 +73,26 @@ def historical_command(
         spine, feature_names(features), late_data, timestamp, warehouse=warehouse
     )
     for doubt in dataset.context["doubts"]:
-        click.echo(f"{click.style('DOUBT', fg='yellow')}: {doubt}", err=True)
+        echo_marked("WARNING:", str(doubt), err=True)
     if show_sql:
-        click.echo(dataset.sql())
+        echo(dataset.sql())
         return
     if explain:
-        click.echo(dataset.explain())
+        echo(dataset.explain())
         return
     if diagnose:
         found = dataset.diagnose()
         if as_json:
             echo_json(found.to_dict())
         else:
-            click.echo(str(found))
+            echo(str(found))
         return
     if name is not None:
         saved = dataset.save(name)
         if as_json:
             echo_json(saved.record.model_dump(mode="json"))
         else:
-            click.echo(f"Saved {saved.name}@{saved.version}: {saved.record.rows:,} rows in "
+            echo(f"Saved {saved.name}@{saved.version}: {saved.record.rows:,} rows in "
                        f"{saved.record.place}, {saved.content_hash}")  # fmt: skip
         return
     if output is not None:
@@ -93,7 +100,7 @@ def historical_command(
         if as_json:
             echo_json({"path": str(written), "metadata": dataset.metadata})
         else:
-            click.echo(f"Wrote {written}")
+            echo(f"Wrote {written}")
         return
     table = dataset.to_pyarrow()
     if as_json:
@@ -101,7 +108,7 @@ def historical_command(
         return
     shown = table.slice(0, rows)
     echo_table(table.column_names, [list(row.values()) for row in shown.to_pylist()])
-    click.echo(f"{table.num_rows:,} rows, {min(rows, table.num_rows)} shown")
+    echo(f"{table.num_rows:,} rows, {min(rows, table.num_rows)} shown")
 
 
 def names_and_pairs(given: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:

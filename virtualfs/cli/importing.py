@@ -9,7 +9,14 @@ from pathlib import Path
 
 import click
 
-from virtualfs.cli.output import coloured, echo_json, json_option, open_store
+from virtualfs.cli.output import (
+    coloured,
+    echo,
+    echo_json,
+    echo_marked,
+    json_option,
+    open_store,
+)
 from virtualfs.definitions.base import Definition
 from virtualfs.definitions.project import KINDS, kind_in_words
 from virtualfs.discovery.feast import feast_text, functions_text, import_feast, read_feast
@@ -55,7 +62,7 @@ def dbt_command(
     if as_json:
         echo_json({"revision": number, "plan": plan.to_dict()})
     elif plan and not dry_run:
-        click.echo(f"Applied as revision {number}.")
+        echo(f"Applied as revision {number}.")
 
 
 @import_command.command("feast")
@@ -82,16 +89,16 @@ def feast_command(path: Path, output: Path, python: str | None) -> None:
     output.write_text(feast_text(found, path.name), encoding="utf-8")
     counts = Counter(_kind(item) for item in found.definitions)
     said = ", ".join(f"{kind}: {count}" for kind, count in counts.items())
-    click.echo(f"Wrote {output} ({said}).")
+    echo(f"Wrote {output} ({said}).")
     if found.functions:
         functions.write_text(functions_text(found), encoding="utf-8")
-        click.echo(f"Wrote {functions}: functions that on-demand views call; read them.")
+        echo(f"Wrote {functions}: functions that on-demand views call; read them.")
     if found.left_out:
-        click.echo("\nNot carried over:")
+        echo("\nNot carried over:")
         for line in found.left_out:
-            click.echo(f"  {click.style('-', fg='yellow')} {line}")
+            echo_marked("  -", line)
     modules = '\n  [python]\n  modules = ["feast_functions"]' if found.functions else ""
-    click.echo(
+    echo(
         f"\nNext, in virtualfs.toml:\n  definitions = [{str(output)!r}]\n  [warehouses.default]\n"
         f'  url = "..."    # where the tables lie; duckdb:// for files{modules}\n'
         "then `virtualfs plan` and `virtualfs apply`."

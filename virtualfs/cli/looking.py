@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import click
 
-from virtualfs.cli.output import echo_json, echo_shown, json_option, open_store
+from virtualfs.cli.output import (
+    echo,
+    echo_json,
+    echo_shown,
+    json_option,
+    open_store,
+)
 
 
 @click.command("search")
@@ -50,7 +56,7 @@ def lineage_command(
     if as_json:
         echo_json(found.to_dict())
     else:
-        click.echo(found.to_mermaid() if mermaid else str(found))
+        echo(found.to_mermaid() if mermaid else str(found))
 
 
 @click.command("impact")
@@ -63,7 +69,7 @@ def impact_command(ctx: click.Context, column: str, as_json: bool) -> None:
     if as_json:
         echo_json(found.to_dict())
     else:
-        click.echo(str(found))
+        echo(str(found))
 
 
 @click.command("history")
@@ -76,4 +82,4 @@ def history_command(ctx: click.Context, name: str | None, as_json: bool) -> None
     if as_json:
         echo_json(found.to_list())
     else:
-        click.echo(str(found))
+        echo(str(found))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
@@ -13,12 +14,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from virtualfs.display import Shown, shown_text, text_table
+from virtualfs.errors import printable
 
 if TYPE_CHECKING:
     from virtualfs.store import FeatureStore
 
-__all__ = ["ask", "coloured", "echo_json", "echo_shown", "echo_table", "json_option", "open_store"]
+__all__ = [
+    "ask", "coloured", "echo", "echo_json", "echo_marked", "echo_shown", "echo_table",
+    "json_option", "open_store",
+]  # fmt: skip
 
+_C1_CONTROLS = re.compile(r"[\x7f-\x9f]")
+"""Control characters that JSON lets stand in strings."""
 json_option: Callable[[Any], Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON."
 )
@@ -51,9 +58,21 @@ def ask(question: str) -> None:
     click.confirm(question, abort=True, err=True)
 
 
+def echo(text: str = "", *, err: bool = False, nl: bool = True, **style: Any) -> None:
+    """Print text, its control characters written out, perhaps in a style of :func:`click.style`."""
+    shown = printable(text)
+    click.echo(click.style(shown, **style) if style else shown, err=err, nl=nl)
+
+
+def echo_marked(mark: str, text: str, *, err: bool = False) -> None:
+    """Print text behind a mark in yellow."""
+    click.echo(f"{click.style(mark, fg='yellow')} {printable(text)}", err=err)
+
+
 def echo_json(value: Any) -> None:
     """Print a value as JSON: times as RFC 3339, NaN and infinities as null, bytes as base64."""
-    click.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False)
+    click.echo(_C1_CONTROLS.sub(lambda match: f"\\u{ord(match.group()):04x}", text))
 
 
 def _plain(value: Any) -> Any:

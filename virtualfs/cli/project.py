@@ -7,7 +7,13 @@ from pathlib import Path
 
 import click
 
-from virtualfs.cli.output import echo_json, json_option, open_store
+from virtualfs.cli.output import (
+    echo,
+    echo_json,
+    echo_marked,
+    json_option,
+    open_store,
+)
 from virtualfs.errors import ConfigError
 
 __all__ = ["example_folder"]
@@ -39,7 +45,7 @@ def init_command(folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     where = "" if folder == Path() else f"  cd {folder}\n"
-    click.echo(
+    echo(
         f"Made a project in {folder.resolve()}: virtualfs.toml, features.py, data/\n\n"
         f"Next:\n{where}"
         "  virtualfs apply                                   # write the definitions\n"
@@ -110,11 +116,11 @@ def register_command(
         plan = revision.plan.to_dict()
         echo_json({"revision": revision.number, "plan": plan, "doubts": revision.doubts})
         return
-    click.echo(str(revision.plan))
+    echo(str(revision.plan))
     if revision.plan:
         for doubt in revision.doubts:
-            click.echo(f"{click.style('DOUBT', fg='yellow')}: {doubt}.")
+            echo_marked("WARNING:", f"{doubt}.")
     if revision.plan and not dry_run:
         view = next(c.name for c in revision.plan.changes if c.kind == "feature_view")
         keys = " ".join(f"{key}=..." for key in store.input_types(view)[0])
-        click.echo(f"Applied as revision {revision.number}. Next: virtualfs online {view} {keys}")
+        echo(f"Applied as revision {revision.number}. Next: virtualfs online {view} {keys}")

@@ -8,7 +8,14 @@ from functools import partial
 
 import click
 
-from virtualfs.cli.output import ask, echo_json, echo_table, json_option, open_store
+from virtualfs.cli.output import (
+    ask,
+    echo,
+    echo_json,
+    echo_table,
+    json_option,
+    open_store,
+)
 from virtualfs.definitions.project import collect
 from virtualfs.errors import ConfigError, VirtualFSError, WarehouseError
 from virtualfs.registry.database import migrations
@@ -46,12 +53,12 @@ def upgrade(ctx: click.Context, sql: bool) -> None:
     """Create the registry's tables or bring them to the newest form."""
     store = open_store(ctx)
     if sql:
-        click.echo(store.registry.database.upgrade_sql() or "-- The schema is the newest.")
+        echo(store.registry.database.upgrade_sql() or "-- The schema is the newest.")
         return
     before = store.registry.database.current_schema()
     store.registry.database.upgrade()
     after = store.registry.database.current_schema()
-    click.echo(
+    echo(
         f"Registry schema: {before or 'none'} -> {after}"
         if before != after
         else f"Registry schema {after} is the newest."
@@ -73,7 +80,7 @@ def downgrade(ctx: click.Context, version: str, yes: bool) -> None:
         ask(f"Take {database.location} back to schema {version}?")
     before = database.current_schema()
     database.downgrade(version)
-    click.echo(f"Registry schema: {before} -> {database.current_schema()}")
+    echo(f"Registry schema: {before} -> {database.current_schema()}")
 
 
 @click.command("doctor")

@@ -12,7 +12,11 @@ from typing import Any
 import click
 
 from virtualfs.catalog import CatalogTable
-from virtualfs.cli.output import echo_json, json_option
+from virtualfs.cli.output import (
+    echo,
+    echo_json,
+    json_option,
+)
 from virtualfs.config import FILE_NAME, Config, Warehouse, find_config, load_config
 from virtualfs.definitions.source import Source
 from virtualfs.discovery.findings import Scan
@@ -76,13 +80,13 @@ def scan_command(
     if as_json:
         echo_json({**_as_data(found), "written": str(target) if writes else None})
     else:
-        click.echo(str(found))
+        echo(str(found))
     if asks:
         found = _ask(found, timezone, target)
     if not writes:
         if not as_json:
             how = "--yes --force writes over" if target.exists() else "--yes writes"
-            click.echo(f"Nothing was written; {how} {target.name}.")
+            echo(f"Nothing was written; {how} {target.name}.")
         return
     if not found.proposed:
         raise ConfigError("no table can be a feature view, so there is nothing to write")
@@ -208,7 +212,7 @@ def _say_next(found: Scan, target: Path, config: Config, *, new_project: bool) -
     hint = "" if named else f'  add "{target.name}" to definitions in {FILE_NAME}\n'
     if new_project and "${" in (config.folder / FILE_NAME).read_text(encoding="utf-8"):
         hint += f"  export {_PASSWORD}=...   # the warehouse's, which is not written down\n"
-    click.echo(
+    echo(
         f"{made}. Its comments are doubts to settle.\n\nNext:\n{hint}"
         f"  virtualfs apply\n  virtualfs online {first.name} {example}"
     )

@@ -8,7 +8,12 @@ import secrets
 
 import click
 
-from virtualfs.cli.output import echo_json, json_option, open_store
+from virtualfs.cli.output import (
+    echo,
+    echo_json,
+    json_option,
+    open_store,
+)
 from virtualfs.provider import load_server
 from virtualfs.store import FeatureStore
 
@@ -41,7 +46,7 @@ def serve(
 
     def ready(url: str) -> None:
         page = "" if production else f", a query page on {url}/query"
-        click.echo(f"GraphQL on {url}/graphql{page}. Ctrl-C stops.")
+        echo(f"GraphQL on {url}/graphql{page}. Ctrl-C stops.")
 
     load_server().serve(
         store,
@@ -56,7 +61,7 @@ def serve(
 @click.pass_context
 def schema_command(ctx: click.Context) -> None:
     """Print the live GraphQL schema as SDL."""
-    click.echo(load_server().sdl(open_store(ctx)), nl=False)
+    echo(load_server().sdl(open_store(ctx)), nl=False)
 
 
 @click.command("token")
@@ -84,7 +89,7 @@ def token_command(name: str, scopes: tuple[str, ...], as_json: bool) -> None:
         echo_json({"name": name, "token": token, "hash": hashed, "scopes": list(scopes)})
         return
     listed = ", ".join(f'"{scope}"' for scope in scopes)
-    click.echo(
+    echo(
         f"The token, shown this once:\n\n    {token}\n\nIn virtualfs.toml:\n\n"
         f'    [server.tokens.{name}]\n    hash = "{hashed}"\n    scopes = [{listed}]',
     )

@@ -8,7 +8,7 @@ lets files, stages or other systems stand for tables. The session enforces the s
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 
 import sqlglot
@@ -51,7 +51,11 @@ def check_tokens(
         It does more than read, calls what it may not, or is an expression that is not row-wise.
     """
     tokens = check_shape(text, use, lexis)
+    if use == "expression":
+        _refuse_clauses(tokens)
     for before, token, after in with_neighbours(tokens):
+        if token.kind == "string" and after is not None and after.text == "(":
+            raise DefinitionError(f"not SQL: {token.text} is a string and cannot be called")
         if is_word(token, "into") or (
             is_word(token, "insert", "update", "delete", "merge") and before and before.text == "("
         ):
@@ -62,6 +66,11 @@ def check_tokens(
             raise DefinitionError(f"the operator {token.text} calls a function that may not be")
         if use == "expression":
             _refuse_many_rows(before, token, after)
+            if is_word(token, *_CLOCK_WORDS) and (before is None or before.text != "."):
+                raise DefinitionError(
+                    f"{token.text} gives another answer on each run, so it cannot be part of a "
+                    "definition"
+                )
     for call in calls_in(tokens):
         token = tokens[call.position]
         is_keyword = token.kind == "word" and call.name.lower() in _NOT_FUNCTIONS
@@ -130,6 +139,27 @@ _NOT_FUNCTIONS = frozenset(
     ]
 )
 """Words before parentheses that are no functions, or pure ones of a syntax of their own."""
+
+
+def _refuse_clauses(tokens: Sequence[Token]) -> None:
+    """Refuse words that would end an expression, outside of parentheses."""
+    depth = 0
+    for before, token, _ in with_neighbours(tokens):
+        if token.kind == "punctuation":
+            depth += (token.text in "([{") - (token.text in ")]}")
+        is_distinct_from = before is not None and is_word(before, "distinct")
+        if depth == 0 and is_word(token, *_CLAUSES) and not is_distinct_from:
+            raise DefinitionError(
+                f"expected one expression such as temp <= 32; it ends before {token.text}"
+            )
+
+
+_CLOCK_WORDS = (
+    "current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "sysdate",
+)  # fmt: skip
+_CLAUSES = (
+    "from", "where", "group", "having", "order", "limit", "union", "intersect", "except", "as",
+)  # fmt: skip
 
 
 def _refuse_many_rows(before: Token | None, token: Token, after: Token | None) -> None:

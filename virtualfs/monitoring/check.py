@@ -10,6 +10,7 @@ from typing import Any
 from virtualfs.compiler import quality
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.display import Block, Code, Shown
+from virtualfs.errors import printable
 from virtualfs.provider import Warehouse
 
 __all__ = ["CheckReport", "Finding", "check_views"]
@@ -44,7 +45,7 @@ class Finding:
         shown = "; ".join(
             ", ".join(f"{name}={value}" for name, value in row.items()) for row in self.samples
         )
-        return f"{self.view}: {self.rows:,} {self.meaning}\n    for example {shown}"
+        return printable(f"{self.view}: {self.rows:,} {self.meaning}\n    for example {shown}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class CheckReport(Shown):
         if self.advice:
             lines += ["", "An index would make these views faster:"]
             lines += [f"    {statement}" for statement in self.advice]
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 def check_views(

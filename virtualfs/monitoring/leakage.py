@@ -18,6 +18,7 @@ from virtualfs.compiler.fitting import over_rows
 from virtualfs.compiler.leakage import Variant
 from virtualfs.compiler.plan import FeaturePlan, ResolvedView
 from virtualfs.display import Block, Code, Shown
+from virtualfs.errors import printable
 from virtualfs.provider import Session, Warehouse
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Leak:
     of: int
 
     def __str__(self) -> str:
-        return "\n".join(_told_together([self]))
+        return printable("\n".join(_told_together([self])))
 
 
 def _told_together(leaks: Sequence[Leak]) -> Iterator[str]:
@@ -107,7 +108,7 @@ class LeakageReport(Shown):
             lines += ["", "Nothing was found that leaks."]
         if self.unjudged:
             lines += ["", "Not judged:", *(f"    {item}" for item in self.unjudged)]
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from virtualfs.errors import RegistryError, without_secrets
+from virtualfs.config import check_url
+from virtualfs.errors import RegistryError, did_you_mean, without_secrets
 from virtualfs.registry.tables import schema_version
 
 __all__ = ["Database", "Migrations", "migrations"]
@@ -36,6 +37,13 @@ class Migrations(Protocol):
 
     def sql(self, dialect: str, version: str | None, schema: str | None = None) -> str:
         """Return the statements that bring tables of a version to the newest form."""
+
+
+_SQLITE_OPTIONS = frozenset(
+    ("cache", "cached_statements", "check_same_thread", "detect_types", "immutable",
+     "isolation_level", "mode", "nolock", "timeout", "uri", "vfs")
+)  # fmt: skip
+"""What may follow ``?`` in the URL of a SQLite file."""
 
 
 @cache
@@ -66,6 +74,7 @@ class Database:
     """
 
     def __init__(self, url: str, schema: str | None = None) -> None:
+        check_url(url, "registry", "sqlite:///.virtualfs/registry.db")
         try:
             self._url = sa.make_url(url)
         except sa.exc.ArgumentError:
@@ -75,6 +84,12 @@ class Database:
             ) from None
         if self._url.drivername in ("postgresql", "postgres"):
             self._url = self._url.set(drivername="postgresql+psycopg")
+        unknown = [name for name in self._url.query if name not in _SQLITE_OPTIONS]
+        if self._is_sqlite and unknown:
+            raise RegistryError(
+                f"registry: SQLite knows no option {unknown[0]!r}. "
+                f"{did_you_mean(unknown[0], _SQLITE_OPTIONS)}"
+            )
         if schema and self._is_sqlite:
             raise RegistryError("registry_schema= is for PostgreSQL; SQLite has no schemas")
         self._schema = schema

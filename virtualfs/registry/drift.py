@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from virtualfs.errors import WarehouseError, WarehouseUnavailableError
+from virtualfs.errors import WarehouseError, WarehouseUnavailableError, printable
 
 __all__ = ["Drift", "find_drift"]
 
@@ -37,10 +37,10 @@ class Drift:
     def __str__(self) -> str:
         where = f"source {self.source} of feature view {self.view}"
         if self.reason:
-            return f"{where}: cannot be read: {self.reason}"
+            return printable(f"{where}: cannot be read: {self.reason}")
         if self.found is None:
-            return f"{where}: column {self.column} ({self.known}) is gone"
-        return f"{where}: column {self.column} was {self.known} and is now {self.found}"
+            return printable(f"{where}: column {self.column} ({self.known}) is gone")
+        return printable(f"{where}: column {self.column} was {self.known} and is now {self.found}")
 
 
 def find_drift(

@@ -9,7 +9,7 @@ from typing import Any
 
 from virtualfs.definitions.project import KINDS, kind_in_words
 from virtualfs.display import Block, Code, Shown
-from virtualfs.errors import NotFoundError, did_you_mean
+from virtualfs.errors import NotFoundError, did_you_mean, printable
 from virtualfs.registry.records import SIGNS, Record, RevisionRow, version_text
 from virtualfs.registry.repository import Registry
 from virtualfs.registry.state import State
@@ -58,7 +58,7 @@ class History(Shown):
                 head = f"{kind_in_words(record.kind)} {record.name} ({version}{told})"
                 lines.append(f"    {SIGNS[record.action]} {head}")
                 lines += [f"        {line}" for line in record.details]
-        return "\n".join(lines) or "There are no revisions yet."
+        return printable("\n".join(lines) or "There are no revisions yet.")
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return the revisions as plain data."""

@@ -13,7 +13,7 @@ from virtualfs.compiler.lineage import ANY_COLUMN
 from virtualfs.compiler.training_set import PREFIX
 from virtualfs.definitions.project import VIEW_KINDS, kind_in_words
 from virtualfs.display import Block, Code, Shown
-from virtualfs.errors import NotFoundError, did_you_mean
+from virtualfs.errors import NotFoundError, did_you_mean, printable
 from virtualfs.registry.indexing import Edge
 from virtualfs.registry.repository import Registry
 from virtualfs.registry.state import Key, State, StoredObject
@@ -49,7 +49,7 @@ class Node:
 
     def __str__(self) -> str:
         text = f"{kind_in_words(self.kind)} {self.name}"
-        return f"{text}  ({self.detail})" if self.detail else text
+        return printable(f"{text}  ({self.detail})" if self.detail else text)
 
 
 @dataclass(frozen=True, order=True)
@@ -91,7 +91,7 @@ class Lineage(Shown):
                     lines += [f"  {title}", *branches]
                 elif self.direction in (direction, "both"):
                     lines.append(f"  {title} nothing" + (" registered" * (title == "used by")))
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def _branches(self, node: Node, direction: str, indent: str, above: set[Node]) -> Iterator[str]:
         ends = sorted(

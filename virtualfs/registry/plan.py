@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from virtualfs.definitions.project import KINDS, VIEW_KINDS, kind_in_words
 from virtualfs.display import Block, Code, Note, Shown
-from virtualfs.errors import BreakingChangeError, DefinitionError
+from virtualfs.errors import BreakingChangeError, DefinitionError, printable
 from virtualfs.registry.difference import Impact, difference, read_by
 from virtualfs.registry.drift import Drift
 from virtualfs.registry.records import SIGNS, Record, version_text
@@ -59,7 +59,7 @@ class Change:
             lines.append(f"    touches: {', '.join(self.touches)}")
         if self.sql:
             lines += ["    SQL:", *(f"      {line}" for line in self.sql.splitlines())]
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def record(self) -> Record:
         """Return the change as the registry keeps it."""
@@ -103,7 +103,7 @@ class Plan(Shown):
         lines += [f"! drift: {item}" for item in self.drift]
         lines += [f"! {warning}" for warning in self.warnings]
         lines += [*([""] if len(lines) > 2 else []), self.summary]
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def _blocks(self) -> list[Block]:
         return [Code(str(self))]

@@ -25,7 +25,13 @@ from virtualfs.definitions.feature_view import FeatureSelection, FeatureView
 from virtualfs.definitions.on_demand import OnDemandFeatureView
 from virtualfs.definitions.project import VIEW_KINDS, Project, flatten, kind_in_words
 from virtualfs.definitions.source import Source
-from virtualfs.errors import DefinitionError, NotFoundError, WarehouseError, did_you_mean
+from virtualfs.errors import (
+    ConfigError,
+    DefinitionError,
+    NotFoundError,
+    WarehouseError,
+    did_you_mean,
+)
 from virtualfs.functions import PythonFunctions
 from virtualfs.provider import Warehouse
 from virtualfs.registry.drift import Drift, find_drift
@@ -52,6 +58,8 @@ class Resolver:
         The folder that relative paths are meant from.
     functions
         The Python functions that may run.
+    check_path
+        Refuses paths that sources may not read.
     """
 
     def __init__(
@@ -60,7 +68,9 @@ class Resolver:
         warehouse: Callable[[str], Warehouse],
         folder: Path,
         functions: PythonFunctions,
+        check_path: Callable[[str], None],
     ) -> None:
+        self._check_path = check_path
         self._registry = registry
         self._functions = functions
         self._folder = str(folder.resolve())
@@ -76,6 +86,7 @@ class Resolver:
         """
         view = project.views[name]
         source = project.source_of(view)
+        self._check_files(source)
         warehouse = self._warehouse(source.warehouse)
         stored = state.objects.get(("feature_view", name))
         rendered = {}
@@ -115,6 +126,7 @@ class Resolver:
         WarehouseError
             It cannot be read.
         """
+        self._check_files(source)
         warehouse = self._warehouse(source.warehouse)
         check_source(source, warehouse.judge)
         select = sql.select_all(relation(source, warehouse.capabilities), warehouse.capabilities)
@@ -123,6 +135,13 @@ class Resolver:
         if warehouse.capabilities.folds_case:  # the names may be written otherwise
             found = {**{name.lower(): dtype for name, dtype in found.items()}, **found}
         return found
+
+    def _check_files(self, source: Source) -> None:
+        if source.path is not None:
+            try:
+                self._check_path(source.path)
+            except ConfigError as error:
+                raise DefinitionError(f"source {source.name!r}: {error}") from None
 
     def drift(self, view: ResolvedView, state: State) -> list[Drift]:
         """Return how the source of an applied view differs from what it was applied with.

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from virtualfs.compiler.plan import FeaturePlan, LateData, Part, ResolvedView
-from virtualfs.config import Config
+from virtualfs.config import Config, check_url
 from virtualfs.definitions.duration import parse_duration, setting_seconds
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.errors import ConfigError, OnlineStoreError, SpineError, warn_deprecated
@@ -356,6 +356,7 @@ class OnlineService:
     def _make_cache(self) -> RowCache:
         settings = self._config.cache
         url = settings.url.get_secret_value()
+        check_url(url, "cache.url", "redis://host:6379/0")
         scheme = url.partition("://")[0]
         budget = None if settings.max_memory is None else _bytes(settings.max_memory)
         if scheme == "memory":

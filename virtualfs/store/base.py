@@ -16,7 +16,7 @@ from virtualfs.compiler.plan import (
     OnDemandSelection,
     ResolvedView,
 )
-from virtualfs.config import Config, Warehouse, find_config, load_config
+from virtualfs.config import Config, Warehouse, check_url, find_config, load_config
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.errors import (
     ConfigError,
@@ -73,7 +73,10 @@ class StoreBase(Shown):
             provider = load_provider(connection.name, f"connections[{name!r}]")
             self._warehouses[name] = provider.adopt(name, connection)
         self.functions = PythonFunctions(self.config.python.modules, self.config.folder)
-        self.resolver = Resolver(self.registry, self.warehouse, self.config.folder, self.functions)
+        folder, check_path = self.config.folder, self.config.check_path
+        self.resolver = Resolver(
+            self.registry, self.warehouse, folder, self.functions, check_path
+        )
         self.shelf = Shelf(
             self.registry.training_sets, self.config.author(), self.config.folder,
             self.config.training_sets, self.warehouse, self.meeting_place, self.functions,
@@ -179,13 +182,10 @@ class StoreBase(Shown):
 
     def _open(self, name: str, settings: Warehouse) -> OpenWarehouse:
         url = self.config.absolute_url(settings.url.get_secret_value())
-        scheme, separator, _ = url.partition("://")
-        if not separator:
-            raise ConfigError(
-                f"warehouses.{name}.url is not a URL; for a DuckDB file write duckdb://PATH"
-            )
+        check_url(url, f"warehouses.{name}.url", "duckdb://PATH or postgresql://user@host/database")
+        scheme = url.partition("://")[0]
         opened: OpenWarehouse = load_provider(scheme, f"warehouses.{name}.url").open(
-            name, settings, url, self.config.folder
+            name, settings, url, self.config.folder, self.config.readable_roots
         )
         return opened
 

@@ -34,6 +34,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from virtualfs.compiler.plan import LateData
+from virtualfs.testing import oracle
 from virtualfs.testing.computed import Computed
 from virtualfs.testing.house import (
     ANSWER,
@@ -47,10 +48,12 @@ from virtualfs.testing.house import (
     as_spine,
     ask,
     judge,
+    quoted,
 )
 from virtualfs.testing.peers import PeersMistakes
 from virtualfs.testing.rules import Rules
 from virtualfs.testing.strategies import Domain, batch, cases
+from virtualfs.testing.window_cases import ask_windows, judge_windows, window_batch
 from virtualfs.testing.windows import Windows
 
 __all__ = ["NOON", "House", "WarehouseConformance"]
@@ -67,10 +70,17 @@ class WarehouseConformance(Rules, PeersMistakes, Windows, Computed):
         Which batches are tried; each holds `groups` cases and costs one query, or a few.
     groups
         Cases in a batch.
+    table_names
+        What a user's tables may be called, although a compiler calls parts of statements so.
     """
 
     seeds: ClassVar[range] = range(12)
     groups: ClassVar[int] = 100
+    table_names: ClassVar[tuple[str, ...]] = (
+        *(f"t{number}" for number in range(31)),
+        "source", "answer", "answer_0", "spine", "rows", "bounds", "inputs", "outer", "renamed",
+        "keys", "found", "events", "asked", "part", "cte_0",
+    )  # fmt: skip
 
     # -- against the oracle, in volume
 
@@ -151,8 +161,6 @@ class WarehouseConformance(Rules, PeersMistakes, Windows, Computed):
     # -- online and training are one
 
     def test_online_at_t_is_point_in_time_at_t(self, house):
-        from virtualfs.testing import oracle
-
         for number, seed in enumerate(self.seeds):
             late_data: LateData = "exclude" if number % 2 else "include"
             case = replace(batch(seed, 8, house.domain), late_data=late_data)
@@ -199,6 +207,37 @@ class WarehouseConformance(Rules, PeersMistakes, Windows, Computed):
                 key = tuple(asked[column] for column in case.join_keys.values())
                 known = None if None in key else by_key.get(key)
                 assert (known or (None,) * 3) == found
+
+    # -- no name that a statement makes hides a table
+
+    def test_tables_may_be_called_as_parts_of_statements_are(self, house):
+        for number, name in enumerate(self.table_names):
+            seed = self.seeds[number % len(self.seeds)]
+            case = batch(seed, 8, house.domain)
+            house.put(name, case.source_table())
+            plain = case.selection(name)
+            query = f"SELECT * FROM {quoted(house, name)}"  # noqa: S608
+            source = plain.view.source.model_copy(update={"table": None, "query": query})
+            queried = plain.view.model_copy(update={"source": source})
+            selections = (plain, queried.with_join_keys(case.join_keys))
+            for selection in selections:
+                ds = house.store.get_historical_features(
+                    case.spine_table(), [selection], case.late_data, timestamp=case.timestamp
+                )
+                trained = judge(case, ds.to_pyarrow())
+            row = case.spine_rows[0]
+            at = oracle.instant(row[case.timestamp], "UTC", "down")
+            if at is not None:
+                moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)
+                keys = [{key: row[key] for key in case.join_keys.values()}]
+                answer = house.store.get_features(
+                    [plain], keys, as_of=moment, late_data=case.late_data
+                )
+                assert tuple(answer.to_list()[0][name] for name in case.features) == trained[0]
+            judge_windows(
+                windows := window_batch(seed, 4, house),
+                ask_windows(house, windows, name).to_pyarrow(),
+            )
 
     # -- one case in every form
 

@@ -262,11 +262,11 @@ def _check_in_order(
             left.remove(value)
 
 
-def ask_windows(house: House, case: WindowCase) -> Any:
-    """Return the dataset of a case."""
-    house.put("source", case.source_table())
+def ask_windows(house: House, case: WindowCase, table: str = "source") -> Any:
+    """Return the dataset of a case over a table of some name."""
+    house.put(table, case.source_table())
     return house.store.get_historical_features(
-        case.spine_table(), [case.view("source")], case.late_data, timestamp="t"
+        case.spine_table(), [case.view(table)], case.late_data, timestamp="t"
     )
 
 

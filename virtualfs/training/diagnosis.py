@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from virtualfs.display import Block, Code, Shown
+from virtualfs.errors import printable
 
 __all__ = ["Diagnosis", "ViewDiagnosis"]
 
@@ -45,7 +46,7 @@ class ViewDiagnosis:
         lines += [
             f"    {count:,} NULL in the row: {name}" for name, count in self.nulls.items() if count
         ]
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Diagnosis(Shown):
     views: tuple[ViewDiagnosis, ...]
 
     def __str__(self) -> str:
-        return "\n".join(str(view) for view in self.views)
+        return printable("\n".join(str(view) for view in self.views))
 
     def _blocks(self) -> list[Block]:
         return [Code(str(self))]
