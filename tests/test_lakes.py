@@ -25,6 +25,7 @@ DeltaSchema = pa.schema(
      ("late", pa.int64())]
 )  # fmt: skip
 ENTITY = vfs.Entity("e", {"k": "string"})
+LAKE = {"roots": [".", "s3://lake"]}
 
 
 def day_rows(day: int) -> pa.Table:
@@ -390,9 +391,11 @@ def test_many_threads_read_a_lake_at_once(make_store, tmp_path, s3, where):
         write(tmp_path / "lake", range(5))
         upload(client, tmp_path / "lake", "threads")
         source = vfs.Source("s", path="s3://lake/threads/**/*.parquet", event_timestamp="at")
-    config = vfs.Config(project="p", folder=tmp_path, warehouses={"default": {"url": "duckdb://"}})
+    config = vfs.Config(
+        project="p", folder=tmp_path, warehouses={"default": {"url": "duckdb://"}}, files=LAKE
+    )
     with vfs.FeatureStore(config) as owned:
-        for store in (make_store(), owned):
+        for store in (make_store(files=LAKE), owned):
             view = view_of(source)
             failed: list[Any] = []
 
@@ -490,7 +493,7 @@ def test_object_storage_is_read_with_credentials_of_the_environment(make_store, 
     client, asked = s3
     write(tmp_path / "lake", range(40))
     upload(client, tmp_path / "lake", "weather")
-    store = make_store()
+    store = make_store(files=LAKE)
     source = vfs.Source(
         "s", path="s3://lake/weather/**/*.parquet", event_timestamp="at",
         partitions={"day": "date"},
@@ -511,12 +514,14 @@ def test_object_storage_is_read_with_credentials_of_the_environment(make_store, 
 def test_a_delta_table_in_object_storage(make_store, s3):
     for day in range(3):
         delta("s3://lake/table", day)
-    store = make_store()
+    store = make_store(files=LAKE)
     view = view_of(vfs.Source("s", path="s3://lake/table", event_timestamp="at", version=1))
     assert trained(store, view, spine(0.5, 9)) == [2.0, 12.0]
 
 
 def test_a_bucket_that_is_not_there_is_refused(make_store, s3):
     source = vfs.Source("s", path="s3://nowhere/x/*.parquet", event_timestamp="at")
+    with pytest.raises(vfs.DefinitionError, match=r"is outside the folders that may be read"):
+        make_store(files=LAKE).plan([view_of(source)])
     with pytest.raises(vfs.DefinitionError, match="nowhere"):
-        make_store().plan([view_of(source)])
+        make_store(files={"roots": ["s3://nowhere"]}).plan([view_of(source)])

@@ -284,14 +284,23 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
             else:
                 folders += [f"{Path(root)}/", f"{Path(root).resolve()}/"]
         listed = ", ".join(_quoted_text(folder) for folder in dict.fromkeys(folders))
-        for setting in (
+        settings = [
             f"allowed_directories = [{listed}]",
             "allow_community_extensions = false",
             "autoload_known_extensions = false",
             "enable_external_access = false",
-            "lock_configuration = true",
-        ):
+        ]
+        known = self._row("SELECT 1 FROM duckdb_settings() WHERE name = 'allowed_configs'")
+        if known is not None:  # Ibis sets two of each connection that it makes
+            kept = "['TimeZone', 'python_enable_replacements']"
+            settings += [f"allowed_configs = {kept}", "lock_configuration = true"]
+        for setting in settings:
             self._connection.con.execute(f"SET GLOBAL {setting}")
+
+    @property
+    def is_confined(self) -> bool:
+        """Whether DuckDB opens no other files any more."""
+        return bool(self._row("SELECT current_setting('enable_external_access')") == (False,))
 
     @property
     def connection(self) -> Any:
@@ -488,13 +497,15 @@ class DuckDBProvider:
                 read_only=settings.read_only and not in_memory,
                 **_engine_settings(name, query),
             )
+        warehouse = DuckDBWarehouse(name, connection, owned=True)
+        if warehouse.is_confined:  # a file that this process has open already is one database
+            return warehouse
         # GLOBAL, because every session is a cursor of its own. Small spines joined to large tables
         # must not become nested loops; relative paths are meant from the configuration's folder.
         connection.con.execute("SET GLOBAL asof_loop_join_threshold = 0")
         connection.con.execute("SET GLOBAL TimeZone = 'UTC'")
         connection.con.execute("SET GLOBAL autoinstall_known_extensions = false")
         connection.con.execute(f"SET GLOBAL file_search_path = {_quoted_text(str(folder))}")
-        warehouse = DuckDBWarehouse(name, connection, owned=True)
         warehouse.confine(roots)
         return warehouse
 

@@ -147,6 +147,8 @@ class PostgresSession(TemporaryTables):
         self._adopted = adopted
         self._arrays: list[list[Any]] = []
         self._may_write = True
+        # Of a role that may make no tables, all transactions are read-only from the first.
+        self._switches = warehouse.capabilities.temporary_tables and not adopted
         super().__init__()
 
     def interrupt(self) -> None:
@@ -168,7 +170,7 @@ class PostgresSession(TemporaryTables):
         with _readable(), self._warehouse.lock if self._adopted else _free():
             if not self._adopted:
                 cursor = psycopg.RawCursor(connection)
-                if self._may_write != writes and self._warehouse.capabilities.temporary_tables:
+                if self._may_write != writes and self._switches:
                     # A subtransaction gives back, when it ends, what its beginning took away.
                     cursor.execute(_END_READING if writes else _BEGIN_READING)
                     self._may_write = writes
@@ -198,7 +200,11 @@ class PostgresSession(TemporaryTables):
         with self._turn(writes=True) as cursor:
             cursor.execute(f"CREATE TEMPORARY TABLE {quoted} ({columns})")
             copy_in(cursor, quoted, table)
-            cursor.execute(f"ANALYZE {quoted}")
+            if self._switches:  # in one round trip, as statements that read follow
+                cursor.execute(f"ANALYZE {quoted}; {_BEGIN_READING}")
+                self._may_write = False
+            else:
+                cursor.execute(f"ANALYZE {quoted}")
 
     def bind(self, table: pa.Table) -> None:
         """Bind rows as arrays to the statements that follow."""
@@ -215,7 +221,11 @@ class PostgresSession(TemporaryTables):
             cursor.execute(f"ANALYZE {quoted}")
 
     def _drop(self, name: str) -> None:
-        self.execute(f"DROP TABLE IF EXISTS pg_temp.{sql.quoted(name, 'postgres')}")
+        statement = f"DROP TABLE IF EXISTS pg_temp.{sql.quoted(name, 'postgres')}"
+        if self._switches and not self._may_write:
+            statement = f"{_END_READING}; {statement}"
+            self._may_write = True
+        self.execute(statement)
 
     def execute(self, statement: str) -> None:
         """Run a statement that returns nothing."""

@@ -63,6 +63,8 @@ def shape_of(part: Part, key_types: KeyTypes) -> tuple[Part, KeyTypes]:
             "entities": (),
             "join_keys": {names[key]: dtype for key, dtype in view.join_keys.items()},
             "rows_sql": "",
+            "source_sql": None,
+            "source_columns": {},
             "columns": columns,
             "features": (),
             "online": True,

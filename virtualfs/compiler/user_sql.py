@@ -220,8 +220,9 @@ def _column_places(text: str, dialect: str) -> frozenset[int] | None:
     return frozenset(found)
 
 
+@lru_cache(maxsize=1024)
 def tree_of_query(text: str, dialect: str) -> exp.Query | None:
-    """Return a query's tree, for lineage; None where it cannot be parsed."""
+    """Return a query's tree, to be looked at and not changed; None where it cannot be parsed."""
     try:
         trees = [tree for tree in sqlglot.parse(text, dialect=dialect) if tree is not None]
     except (SqlglotError, RecursionError):

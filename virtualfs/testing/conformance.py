@@ -34,6 +34,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from virtualfs.compiler.plan import LateData
+from virtualfs.definitions.source import Source
 from virtualfs.testing import oracle
 from virtualfs.testing.computed import Computed
 from virtualfs.testing.house import (
@@ -215,10 +216,11 @@ class WarehouseConformance(Rules, PeersMistakes, Windows, Computed):
             seed = self.seeds[number % len(self.seeds)]
             case = batch(seed, 8, house.domain)
             house.put(name, case.source_table())
-            plain = case.selection(name)
+            plain, view = case.selection(name), case.view(name)
+            assert isinstance(view.source, Source)
             query = f"SELECT * FROM {quoted(house, name)}"  # noqa: S608
-            source = plain.view.source.model_copy(update={"table": None, "query": query})
-            queried = plain.view.model_copy(update={"source": source})
+            source = view.source.model_copy(update={"table": None, "query": query})
+            queried = view.model_copy(update={"source": source})
             selections = (plain, queried.with_join_keys(case.join_keys))
             for selection in selections:
                 ds = house.store.get_historical_features(
