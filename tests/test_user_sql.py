@@ -9,13 +9,14 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import psycopg
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import virtualfs as vfs
@@ -294,3 +295,57 @@ def test_a_name_that_statements_are_bound_by_is_refused(tmp_path: Path) -> None:
         for text in ('"__virtualfs_spine"', "'a' || '\"__virtualfs_rows\"'", "'__virtualfs_last'"):
             view = made.view([vfs.Feature("f", text)])
             assert "reserved" in collect(lambda view=view: store.table(view))
+
+
+def test_what_an_earlier_release_stored_keeps_its_meaning(tmp_path: Path) -> None:
+    """Its statements were printed from a tree, under names that are not reserved."""
+    made = Engine("duckdb", "", tmp_path)
+    pq.write_table(
+        pa.table({"k": [1], "seen": [datetime(2024, 1, 1)], "n": [5]}), tmp_path / "a.parquet"
+    )
+    older = {
+        "facts": 'SELECT\n  "k" AS "k",\n  "seen" AS "seen",\n  "n" * 3 AS "f"\nFROM "facts"',
+        "queried": 'SELECT\n  "k" AS "k",\n  "seen" AS "seen",\n  "n" AS "f"\nFROM (\n'
+        '  SELECT\n    k,\n    seen,\n    n * 4 AS n\n  FROM facts\n) AS "source"',
+        "files": 'SELECT\n  "k" AS "k",\n  "seen" AS "seen",\n  "n" * 5 AS "f"\nFROM (\n'
+        "  SELECT\n    *\n  FROM READ_PARQUET('${project}/a.parquet')\n) AS \"source\"",
+    }
+    sources: dict[str, dict[str, Any]] = {
+        "facts": {}, "queried": {"table": None, "query": "SELECT k, seen, n FROM facts"},
+        "files": {"table": None, "path": "a.parquet"},
+    }  # fmt: skip
+    views = []
+    for name, source in sources.items():
+        fields = {"table": "facts", "event_timestamp": "seen", **source}
+        entity = vfs.Entity("thing", join_keys={"k": "int64"})
+        views.append(vfs.FeatureView(
+            name, source=vfs.Source(name, **fields), entities=[entity],
+            features=[vfs.Feature("f", "n + 0")],
+        ))  # fmt: skip
+    with made.store as store:
+        store.apply(views)
+    with sqlite3.connect(tmp_path / ".virtualfs" / "registry.db") as registry:
+        rows = registry.execute("SELECT name, resolved FROM virtualfs_objects").fetchall()
+        for name, text in rows:
+            if name in older and text not in (None, "null"):
+                resolved = json.loads(text) | {"rows_sql": older[name]}
+                del resolved["source_sql"]
+                registry.execute(
+                    "UPDATE virtualfs_objects SET resolved = ? "
+                    "WHERE kind = 'feature_view' AND name = ?",
+                    [json.dumps(resolved), name],
+                )
+    registry.close()
+    config = Config(project="facts", folder=tmp_path, warehouses={"default": {"url": made.url}})
+    with FeatureStore(config) as store:
+        assert not store.plan(views)
+        spine = SPINE.slice(0, 1)
+        for name, wanted in (("facts", -21), ("queried", -28), ("files", 25)):
+            ds = store.get_historical_features(spine, [f"{name}:f"])
+            assert ds.to_pyarrow()["f"].to_pylist() == [wanted]
+            assert store.table(name).to_pyarrow()["f"].to_pylist()[0] == wanted
+            at = datetime(2025, 1, 1, tzinfo=UTC)
+            online = store.get_features([f"{name}:f"], [{"k": 1}], as_of=at)
+            assert online.to_list()[0]["f"] == wanted
+            labelled = spine.append_column("y", pa.array([1]))
+            assert store.check_leakage(labelled, [f"{name}:f"], "y").rows == 1

@@ -108,7 +108,9 @@ def refuse_call(
     DefinitionError
         It may not.
     """
-    meant = catalog.overloads(name, arguments)
+    known = catalog.overloads(name, arguments)
+    # One name may be a table's and a value's; where it stands tells which.
+    meant = tuple(each for each in known if (each.kind == "set") == in_from) or known
     shown = f"{name.lower()}()"
     if not meant:
         if catalog.is_complete:

@@ -43,6 +43,14 @@ _BINARY: dict[type[exp.Expr], Callable[[Any, Any], Any]] = {
     exp.StartsWith: lambda a, b: a.startswith(b),
     exp.EndsWith: lambda a, b: a.endswith(b),
 }
+_ARGUMENTS: dict[type[exp.Expr], set[str]] = {
+    exp.Between: {"this", "low", "high"},
+    exp.Cast: {"this", "to"},
+    exp.Log: {"this", "expression"},
+    exp.Round: {"this", "decimals"},
+    exp.Substring: {"this", "start", "length"},
+}
+"""Arguments that are read, of functions that take more than one or two in a row."""
 _PARTS = frozenset(("year", "month", "day", "hour", "minute", "second"))
 _UNARY: dict[type[exp.Expr], Callable[[Any], Any]] = {
     exp.Paren: lambda a: a,
@@ -98,6 +106,7 @@ def _read(node: exp.Expr, table: ir.Table, where: str) -> Any:
         return _read(child, table, where)
 
     kind = type(node)
+    _refuse_more_arguments(node, where)
     if kind in _BINARY:
         left, right = read(node.this), read(node.expression)
         return _BINARY[kind](_value(left), right)
@@ -155,6 +164,19 @@ def _read(node: exp.Expr, table: ir.Table, where: str) -> Any:
         f"{where}: {node.sql('duckdb')} is not among what SQL of on-demand features can say: "
         f"{SUPPORTED}"
     )
+
+
+def _refuse_more_arguments(node: exp.Expr, where: str) -> None:
+    """Refuse arguments that would not be read, such as the second of ``floor(a, 2)``."""
+    kind = type(node)
+    known = _ARGUMENTS.get(kind)
+    if known is None and kind in (_BINARY | _UNARY):
+        known = {"this", "expression"} if kind in _BINARY else {"this"}
+    more = [key for key, value in node.args.items() if isinstance(value, exp.Expr)]
+    if known is not None and (not known.issuperset(more) or node.args.get("symmetric")):
+        raise DefinitionError(
+            f"{where}: {node.sql('duckdb')} has more arguments than SQL of on-demand features takes"
+        )
 
 
 def _case(node: exp.Case, read: Callable[[Any], Any]) -> Any:
