@@ -31,6 +31,7 @@ lint: install
 
 bench: install
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/commits.py HEAD~1
 	$(BIN)/python benchmarks/historical.py
 	$(BIN)/python benchmarks/latest.py
 	$(BIN)/python benchmarks/windows.py

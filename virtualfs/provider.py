@@ -53,8 +53,9 @@ __all__ = [
     "Warehouse",
     "WarehouseProvider",
     "bounded",
-    "load_provider",
     "load_server",
+    "load_store_provider",
+    "load_warehouse_provider",
     "named_once",
     "rows_of",
     "statement_deadline",
@@ -500,14 +501,37 @@ def load_server() -> Server:
     raise ConfigError("virtualfs is not installed whole: it has no server; reinstall it")
 
 
-def load_provider(scheme: str, setting: str) -> Any:
-    """Return the provider registered for a URL scheme.
+def load_warehouse_provider(scheme: str, setting: str) -> WarehouseProvider:
+    """Return the provider of warehouses that is registered for a URL scheme.
 
     Raises
     ------
     ConfigError
-        No installed package provides the scheme; the message lists those that are.
+        No installed package provides the scheme, or what it names is no warehouse.
     """
+    found = _load_provider(scheme, setting)
+    if not isinstance(found, WarehouseProvider):
+        raise ConfigError(f"{setting}: {scheme}:// is no warehouse; write it to cache.url")
+    return found
+
+
+def load_store_provider(scheme: str, setting: str) -> OnlineStoreProvider:
+    """Return the provider of online stores that is registered for a URL scheme.
+
+    Raises
+    ------
+    ConfigError
+        No installed package provides the scheme, or what it names is no online store.
+    """
+    found = _load_provider(scheme, setting)
+    if not isinstance(found, OnlineStoreProvider):
+        raise ConfigError(
+            f"{setting}: {scheme}:// is no online store; write redis://host:6379/0 or memory://"
+        )
+    return found
+
+
+def _load_provider(scheme: str, setting: str) -> Any:
     found = {entry.name: entry for entry in entry_points(group="virtualfs.providers")}
     if scheme not in found:
         raise ConfigError(

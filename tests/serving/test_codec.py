@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virtualfs.compiler.plan import ResolvedFeature, ResolvedView
-from virtualfs.provider import OnlineStore, load_provider
+from virtualfs.provider import OnlineStore, load_store_provider
 from virtualfs.serving.cache import MemoryStore
 from virtualfs.serving.codec import Row, RowCodec, merged
 
@@ -48,7 +48,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[OnlineStore]:
         yield MemoryStore(10_000_000)
         return
     url = request.getfixturevalue("valkey")
-    found = load_provider("redis", "cache.url").open_store(url)
+    found = load_store_provider("redis", "cache.url").open_store(url)
     yield found
     found.close()
 
@@ -123,7 +123,7 @@ def same_everywhere(store: OnlineStore, rows: list[Row]) -> None:
 
 
 def test_valkey_keeps_what_the_rule_says(valkey: str) -> None:
-    store = load_provider("redis", "cache.url").open_store(valkey)
+    store = load_store_provider("redis", "cache.url").open_store(valkey)
 
     @given(st.lists(pushed | warehouse, min_size=1, max_size=5))
     def check(rows: list[Row]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import virtualfs as vfs
 from tests.serving.conftest import NOW, Clock, temp, weather
-from virtualfs.provider import load_provider
+from virtualfs.provider import load_warehouse_provider
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_snowflake_sessions_are_named_and_bounded() -> None:
 
     from virtualfs.config import Warehouse
 
-    provider: Any = load_provider("snowflake", "url")
+    provider: Any = load_warehouse_provider("snowflake", "url")
     settings = Warehouse(
         url="snowflake://x", application_name="scoring", statement_timeout="1500ms"
     )

@@ -20,7 +20,7 @@ from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.errors import ConfigError, OnlineStoreError, SpineError, warn_deprecated
 from virtualfs.functions import PythonFunctions
 from virtualfs.progress import Progress
-from virtualfs.provider import OnlineStore, Warehouse, load_provider
+from virtualfs.provider import OnlineStore, Warehouse, load_store_provider, load_warehouse_provider
 from virtualfs.serving import push, usage
 from virtualfs.serving.answer import answer
 from virtualfs.serving.cache import MemoryStore
@@ -369,7 +369,7 @@ class OnlineService:
         near = None
         if seconds:
             near = _near.setdefault((url, settings.prefix, seconds), NearCache(seconds))
-        provider = load_provider(scheme, "cache.url")
+        provider = load_store_provider(scheme, "cache.url")
 
         def open_store() -> OnlineStore:
             found: OnlineStore = provider.open_store(url)
@@ -399,7 +399,7 @@ class OnlineService:
                 scheme = self._engines.get(name)
                 if scheme is None and settings is not None:
                     scheme = settings.url.get_secret_value().partition("://")[0]
-                provider = load_provider(scheme or "", f"warehouses.{name}.url")
+                provider = load_warehouse_provider(scheme or "", f"warehouses.{name}.url")
                 may = getattr(provider, "read_through", True)
             self._reads_through[name] = may
         return self._reads_through[name]

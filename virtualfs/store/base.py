@@ -24,7 +24,7 @@ from virtualfs.errors import (
     did_you_mean,
 )
 from virtualfs.functions import PythonFunctions
-from virtualfs.provider import MEETING_PLACE, load_provider
+from virtualfs.provider import MEETING_PLACE, load_warehouse_provider
 from virtualfs.provider import Warehouse as OpenWarehouse
 from virtualfs.registry.applier import Applier
 from virtualfs.registry.database import Database
@@ -70,7 +70,7 @@ class StoreBase(Shown):
         self._warehouses: dict[str, OpenWarehouse] = {}
         self._meeting: OpenWarehouse | None = None
         for name, connection in (connections or {}).items():
-            provider = load_provider(connection.name, f"connections[{name!r}]")
+            provider = load_warehouse_provider(connection.name, f"connections[{name!r}]")
             self._warehouses[name] = provider.adopt(name, connection)
         self.functions = PythonFunctions(self.config.python.modules, self.config.folder)
         folder, check_path = self.config.folder, self.config.check_path
@@ -184,7 +184,7 @@ class StoreBase(Shown):
         url = self.config.absolute_url(settings.url.get_secret_value())
         check_url(url, f"warehouses.{name}.url", "duckdb://PATH or postgresql://user@host/database")
         scheme = url.partition("://")[0]
-        opened: OpenWarehouse = load_provider(scheme, f"warehouses.{name}.url").open(
+        opened: OpenWarehouse = load_warehouse_provider(scheme, f"warehouses.{name}.url").open(
             name, settings, url, self.config.folder, self.config.readable_roots
         )
         return opened
