@@ -297,9 +297,10 @@ class PostgresWarehouse:
 
     @property
     def connection(self) -> Any:
-        """The Ibis connection, opened when first needed."""
+        """The Ibis connection, opened when first needed, and again when the server closed it."""
         with self.lock:
-            if self._ibis is None:
+            lost = self._pool is not None and self._ibis is not None and self._ibis.con.closed
+            if self._ibis is None or lost:
                 import ibis
 
                 with _readable():

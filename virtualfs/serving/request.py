@@ -218,7 +218,7 @@ def _rows_of(columns: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
 
 
 def _is_list(values: Any) -> bool:
-    return hasattr(values, "__len__") and not isinstance(values, str | bytes)
+    return hasattr(values, "__len__") and not isinstance(values, str | bytes | Mapping)
 
 
 def _columns_of(frame: Any) -> dict[str, list[Any]]:
