@@ -319,6 +319,13 @@ def postgres_attacks(warehouse: Any) -> Iterator[str]:
         yield f"WITH x AS ({verb} RETURNING *) SELECT * FROM x"
         yield f"WITH x AS MATERIALIZED ({verb} RETURNING 1) SELECT 1"
         yield f"SELECT 1; {verb}"
+    # What PostgreSQL divides into tokens otherwise than it seems.
+    yield "SELECT 'a' -- '\r|| pg_sleep(1)::text || ''"
+    yield "SELECT E'a'\n'b\\'' || pg_sleep(1)::text || ''"
+    yield "SELECT E'\\'' || pg_sleep(1)::text || ''"
+    yield "SELECT $a$ $$ $a$ || pg_sleep(1)::text || $$ $$"
+    yield "SELECT 1 /* /* */ ' */ + pg_sleep(1) -- '"
+    yield "SELECT t|!|1, t|!|-1, 1 FROM t"
     yield "SELECT a INTO x FROM t"
     for lock in ("UPDATE", "SHARE", "NO KEY UPDATE", "KEY SHARE"):
         yield f"SELECT * FROM t FOR {lock}"

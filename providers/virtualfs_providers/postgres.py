@@ -177,7 +177,8 @@ class PostgresSession(TemporaryTables):
                 yield cursor
                 return
             before = {
-                name: connection.info.parameter_status(name) for name in ("TimeZone", "DateStyle")
+                name: connection.info.parameter_status(name)
+                for name in ("TimeZone", "DateStyle", "standard_conforming_strings")
             }
             with connection.transaction():
                 cursor = psycopg.RawCursor(connection)
@@ -265,7 +266,10 @@ class PostgresSession(TemporaryTables):
             return "\n".join(line for (line,) in cursor.fetchall())
 
 
-_SETTINGS = "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'"
+_SETTINGS = (
+    "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'; "
+    "SET LOCAL standard_conforming_strings = on"  # as SQL was judged
+)
 _READ_ONLY = "SET LOCAL transaction_read_only = on"
 _BEGIN_READING = f"SAVEPOINT virtualfs_reading; {_READ_ONLY}"
 _END_READING = "RELEASE SAVEPOINT virtualfs_reading"

@@ -22,6 +22,7 @@ __all__ = ["PostgresLookups"]
 # In a pipeline all up to the next synchronisation is one transaction, so these end with it.
 _SETTINGS = (
     "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true), "
+    "set_config('standard_conforming_strings', 'on', true), "
     "set_config('transaction_read_only', 'on', true), set_config('statement_timeout', $1, true)"
 )
 _GRACE = 0.5

@@ -62,7 +62,7 @@ def check_tokens(
             raise DefinitionError(f"stored SQL may only read; found {token.text.upper()}")
         if is_word(token, "for") and after and is_word(after, "update", "share", "no", "key"):
             raise DefinitionError("stored SQL may only read; found FOR UPDATE")
-        if token.kind == "operator" and token.text in catalog.operators:
+        if token.kind == "operator" and any(each in token.text for each in catalog.operators):
             raise DefinitionError(f"the operator {token.text} calls a function that may not be")
         if use == "expression":
             _refuse_many_rows(before, token, after)

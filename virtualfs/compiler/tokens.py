@@ -53,6 +53,11 @@ class Token:
     end: int
 
     @property
+    def has_prefix(self) -> bool:
+        """Whether it is a string with letters before it, such as ``E'a'``."""
+        return self.kind == "string" and self.text[0].isalpha()
+
+    @property
     def is_name(self) -> bool:
         """Whether it may name something."""
         return self.kind in ("word", "quoted")
@@ -176,7 +181,10 @@ def _next(text: str, start: int, lexis: Lexis) -> tuple[Kind, int, str | None]:
         raise DefinitionError("not SQL: it holds a NUL character")
     if two == "--" or (two in lexis.line_comments) or (char in lexis.line_comments):
         end = text.find("\n", start)
-        return "comment", len(text) if end < 0 else end, None
+        end = len(text) if end < 0 else end
+        if lexis.string_escapes and text[start:end].rstrip("\r").endswith("\\"):
+            raise DefinitionError("not SQL: a comment that ends in a backslash may go on")
+        return "comment", end, None
     if two == "/*":
         return "comment", _comment_end(text, start, lexis), None
     if char in lexis.name_quotes:

@@ -33,6 +33,7 @@ __all__ = [
     "with_neighbours",
 ]
 
+_LONE_RETURN = re.compile(r"\r(?!\n)")
 _REPLACED = re.compile(r"""["`\[]__virtualfs_(spine|rows|times)|'__virtualfs_(first|last)""")
 """What statements are bound by, wherever it stands in their text."""
 
@@ -76,7 +77,14 @@ def check_shape(text: str, use: SqlUse, lexis: Lexis) -> tuple[Token, ...]:
             raise DefinitionError(
                 f"{refused!r} may not stand in it: the engine replaces it before it reads the text"
             )
+    if _LONE_RETURN.search(text):
+        raise DefinitionError(
+            "not SQL: a carriage return without a line feed ends a comment for some engines alone"
+        )
     tokens = list(significant(text, lexis))
+    for before, token, _ in with_neighbours(tokens):
+        if before is not None and before.kind == token.kind == "string" and before.has_prefix:
+            raise DefinitionError(f"not SQL: {before.text} is followed by another string; use ||")
     while tokens and tokens[-1].text == ";":
         tokens.pop()
     expected = "exactly one SELECT" if use == "query" else "one expression such as temp <= 32"
