@@ -17,7 +17,8 @@ from virtualfs.compiler.plan import (
     Selection,
     in_folder,
 )
-from virtualfs.compiler.resolve import check_source, column_type, relation, resolve_view
+from virtualfs.compiler.resolve import column_type, resolve_view
+from virtualfs.compiler.source_sql import check_source, relation
 from virtualfs.compiler.training_set import PREFIX
 from virtualfs.definitions.base import Definition
 from virtualfs.definitions.feature_service import FeatureService
