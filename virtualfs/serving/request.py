@@ -80,7 +80,7 @@ def request_rows(
     needed = plan.request_columns
     own = [name for name in plan.request if name not in needed]
     given = [] if request is None else request
-    if hasattr(given, "columns") and hasattr(given, "__dataframe__"):
+    if _is_frame(given):
         given = _columns_of(given)
     if isinstance(given, Mapping):
         if any(_is_list(given.get(name)) for name in needed):
@@ -189,7 +189,7 @@ def row_dicts(given: Any, what: str) -> Sequence[Any]:
     SpineError
         They are something else, or lists of different lengths.
     """
-    if hasattr(given, "columns") and hasattr(given, "__dataframe__"):
+    if _is_frame(given):
         given = _columns_of(given)
     if isinstance(given, Mapping):
         for name, values in given.items():
@@ -219,6 +219,13 @@ def _rows_of(columns: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
 
 def _is_list(values: Any) -> bool:
     return hasattr(values, "__len__") and not isinstance(values, str | bytes | Mapping)
+
+
+def _is_frame(value: Any) -> bool:
+    """Return whether a value is a table of pandas, polars, pyarrow or another of their kind."""
+    return hasattr(value, "columns") and (
+        hasattr(value, "__arrow_c_stream__") or hasattr(value, "__dataframe__")
+    )
 
 
 def _columns_of(frame: Any) -> dict[str, list[Any]]:
@@ -255,7 +262,7 @@ def checked_value(value: Any, dtype: str, where: str) -> Any:
             return UUID(value)
         except ValueError:
             raise SpineError(f"{where}: {value!r} is no UUID") from None
-    family = dtype.split("(")[0]
+    family, written = dtype.split("(")[0], value
     wanted = _EXPECTED.get(family, int)
     fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
     if family == "date" and isinstance(value, datetime):
@@ -279,7 +286,7 @@ def checked_value(value: Any, dtype: str, where: str) -> Any:
         if not low <= value < high:
             raise SpineError(f"{where}: {value} is out of the range of {dtype}")
     if not fits:
-        raise SpineError(f"{where}: expected {dtype}, not {value!r} ({type(value).__name__})")
+        raise SpineError(f"{where}: expected {dtype}, not {written!r} ({type(written).__name__})")
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -46,6 +47,11 @@ class OnlineResponse(Shown):
     values: tuple[tuple[Any, ...], ...]
     dtypes: Mapping[str, str]
     _judge: Callable[[], Mapping[str, Judged]]
+
+    def __post_init__(self) -> None:
+        # Lists and structs may be those of rows that others are answered from.
+        if any("<" in self.dtypes[name] for name in self.names):
+            object.__setattr__(self, "values", deepcopy(self.values))
 
     def __repr__(self) -> str:
         return f"OnlineResponse({len(self.values)} entities: {', '.join(self.names)})"
