@@ -72,3 +72,41 @@ def test_a_key_that_does_not_fit_is_shown_in_the_message(tmp_path: Path) -> None
         pytest.raises(vfs.SpineError, match=r"Decimal\('1.505'\) \(Decimal\)"),
     ):
         store.get_online_features(["v:n"], [{"price": Decimal("1.505")}])
+
+
+NESTED = {
+    "struct": "{'d': DATE '2024-01-01', 'm': 1.50::DECIMAL(8, 2), 'n': NULL::INT}",
+    "times": "{'t': TIMESTAMP '2024-01-01 01:02:03.5', 'c': TIME '01:02:03'}",
+    "structs": "[{'d': DATE '2024-01-01'}, NULL]",
+    "lists": "[[1, NULL], NULL, []]",
+    "map": "map {'a': 1.5::DECIMAL(4, 1), 'b': NULL}",
+    "map_of_lists": "map {DATE '2024-01-01': [1, NULL]}",
+    "bytes": "['\\x01'::BLOB]",
+    "deep": "{'a': {'b': [{'c': DATE '2024-01-01'}]}}",
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_nested_values_are_the_same_from_warehouse_and_cache(
+    tmp_path: Path, valkey: str, kind: str
+) -> None:
+    query = f"SELECT 1::BIGINT AS k, {NESTED[kind]} AS x, TIMESTAMP '2024-01-01' AS seen"
+    config = Config(
+        project=f"nested-{kind}", folder=tmp_path, warehouses={"default": {"url": "duckdb://"}},
+        cache={"url": valkey, "near": "0s"},
+    )  # fmt: skip
+    view = vfs.FeatureView(
+        "v", source=vfs.Source("s", query=query, event_timestamp="seen"), freshness="1h",
+        entities=[vfs.Entity("e", join_keys={"k": "int64"})], features=["x"],
+    )  # fmt: skip
+    with FeatureStore(config) as store:
+        store.apply([view])
+        with store.warehouse().session() as session:
+            expected = session.query(query)["x"].to_pylist()[0]
+        for _turn in range(3):
+            answer = store.get_online_features(["v:x"], [{"k": 1}])
+            value = answer.to_list()[0]["x"]
+            assert repr(value) == repr(expected)
+        store.materialize()
+        answer = store.get_online_features(["v:x"], [{"k": 1}])
+        assert repr(answer.to_list()[0]["x"]) == repr(expected)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 from zlib import crc32
 
@@ -260,5 +260,8 @@ def _python_type(dtype: Any) -> Any:
     if dtype.is_array():
         return list[_python_type(dtype.value_type) | None]  # type: ignore[misc]
     if dtype.is_struct():
-        return dict[str, Any]
+        fields = {name: _python_type(kind) | None for name, kind in dtype.items()}
+        return TypedDict("Fields", fields)  # type: ignore[operator]
+    if dtype.is_map():  # as pairs, which Arrow gives
+        return list[tuple[_python_type(dtype.key_type), _python_type(dtype.value_type) | None]]  # type: ignore[misc]
     return Any
