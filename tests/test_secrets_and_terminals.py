@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pty
 import re
@@ -18,7 +19,9 @@ import pytest
 
 import virtualfs as vfs
 from virtualfs import Config, FeatureStore
-from virtualfs.errors import VirtualFSError, printable, without_secrets
+from virtualfs.config import Server
+from virtualfs.errors import VirtualFSError, printable, warn_deprecated, without_secrets
+from virtualfs_graphql.logs import configure_logs
 
 COMMAND = [sys.executable, "-W", "ignore", "-c", "from virtualfs.cli import main; main()"]
 SECRET = "ZZ9hunter"
@@ -160,6 +163,19 @@ def test_objects_show_themselves_without_control_characters(project: Path) -> No
 def config_of(folder: Path) -> dict[str, Any]:
     url = f"duckdb://{folder}/w.duckdb"
     return {"project": "p", "folder": folder, "warehouses": {"default": {"url": url}}}
+
+
+def test_warnings_and_logs_hold_no_control_characters() -> None:
+    with pytest.warns(vfs.FeatureDeprecationWarning) as caught:
+        warn_deprecated([f"gone {TITLE}"], 1)
+    assert "\x1b" not in str(caught[0].message)
+    logger = logging.getLogger("virtualfs")
+    handlers, level = logger.handlers, logger.level
+    configure_logs(Server(), "info")
+    (handler,) = logger.handlers
+    logger.handlers, logger.level = handlers, level
+    record = logging.LogRecord("virtualfs", logging.INFO, "", 0, "of %s", (TITLE,), None)
+    assert not re.search("[\x1b\x07\x9b]", handler.format(record))
 
 
 def test_printable_keeps_lines_and_tabs() -> None:

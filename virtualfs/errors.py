@@ -137,7 +137,7 @@ def warn_deprecated(messages: Iterable[str], stacklevel: int) -> None:
         Of the caller who asked, counted from who calls this.
     """
     for message in messages:
-        warnings.warn(message, FeatureDeprecationWarning, stacklevel=stacklevel + 1)
+        warnings.warn(printable(message), FeatureDeprecationWarning, stacklevel=stacklevel + 1)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

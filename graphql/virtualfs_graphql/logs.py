@@ -7,6 +7,7 @@ import logging
 from datetime import UTC, datetime
 
 from virtualfs.config import Server
+from virtualfs.errors import printable
 from virtualfs_graphql.http import REQUEST_ID
 
 __all__ = ["configure_logs"]
@@ -20,7 +21,9 @@ class _Text(logging.Formatter):
         request = REQUEST_ID.get()
         place = f" [{request}]" if request else ""
         text = f"{at} {record.levelname.lower()} {record.name}{place}: {record.getMessage()}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        if record.exc_info:
+            text = f"{text}\n{self.formatException(record.exc_info)}"
+        return printable(text)
 
 
 class _Json(logging.Formatter):
