@@ -189,6 +189,7 @@ def duckdb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         CREATE TABLE other.secrets AS SELECT 'hunter2' AS b;
         CREATE MACRO peek(p) AS TABLE SELECT * FROM read_csv(p);
         CREATE MACRO count_of(p) AS (SELECT count(*) FROM read_text(p));
+        CREATE MACRO twice_meant(p) AS (SELECT content FROM read_text(p)), (p, q) AS p + q;
         CREATE MACRO plus_one(x) AS x + 1"""
     )
     warehouse = import_module("virtualfs_providers.duckdb").PROVIDER.adopt("default", con)
@@ -260,6 +261,11 @@ def duckdb_attacks(warehouse: Any) -> Iterator[str]:
                  "peek('x')", "system.main.duckdb_settings()"):  # fmt: skip
         yield from (shape.format(call=text) for shape in IN_FROM)
     yield f"SELECT count_of('{folder}/secret.csv')"
+    yield f"""WITH RECURSIVE "{folder}/secret.csv" AS (SELECT a FROM "{folder}/secret.csv"
+        UNION ALL SELECT a FROM "{folder}/secret.csv" WHERE false)
+        SELECT * FROM "{folder}/secret.csv\""""
+    yield "SELECT a FROM t AT (VERSION => error(current_setting('secret_directory')))"
+    yield "SELECT twice_meant('/etc/passwd')"
     for verb in ("SUMMARIZE", "DESCRIBE", "SHOW"):
         yield f"SELECT * FROM ({verb} '{folder}/secret.csv')"
         yield f"SELECT * FROM t, ({verb} t)"
@@ -320,6 +326,10 @@ def postgres_attacks(warehouse: Any) -> Iterator[str]:
         yield f"WITH x AS MATERIALIZED ({verb} RETURNING 1) SELECT 1"
         yield f"SELECT 1; {verb}"
     # What PostgreSQL divides into tokens otherwise than it seems.
+    for space in "\u00a0\u0085\u3000":
+        yield f"SELECT 1 AS a{space}$$, pg_read_file('/etc/passwd') AS x, 2 AS b{space}$$"
+    yield "SELECT 1 AS \u0663$$, pg_sleep(1) AS x, 2 AS \u0663$$"
+    yield "WITH x AS (SELECT 1) DELETE FROM t RETURNING *"
     yield "SELECT 'a' -- '\r|| pg_sleep(1)::text || ''"
     yield "SELECT E'a'\n'b\\'' || pg_sleep(1)::text || ''"
     yield "SELECT E'\\'' || pg_sleep(1)::text || ''"
@@ -395,9 +405,18 @@ def test_an_expression_that_is_not_row_wise_is_refused(
     runs_here = engine in ("duckdb", "postgresql", "sqlite")
     warehouse = request.getfixturevalue(engine) if runs_here else listed(engine)
     attacks = list(EXPRESSIONS)
+    if engine == "duckdb":
+        attacks += ["current_user", "geomean(a)", "generate_subscripts([a], 1)", "median(a)",
+                    "regexp_split_to_table('a', ',')", "twice_meant('x')",
+                    "__virtualfs_source"]  # fmt: skip
+    if engine in ("bigquery", "spark"):
+        attacks += ["(FROM secret |> LIMIT 1)", "a IN (FROM secret |> LIMIT 1)", "db.lower(a)",
+                    "a IN (VALUES 1, 2)", "current_user", "CURRENT_DATETIME"]  # fmt: skip
     if engine == "postgresql":
+        attacks += ["(array[1, 2]).unnest", "(a).sum", "current_user"]
         attacks += ["s::timestamp < 'now'", "timestamp 'today'", "s ? $1", "age(now())", "t.wr_row"]
     if engine == "sqlite":
+        attacks += ["a IN other", "a IN main.other", "s IN pragma_user_version"]
         attacks += ["date('now')", "date()", "strftime('%s')", "julianday(' NOW ')", "max(a)"]
     if engine in ("postgresql", "redshift"):
         attacks.remove("?")  # an operator
@@ -406,9 +425,65 @@ def test_an_expression_that_is_not_row_wise_is_refused(
     assert refused(warehouse.judge, attacks, "expression") == []
 
 
+LISTED = {
+    "bigquery": [
+        "SELECT r'\\' || ', SESSION_USER() AS x, 'y' -- '", "SELECT d.lower(s) FROM d.t",
+        "SELECT AI.IF(s, connection_id => 'us.c') FROM t", "SELECT predict(s) FROM t",
+        "SELECT * FROM `region-us`.INFORMATION_SCHEMA.JOBS", "SELECT * FROM d.`__TABLES__`",
+    ],
+    "redshift": [
+        "SELECT 'a\\' || ', x, (SELECT usename FROM pg_user LIMIT 1), 'y' -- '",
+        "SELECT * FROM stl_query", "SELECT public.lower(s) FROM t", "SELECT * FROM svv_tables",
+    ],
+    "snowflake": ["SELECT db.public.lower(s) FROM t", "SELECT $a$, SYSTEM$WAIT(1), $a$",
+                  "SELECT snowflake.cortex.translate(s, 'en', 'de') FROM t"],
+    "trino": ["SELECT cat.sch.lower(s) FROM t", 'SELECT * FROM "t$snapshots"',
+              "SELECT * FROM jmx.current.x"],
+    "spark": ["SELECT db.lower(s) FROM t", "SELECT '${env:HOME}'", "SELECT * FROM csv.`/etc/x`"],
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("engine", LISTED)
+def test_engines_that_are_judged_by_a_list_refuse_what_is_not_in_it(engine: str) -> None:
+    assert refused(listed(engine).judge, LISTED[engine]) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("engine", "query"),
+    [
+        ("bigquery", "SELECT * FROM t PIVOT(SUM(x) FOR q IN ('a', 'b'))"),
+        ("bigquery", "SELECT ARRAY_AGG(x)[SAFE_OFFSET(0)] FROM t TABLESAMPLE SYSTEM (10 PERCENT)"),
+        ("redshift", "SELECT listagg(s, ',') WITHIN GROUP (ORDER BY s) FROM t"),
+        ("spark", "SELECT percentile_approx(x, 0.5) FROM t"),
+        ("trino", "SELECT map_agg(k, x) FROM t"),
+        ("snowflake", "SELECT listagg(s, ',') WITHIN GROUP (ORDER BY s) FROM t"),
+    ],
+)
+def test_engines_that_are_judged_by_a_list_let_their_own_through(engine: str, query: str) -> None:
+    listed(engine).judge(query, "query")
+
+
+def test_sqlite_reads_no_attached_database() -> None:
+    con = ibis.sqlite.connect()
+    con.con.execute("ATTACH ':memory:' AS other")
+    con.con.executescript("CREATE TABLE t (a); CREATE TABLE other.t (a)")
+    warehouse = import_module("virtualfs_providers.sqlite").PROVIDER.adopt("default", con)
+    warehouse.judge("SELECT a FROM main.t", "query")
+    assert refused(warehouse.judge, ["SELECT a FROM other.t"]) == []
+
+
+def test_a_user_may_have_macros_over_values(duckdb: Any) -> None:
+    duckdb.judge("plus_one(a)", "expression")
+    duckdb.judge("SELECT plus_one(a) FROM t", "query")
+
+
 @pytest.mark.parametrize(
     "query",
     [
+        "WITH query(k, x) AS (SELECT 1, 2) SELECT * FROM query",
+        "SELECT * FROM t AS random(k, x)",
         "SELECT pg_typeof(a), upper(s), count(*) FROM t GROUP BY 1, 2",
         "WITH x AS (SELECT * FROM t) SELECT * FROM x UNION ALL SELECT * FROM t",
         "SELECT * FROM t, LATERAL (SELECT max(a) FROM t AS u WHERE u.a = t.a) AS m",

@@ -247,6 +247,18 @@ def test_case_of_names_is_forgiven(engine: Engine) -> None:
     assert got["g"].to_pylist() == [-14, 0, 82]
 
 
+def test_names_that_differ_in_case_are_those_of_the_engine(tmp_path: Path, postgres: str) -> None:
+    with psycopg.connect(postgres, autocommit=True) as con:
+        con.execute("""DROP TABLE IF EXISTS cases; CREATE TABLE cases AS SELECT 1::bigint AS k,
+            timestamp '2024-01-01' AS seen, 10 AS a, 20 AS "A" """)
+    made = Engine("postgres", postgres, tmp_path)
+    with made.store as store:
+        for text, wanted in (("A + 1", 11), ("a + 1", 11), ('"A" + 1', 21), ('"a" + 1', 11)):
+            view = made.view([vfs.Feature("f", text)], table="cases")
+            got = store.get_historical_features(SPINE, [view]).to_pyarrow()["f"].to_pylist()
+            assert got[0] == wanted, text
+
+
 def test_sql_that_only_the_engine_can_parse_is_taken_with_unknown_lineage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,7 +281,7 @@ def test_sql_that_only_the_engine_can_parse_is_taken_with_unknown_lineage(
         (POSTGRES, "$a$ $$ $a$ || $$'$$", ["$a$ $$ $a$", "||", "$$'$$"]),
         (POSTGRES, "/* /* */ ' */ x::int", ["/* /* */ ' */", "x", "::", "int"]),
         (SQLITE, '[a b] + `c``d` || "e""f"', ["[a b]", "+", "`c``d`", "||", '"e""f"']),
-        (BIGQUERY, "r'\\' # c\n+ \"a'\"", ["r'\\'", "# c", "+", '"a\'"']),
+        (BIGQUERY, "r'd' # c\n+ \"a'\"", ["r'd'", "# c", "+", "\"a'\""]),
         (Lexis(), "1.5e-3+.5-1.", ["1.5e-3", "+", ".5", "-", "1."]),
     ],
 )

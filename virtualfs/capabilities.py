@@ -130,7 +130,11 @@ class Lexis:
     nested_comments
         Whether comments stand inside of comments.
     dollar_quotes
-        Whether ``$tag$...$tag$`` is a string.
+        Whether ``$$...$$`` is a string.
+    dollar_tags
+        Whether ``$tag$...$tag$`` is one too.
+    folds_to
+        The case that names without quotes are read in, where cases are told apart.
     parameters
         Characters that stand for a parameter, alone (``?``) or before a name.
     refused
@@ -145,6 +149,8 @@ class Lexis:
     line_comments: tuple[str, ...] = ()
     nested_comments: bool = False
     dollar_quotes: bool = False
+    dollar_tags: bool = True
+    folds_to: Literal["lower", "upper"] = "lower"
     parameters: str = ""
     refused: tuple[str, ...] = ()
 

@@ -38,7 +38,7 @@ LEXIS = Lexis(
     names_escape=True,
     string_quotes="'\"",
     string_escapes=True,
-    string_prefixes={"r": False, "b": True, "rb": False, "br": False},
+    string_prefixes={"r": True, "b": True, "rb": True, "br": True},
     line_comments=("#",),
     parameters="?@",
 )

@@ -57,13 +57,13 @@ _CLOCK = re.compile(
     r"now|today|ago|get_current_time\w*|transaction_timestamp|current_(date|time|timestamp|"
     r"localtime|localtimestamp)"
 )
-_BARE = {
-    **dict.fromkeys(("current_date", "current_time", "current_timestamp", "localtime",
-                     "localtimestamp"), "clock"),
-    **dict.fromkeys(("current_user", "current_role", "current_schema", "current_catalog",
-                     "current_database", "session_user", "user"), "outside"),
-}  # fmt: skip
+_BARE_WORDS = frozenset(
+    ("current_date", "current_time", "current_timestamp", "localtime", "localtimestamp",
+     "current_user", "current_role", "current_schema", "current_catalog", "current_database",
+     "session_user")
+)  # fmt: skip
 """Words that are functions without parentheses, unless a column has their name."""
+_JSON_MACRO = re.compile("json_group_")
 _KEPT_SECONDS = 5.0
 """How long the lists of functions and relations are believed."""
 _EXPRESSIONS = frozenset(
@@ -97,7 +97,7 @@ class DuckDBJudge:
         self._until = 0.0
         self._functions: FunctionCatalog | None = None
         self._relations: Collection[tuple[str, ...]] | None = None
-        self._macros: dict[str, str] = {}
+        self._macros: dict[str, list[tuple[str, bool]]] = {}
 
     def judge(self, text: str, use: SqlUse) -> None:
         """Refuse what does anything but read this database.
@@ -163,11 +163,12 @@ class DuckDBJudge:
         for entry in node["cte_map"]["map"]:
             self._query(entry["value"]["query"]["node"], known)
             known |= {entry["key"].lower()}
-        if node["type"] == "RECURSIVE_CTE_NODE":  # it alone sees itself
-            known |= {node["cte_name"].lower()}
+        inside = known
+        if node["type"] == "RECURSIVE_CTE_NODE":  # whose second part alone sees itself
+            inside = known | {node["cte_name"].lower()}
         for name, value in node.items():
             if name != "cte_map":
-                self._walk(value, "query", known)
+                self._walk(value, "query", inside if name == "right" else known)
 
     def _walk(self, value: Any, use: SqlUse, known: frozenset[str]) -> None:
         if isinstance(value, list):
@@ -188,7 +189,7 @@ class DuckDBJudge:
                 self._walk(value["function"]["children"], use, known)
                 return
         for name, inner in value.items():
-            if name not in ("cast_type", "sample", "at_clause"):
+            if name not in ("cast_type", "sample"):
                 self._walk(inner, use, known)
 
     def _value(self, value: Mapping[str, Any], use: SqlUse) -> bool:
@@ -209,19 +210,21 @@ class DuckDBJudge:
         return True
 
     def _bare_word(self, name: str) -> None:
-        meaning = _BARE.get(name)
-        if meaning == "clock":
+        if name in _BARE_WORDS:
             raise DefinitionError(
-                f"{name} gives another answer on each run, so it cannot be part of a definition"
+                f"{name} gives another answer on each run, or to each user, so it cannot be part "
+                "of a definition"
             )
 
     def _call(self, name: str, arguments: int, use: SqlUse, *, in_from: bool = False) -> None:
         name = name.lower()
         refuse_call(self._catalog, name, arguments, use, in_from=in_from)
-        macro = self._macros.get(name)
-        if macro is not None:
+        for macro, is_own in self._macros.get(name, ()):
+            if is_own and use == "query":
+                continue  # DuckDB's own call nothing but what is listed
             try:
-                self._expression(self._parsed(f"SELECT {macro}", "expression"))
+                (value,) = self._parsed(f"SELECT {macro}", "expression")["select_list"]
+                self._walk(value, use, frozenset())
             except DefinitionError as error:
                 raise DefinitionError(f"the macro {name}: {error}") from None
 
@@ -277,11 +280,10 @@ class DuckDBJudge:
     def _catalog(self) -> FunctionCatalog:
         if self._functions is None:
             rows = self._connection.execute(_FUNCTIONS).fetchall()
-            self._macros = {
-                name.lower(): body
-                for name, kind, _, _, _, internal, body in rows
-                if kind == "macro" and not internal
-            }
+            self._macros = {}
+            for name, kind, _, _, _, internal, body in rows:
+                if kind == "macro" and not (internal and _JSON_MACRO.match(name)):
+                    self._macros.setdefault(name.lower(), []).append((body, internal))
             self._functions = FunctionCatalog.of(
                 ((row[0], _function(*row)) for row in rows if row[1] != "pragma"),
                 is_complete=False,  # the parser's own are among them too

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from virtualfs.capabilities import Lexis
-from virtualfs.compiler.allow_list import FunctionCatalog, SqlFunction, SqlUse
+from virtualfs.compiler.allow_list import FunctionCatalog, SqlFunction, SqlUse, not_rowwise
 from virtualfs.compiler.judge import check_tokens
 from virtualfs.compiler.tokens import Token, calls_in, is_word
 from virtualfs.compiler.user_sql import with_neighbours
@@ -139,6 +139,9 @@ def judge(text: str, use: SqlUse, names: PostgresNames) -> None:
     """
     tokens = check_tokens(text, use, LEXIS, names.functions)
     for call in calls_in(tokens):
+        before = tokens[call.position - 1] if call.position else None
+        if before is not None and is_word(before, "as", "with", "recursive"):
+            continue  # the columns of an alias
         if _OUTSIDE.fullmatch(call.name.lower()):  # of an extension that may come later
             raise DefinitionError(f"{call.name}() reads outside the warehouse's tables")
     for before, token, after in with_neighbours(tokens):
@@ -183,6 +186,8 @@ def _refuse_attributes(tokens: Sequence[Token], use: SqlUse, names: PostgresName
         if after == "(" or not (of_value or name in names.of_rows):
             continue
         for function in names.functions.functions.get(name, ()):
+            if use == "expression" and function.kind != "scalar" and function.takes(1):
+                raise DefinitionError(not_rowwise(f"{name}(), called as an attribute,"))
             may_be = function.stability == "pure" or (
                 use == "query" and function.stability == "clock"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from virtualfs.capabilities import Capabilities
@@ -34,7 +35,7 @@ def _connect(url: str) -> Any:
 CAPABILITIES = Capabilities(
     engine="Redshift",
     dialect="redshift",
-    lexis=postgres_sql.LEXIS,
+    lexis=replace(postgres_sql.LEXIS, refused=("\\'",)),  # which may end a string, or not
     compiler="postgres",
     instant=postgres.instant,
     row_hash=row_hash,

@@ -46,6 +46,8 @@ LEXIS = Lexis(
     string_prefixes={"x": False},
     line_comments=("//",),
     dollar_quotes=True,
+    dollar_tags=False,
+    folds_to="upper",
     parameters="?",
 )
 CAPABILITIES = Capabilities(

@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 from virtualfs.capabilities import Lexis
-from virtualfs.compiler.allow_list import FunctionCatalog, SqlFunction, SqlUse
+from virtualfs.compiler.allow_list import FunctionCatalog, SqlFunction, SqlUse, not_rowwise
 from virtualfs.compiler.judge import check_tokens
-from virtualfs.compiler.tokens import calls_in
+from virtualfs.compiler.tokens import arguments_of, calls_in, is_word
 from virtualfs.compiler.user_sql import as_derived_table
 from virtualfs.errors import DefinitionError, WarehouseError
 
@@ -121,16 +122,23 @@ class SQLiteGuard:
             catalog = _catalog(self._connection)
             tokens = check_tokens(text, use, LEXIS, catalog)
             if use == "expression":
+                for token, after in pairwise(tokens):
+                    if is_word(token, "in") and after.text != "(":
+                        raise DefinitionError(not_rowwise(f"IN {after.text}, a table,"))
                 for call in calls_in(tokens):
-                    texts = [token.value.lower() for token in tokens[call.position :]
-                             if token.kind == "string"]  # fmt: skip
+                    inside = arguments_of(tokens, call.position + 1)
+                    texts = [token.value.lower() for token in inside if token.kind == "string"]
                     _refuse_clock(call.name.lower(), call.arguments, texts)
                 return
             relations = {name.lower() for (name,) in self._connection.execute(_RELATIONS)} | _SETS
             asked: list[str] = []
 
-            def authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
+            def authorize(
+                action: int, first: str | None, second: str | None, place: str | None, *_: Any
+            ) -> int:
                 refused = _refusal(action, first, second, relations, catalog)
+                if action == sqlite3.SQLITE_READ and place not in ("main", "temp", None):
+                    refused = f"{place}.{first} is of another database"
                 if refused:
                     asked.append(refused)
                 return sqlite3.SQLITE_DENY if refused else sqlite3.SQLITE_OK

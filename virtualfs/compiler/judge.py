@@ -57,7 +57,7 @@ def check_tokens(
         if token.kind == "string" and after is not None and after.text == "(":
             raise DefinitionError(f"not SQL: {token.text} is a string and cannot be called")
         if is_word(token, "into") or (
-            is_word(token, "insert", "update", "delete", "merge") and before and before.text == "("
+            is_word(token, "insert", "update", "delete", "merge") and before and before.text in "()"
         ):
             raise DefinitionError(f"stored SQL may only read; found {token.text.upper()}")
         if is_word(token, "for") and after and is_word(after, "update", "share", "no", "key"):
@@ -66,78 +66,43 @@ def check_tokens(
             raise DefinitionError(f"the operator {token.text} calls a function that may not be")
         if use == "expression":
             _refuse_many_rows(before, token, after)
+            if is_word(token, "in") and after and is_word(after, "values", "from"):
+                raise DefinitionError(not_rowwise("a subquery"))
             if is_word(token, *_CLOCK_WORDS) and (before is None or before.text != "."):
                 raise DefinitionError(
-                    f"{token.text} gives another answer on each run, so it cannot be part of a "
-                    "definition"
+                    f"{token.text} gives another answer on each run, or to each user, so it "
+                    "cannot be part of a definition"
                 )
     for call in calls_in(tokens):
         token = tokens[call.position]
-        is_keyword = token.kind == "word" and call.name.lower() in _NOT_FUNCTIONS
-        if not is_keyword and token.start not in aliases:
-            refuse_call(catalog, call.name, call.arguments, use)
+        before = tokens[call.position - 1] if call.position else None
+        names_columns = before is not None and is_word(before, "as", "with", "recursive")
+        is_keyword = (
+            token.kind == "word"
+            and not call.qualifiers
+            and call.name.lower() in _NOT_FUNCTIONS
+            and (not catalog.is_complete or call.name.lower() not in catalog.functions)
+        )
+        if is_keyword or names_columns or token.start in aliases:
+            continue
+        if call.qualifiers and not catalog.is_complete and call.qualifiers != ("SAFE",):
+            raise DefinitionError(
+                f"{'.'.join(call.qualifiers)}.{call.name}() is no function of the engine's own"
+            )
+        refuse_call(catalog, call.name, call.arguments, use)
     return tokens
 
 
-_NOT_FUNCTIONS = frozenset(
-    [
-        "all",
-        "and",
-        "any",
-        "array",
-        "as",
-        "between",
-        "by",
-        "case",
-        "cast",
-        "coalesce",
-        "cube",
-        "distinct",
-        "else",
-        "except",
-        "exists",
-        "extract",
-        "filter",
-        "from",
-        "grouping",
-        "having",
-        "in",
-        "intersect",
-        "interval",
-        "is",
-        "join",
-        "lateral",
-        "like",
-        "limit",
-        "not",
-        "nullif",
-        "offset",
-        "on",
-        "operator",
-        "or",
-        "order",
-        "over",
-        "overlay",
-        "position",
-        "rollup",
-        "row",
-        "rows",
-        "select",
-        "sets",
-        "some",
-        "table",
-        "then",
-        "trim",
-        "union",
-        "using",
-        "values",
-        "when",
-        "where",
-        "window",
-        "with",
-        "within",
-    ]
-)
+_NOT_FUNCTIONS = frozenset((
+    "all", "and", "any", "approximate", "array", "as", "at", "before", "bernoulli", "between",
+    "by", "case", "cast", "coalesce", "cube", "distinct", "else", "except", "exists",
+    "extract", "filter", "from", "group", "grouping", "having", "in", "intersect", "interval",
+    "is", "join", "lateral", "like", "limit", "match_condition", "match_recognize", "not",
+    "nullif", "offset", "on", "operator", "or", "order", "over", "overlay", "pivot",
+    "position", "rollup", "row", "rows", "sample", "select", "sets", "some", "system",
+    "table", "tablesample", "then", "trim", "union", "unpivot", "using", "values", "when",
+    "where", "window", "with", "within",
+))  # fmt: skip
 """Words before parentheses that are no functions, or pure ones of a syntax of their own."""
 
 
@@ -155,7 +120,9 @@ def _refuse_clauses(tokens: Sequence[Token]) -> None:
 
 
 _CLOCK_WORDS = (
-    "current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "sysdate",
+    "current_date", "current_datetime", "current_time", "current_timestamp", "localtime",
+    "localtimestamp", "sysdate", "current_user", "session_user", "current_role",
+    "current_catalog", "current_schema",
 )  # fmt: skip
 _CLAUSES = (
     "from", "where", "group", "having", "order", "limit", "union", "intersect", "except", "as",
@@ -164,7 +131,9 @@ _CLAUSES = (
 
 def _refuse_many_rows(before: Token | None, token: Token, after: Token | None) -> None:
     opens = after is not None and after.text == "("
-    if is_word(token, "select", "table") or (opens and is_word(token, "values")):
+    follows = before is not None and before.text == "("
+    is_query = is_word(token, "select", "table") or (opens and is_word(token, "values"))
+    if is_query or (follows and is_word(token, "from", "values")) or token.text == "|>":
         raise DefinitionError(not_rowwise("a subquery"))
     closes = before is not None and before.text == ")"
     if is_word(token, "over") and closes:
@@ -195,6 +164,10 @@ def check_relations(text: str, use: SqlUse, capabilities: Capabilities) -> froze
         exp.DDL, exp.DML, exp.Command, exp.Into, exp.Lock, exp.QueryTransform
     ):
         raise DefinitionError(f"stored SQL may only read; found {node.key.upper()}")
+    if use == "expression" and any(
+        part.find(exp.Table, exp.Query) is not None for part in tree.expressions
+    ):
+        raise DefinitionError(not_rowwise("a subquery"))
     for table in tree.find_all(exp.Table):
         parts = [part.name for part in table.parts]
         if isinstance(table.this, exp.Func):
@@ -210,7 +183,9 @@ def check_relations(text: str, use: SqlUse, capabilities: Capabilities) -> froze
             raise DefinitionError(f"{table.sql(capabilities.dialect)} is no table")
         elif _FILE.search(".".join(parts)) or parts[0].lower() in _FORMATS:
             raise DefinitionError(f"{'.'.join(parts)!r} names a file; use path= for files")
-        elif any(part.lower() in _SYSTEM_SCHEMAS for part in parts[:-1]):
+        elif any(part.lower() in _SYSTEM_SCHEMAS for part in parts[:-1]) or any(
+            _SYSTEM.search(part) for part in parts
+        ):
             raise DefinitionError(f"{'.'.join(parts)!r} is about the engine, not a table of yours")
     aliases = [node.this for node in tree.find_all(exp.TableAlias) if node.this]
     starts = (alias.meta.get("start") for alias in aliases if isinstance(alias, exp.Identifier))
@@ -220,39 +195,15 @@ def check_relations(text: str, use: SqlUse, capabilities: Capabilities) -> froze
 _FILE = re.compile(
     r"(://|/|\\|\*|^@|\.(parquet|csv|tsv|json|jsonl|ndjson|orc|avro|xlsx|txt)(\.\w+)?$)"
 )
-_FORMATS = frozenset(
-    [
-        "avro",
-        "binaryfile",
-        "csv",
-        "delta",
-        "hudi",
-        "iceberg",
-        "image",
-        "jdbc",
-        "json",
-        "libsvm",
-        "orc",
-        "parquet",
-        "text",
-        "xml",
-    ]
-)
+_FORMATS = frozenset((
+    "avro", "binaryfile", "csv", "delta", "hudi", "iceberg", "image", "jdbc", "json",
+    "libsvm", "orc", "parquet", "text", "xml",
+))  # fmt: skip
 """What names a format of files where a schema would stand."""
-_SYSTEM_SCHEMAS = frozenset(
-    [
-        "account_usage",
-        "data_sharing_usage",
-        "information_schema",
-        "organization_usage",
-        "pg_catalog",
-        "reader_account_usage",
-        "stl_scan",
-        "svv_table_info",
-        "sys",
-        "system",
-    ]
-)
+_SYSTEM_SCHEMAS = frozenset((
+    "account_usage", "data_sharing_usage", "information_schema", "organization_usage",
+    "pg_catalog", "reader_account_usage", "stl_scan", "svv_table_info", "sys", "system",
+))  # fmt: skip
 _SETS = frozenset(
     [
         "exploding_generate_series",
@@ -263,6 +214,11 @@ _SETS = frozenset(
         "sequence",
         "unnest",
     ]
+)
+
+
+_SYSTEM = re.compile(
+    r"information_schema|^__tables|^(stl|stv|svl|svv|svcs)_|^pg_|\$|^jmx$", re.IGNORECASE
 )
 
 
@@ -279,6 +235,7 @@ _OUTSIDE = re.compile(
     r"dblink\w*|query|table|identifier|is_role_\w+|is_\w*_in_session|keys\.\w+|net\.\w+|"
     r"ml\.\w+|spark_partition_id|monotonically_increasing_id|from_avro|to_avro|assert_true|"
     r"raise_error|error|sleep|wait|secret|try_secret|http_request|collations|"
+    r"predict|generate(_\w+)?|embed|similarity|search|features_at_time|forecast|a_i_\w+|m_l_\w+|"
     r"list_secrets|remote_query|vector_search|cloud_files_state|event_log|read_files",
     re.IGNORECASE,
 )
@@ -288,7 +245,7 @@ _VOLATILE = re.compile(
     re.IGNORECASE,
 )
 _CLOCK = re.compile(
-    r"now|today|current_(date|time\w*|localtime\w*)|current(date|time\w*)|getdate|getutcdate|"
+    r"now|today|current_(date\w*|time\w*|localtime\w*)|current(date|time\w*)|getdate|getutcdate|"
     r"local_?time\w*|unix_timestamp|utc_\w+|curdate|curtime|transaction_timestamp|"
     r"statement_timestamp",
     re.IGNORECASE,
@@ -296,6 +253,31 @@ _CLOCK = re.compile(
 _SET_FUNCTIONS = re.compile(
     r"explode\w*|posexplode\w*|inline\w*|stack|unnest|flatten|json_tuple", re.I
 )
+
+
+_OTHERS = frozenset((
+    "any_match", "approx_most_frequent", "approx_percentile", "as_integer", "at_timezone",
+    "bround", "btrim", "checksum", "codepoint", "combinations", "conditional_true_event",
+    "conv", "cosine_similarity", "crc32", "date_bucket", "date_part", "entropy", "fnv_hash",
+    "forall", "format_number", "from_json", "func_sha1", "geometric_mean", "hash",
+    "haversine", "histogram", "histogram_numeric", "hypot", "ieee_divide", "infinity",
+    "is_valid_json", "json_array_length", "json_query", "json_tuple", "json_value", "listagg",
+    "log1p", "make_date", "map_agg", "map_filter", "multimap_agg", "nan", "ngrams",
+    "numeric_histogram", "offset", "ordinal", "percentile", "percentile_approx",
+    "percentile_cont", "percentile_disc", "pmod", "range", "ratio_to_report", "replicate",
+    "safe_cast", "safe_offset", "safe_ordinal", "session_window", "split_to_table",
+    "st_geogpoint", "stack", "timestamp_seconds", "transform_values", "try_to_number",
+    "url_decode", "url_extract_host", "weekday", "with_timezone", "word_stem", "xxhash64",
+    "zip", "zip_with",
+))  # fmt: skip
+"""Functions of some engines that sqlglot does not know."""
+_AGGREGATES = frozenset((
+    "approx_most_frequent", "approx_percentile", "checksum", "collect_list", "collect_set",
+    "conditional_true_event", "entropy", "geometric_mean", "histogram", "histogram_numeric",
+    "listagg", "map_agg", "multimap_agg", "numeric_histogram", "percentile",
+    "percentile_approx", "percentile_cont", "percentile_disc", "ratio_to_report",
+))  # fmt: skip
+"""Those of many rows among all that are listed, beside the ones that sqlglot knows."""
 
 
 @cache
@@ -307,6 +289,7 @@ def known_functions(dialect: str, others: Collection[str] = ()) -> FunctionCatal
     named: Iterable[str] = {
         *sqlglot.Dialect.get_or_raise(dialect).parser_class.FUNCTIONS,
         *exp.FUNCTION_BY_NAME,
+        *_OTHERS,
         *others,
     }
     return FunctionCatalog.of(
@@ -323,7 +306,8 @@ def function_by_name(name: str, kind: Kind | None = None) -> SqlFunction:
         Where the engine does say it.
     """
     known = exp.FUNCTION_BY_NAME.get(name.upper())
-    is_aggregate = known is not None and issubclass(known, exp.AggFunc)
+    is_aggregate = name.lower() in _AGGREGATES
+    is_aggregate = is_aggregate or (known is not None and issubclass(known, exp.AggFunc))
     is_set = bool(_SET_FUNCTIONS.fullmatch(name))
     volatile, clock = _VOLATILE.fullmatch(name), _CLOCK.fullmatch(name)
     return SqlFunction(

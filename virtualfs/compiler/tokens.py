@@ -16,16 +16,19 @@ from typing import Literal
 from virtualfs.capabilities import Lexis
 from virtualfs.errors import DefinitionError
 
-__all__ = ["Call", "Token", "calls_in", "is_word", "significant", "tokens_of"]
+__all__ = ["Call", "Token", "arguments_of", "calls_in", "is_word", "significant", "tokens_of"]
 
 Kind = Literal[
     "word", "quoted", "string", "number", "operator", "punctuation", "comment", "parameter"
 ]
 _WORD = re.compile(r"[^\W\d][\w$]*")
 _NUMBER = re.compile(
-    r"0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][+-]?\d+)?"
+    r"0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|([0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)([eE][+-]?[0-9]+)?"
 )
+_DIGITS = tuple("0123456789")
 _OPERATOR = re.compile(r"[-+*/<>=~!@#%^&|?:`\\]")
+_SPACE = " \t\n\r\f\v"
+"""What every engine takes for white space; other spaces are letters of names to some."""
 _DOLLAR = re.compile(r"\$(?:[^\W\d]\w*)?\$")
 _PARAMETER = re.compile(r"\$\d+|\$[^\W\d]\w*")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
@@ -145,6 +148,17 @@ def calls_in(tokens: Sequence[Token]) -> Iterator[Call]:
         yield Call(token.value, tuple(qualifiers), _arguments(tokens, position + 1), position)
 
 
+def arguments_of(tokens: Sequence[Token], opening: int) -> Sequence[Token]:
+    """Return the tokens between a parenthesis and the one that closes it."""
+    depth = 0
+    for position in range(opening, len(tokens)):
+        if tokens[position].kind == "punctuation":
+            depth += (tokens[position].text in _CLOSING) - (tokens[position].text in ")]}")
+        if depth == 0:
+            return tokens[opening + 1 : position]
+    return tokens[opening + 1 :]
+
+
 def _arguments(tokens: Sequence[Token], opening: int) -> int:
     depth = commas = 0
     for token in tokens[opening:]:
@@ -166,7 +180,7 @@ def _tokens(text: str, lexis: Lexis) -> Iterator[Token]:
     position = 0
     while position < len(text):
         char = text[position]
-        if char.isspace():
+        if char in _SPACE:
             position += 1
             continue
         kind, end, value = _next(text, position, lexis)
@@ -206,6 +220,8 @@ def _next(text: str, start: int, lexis: Lexis) -> tuple[Kind, int, str | None]:
         return "word", word.end(), None
     if char == "$":
         dollar = _DOLLAR.match(text, start) if lexis.dollar_quotes else None
+        if dollar is not None and dollar.group() != "$$" and not lexis.dollar_tags:
+            dollar = None
         if dollar is not None:
             end = text.find(dollar.group(), dollar.end())
             if end < 0:
@@ -214,7 +230,7 @@ def _next(text: str, start: int, lexis: Lexis) -> tuple[Kind, int, str | None]:
         parameter = _PARAMETER.match(text, start)
         if parameter is not None:
             return "parameter", parameter.end(), None
-    if char.isdigit() or (char == "." and text[start + 1 : start + 2].isdigit()):
+    if char in _DIGITS or (char == "." and text[start + 1 : start + 2] in _DIGITS):
         number = _NUMBER.match(text, start)
         if number is not None:
             return "number", number.end(), None

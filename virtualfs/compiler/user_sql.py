@@ -33,7 +33,6 @@ __all__ = [
     "with_neighbours",
 ]
 
-_LONE_RETURN = re.compile(r"\r(?!\n)")
 _REPLACED = re.compile(r"""["`\[]__virtualfs_(spine|rows|times)|'__virtualfs_(first|last)""")
 """What statements are bound by, wherever it stands in their text."""
 
@@ -77,10 +76,10 @@ def check_shape(text: str, use: SqlUse, lexis: Lexis) -> tuple[Token, ...]:
             raise DefinitionError(
                 f"{refused!r} may not stand in it: the engine replaces it before it reads the text"
             )
-    if _LONE_RETURN.search(text):
-        raise DefinitionError(
-            "not SQL: a carriage return without a line feed ends a comment for some engines alone"
-        )
+    for token in tokens_of(text, lexis):
+        is_line = token.kind == "comment" and not token.text.startswith("/*")
+        if is_line and "\r" in token.text.rstrip("\r"):
+            raise DefinitionError("not SQL: a carriage return in a comment may end it")
     tokens = list(significant(text, lexis))
     for before, token, _ in with_neighbours(tokens):
         if before is not None and before.kind == token.kind == "string" and before.has_prefix:
@@ -100,6 +99,8 @@ def check_shape(text: str, use: SqlUse, lexis: Lexis) -> tuple[Token, ...]:
         first = next((token for token in tokens if token.text != "("), tokens[0])
         if not is_word(first, "select", "with", "values", "from", "table"):
             raise DefinitionError(f"expected {expected}, not {_brief(text)}")
+    elif any(token.is_name and token.value.startswith("__virtualfs") for token in tokens):
+        raise DefinitionError("names that begin with __virtualfs are reserved")
     elif _has_comma(tokens):
         raise DefinitionError(f"expected {expected}, not {_brief(text)}")
     return tuple(tokens)
@@ -165,7 +166,11 @@ def read_expression(
     quoted_names = set()
     replaced = text
     for token, is_column in reversed(_names_in(text, capabilities)):
-        name = token.value if token.value in columns else folded.get(token.value.lower())
+        as_read = token.value
+        if token.kind == "word" and not capabilities.folds_case:
+            as_read = as_read.lower() if lexis.folds_to == "lower" else as_read.upper()
+        exact = (each for each in (as_read, token.value) if each in columns)
+        name = next(exact, folded.get(token.value.lower()))
         if name is None:
             if is_column:
                 unknown[token.value] = None
@@ -173,7 +178,6 @@ def read_expression(
                     quoted_names.add(token.value)
             continue
         read[name] = None  # perhaps too much: a parser that drops arguments must hide no column
-        as_read = token.value.lower() if token.kind == "word" else token.value
         if is_column and not capabilities.folds_case and as_read != name:
             quoted = sql.quoted(name, capabilities.dialect)
             replaced = replaced[: token.start] + quoted + replaced[token.end :]
