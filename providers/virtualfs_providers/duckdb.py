@@ -33,7 +33,7 @@ from virtualfs.compiler.user_sql import tree_of_query
 from virtualfs.dtypes import type_name
 from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
 from virtualfs.provider import SessionLookups, SilentCatalog, TemporaryTables, named_once
-from virtualfs_providers.duckdb_sql import LEXIS, DuckDBJudge
+from virtualfs_providers.duckdb_sql import LEXIS, DuckDBJudge, quoted_text
 from virtualfs_providers.lake import Lake, Snapshots, delta_scan
 
 if TYPE_CHECKING:
@@ -123,9 +123,8 @@ def read_files(files: Files) -> str:
     """Return the SELECT that reads Parquet or CSV files, or a Delta table."""
     if files.format == "delta":
         return delta_scan(files)
-    quoted = files.path.replace("'", "''")
     folders = "" if files.folders else ", hive_partitioning = false"
-    return f"SELECT * FROM read_{files.format}('{quoted}'{folders})"
+    return f"SELECT * FROM read_{files.format}({quoted_text(files.path)}{folders})"
 
 
 CAPABILITIES = Capabilities(
@@ -283,7 +282,7 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
                 folders.append(f"{root.rstrip('/')}/")
             else:
                 folders += [f"{Path(root)}/", f"{Path(root).resolve()}/"]
-        listed = ", ".join(_quoted_text(folder) for folder in dict.fromkeys(folders))
+        listed = ", ".join(quoted_text(folder) for folder in dict.fromkeys(folders))
         settings = [
             f"allowed_directories = [{listed}]",
             "allow_community_extensions = false",
@@ -346,10 +345,8 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
         is_table = len(tables) == 1 and isinstance(tables[0].this, exp.Identifier)
         if not is_table or not is_plain(select, "duckdb"):
             return False
-        name = tables[0].name.replace("'", "''")
-        return (
-            self._row(f"SELECT 1 FROM duckdb_tables() WHERE table_name ILIKE '{name}'") is not None
-        )
+        name = quoted_text(tables[0].name)
+        return self._row(f"SELECT 1 FROM duckdb_tables() WHERE table_name ILIKE {name}") is not None
 
     def estimate_rows(self, select: str) -> int | None:
         """Return how many rows DuckDB's planner, or a Delta table's log, expects of a SELECT."""
@@ -505,7 +502,7 @@ class DuckDBProvider:
         connection.con.execute("SET GLOBAL asof_loop_join_threshold = 0")
         connection.con.execute("SET GLOBAL TimeZone = 'UTC'")
         connection.con.execute("SET GLOBAL autoinstall_known_extensions = false")
-        connection.con.execute(f"SET GLOBAL file_search_path = {_quoted_text(str(folder))}")
+        connection.con.execute(f"SET GLOBAL file_search_path = {quoted_text(str(folder))}")
         warehouse.confine(roots)
         return warehouse
 
@@ -543,11 +540,6 @@ def _readable(table_names: Any = None) -> Iterator[None]:
         raise WarehouseError(f"DuckDB: {_first_lines(error)}") from error
 
 
-def _quoted_text(text: str) -> str:
-    doubled = text.replace("'", "''")
-    return f"'{doubled}'"
-
-
 def _first_lines(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     if "CSV Error on Line" in lines[0]:
@@ -556,10 +548,10 @@ def _first_lines(error: Exception) -> str:
 
 
 def _csv_cause(lines: Sequence[str]) -> str:
-    """Return which line of which file cannot be read, and why, without what stands in it."""
-    told = [line for line in lines[1:] if not line.startswith("Original Line:")]
-    cause = re.sub(r'string "[^"]*(" to )', r"a value\1", told[0]).replace('" to ', " to ")
-    file = next((line.strip().partition("file = ")[2] for line in told if "file = " in line), "")
+    """Return which line of which file cannot be read, and why, without its content."""
+    details = [line for line in lines[1:] if not line.startswith("Original Line:")]
+    cause = re.sub(r'string "[^"]*(" to )', r"a value\1", details[0]).replace('" to ', " to ")
+    file = next((line.strip().partition("file = ")[2] for line in details if "file = " in line), "")
     return f"{lines[0]} of {file}: {cause}" if file else f"{lines[0]}: {cause}"
 
 

@@ -23,7 +23,7 @@ from virtualfs.compiler.allow_list import (
 from virtualfs.compiler.user_sql import check_shape
 from virtualfs.errors import DefinitionError, did_you_mean
 
-__all__ = ["LEXIS", "DuckDBJudge"]
+__all__ = ["LEXIS", "DuckDBJudge", "quoted_text"]
 
 LEXIS = Lexis(
     string_prefixes={"e": True, "x": False, "b": False},
@@ -65,7 +65,7 @@ _BARE_WORDS = frozenset(
 """Words that are functions without parentheses, unless a column has their name."""
 _JSON_MACRO = re.compile("json_group_")
 _KEPT_SECONDS = 5.0
-"""How long the lists of functions and relations are believed."""
+"""How long the lists of functions and relations are cached."""
 _EXPRESSIONS = frozenset(
     ("BETWEEN", "CASE", "CAST", "COLLATE", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT",
      "FUNCTION", "LAMBDA", "LAMBDA_REF", "OPERATOR", "TYPE")
@@ -81,6 +81,12 @@ _QUERIES = frozenset(("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE")
 _PLACES = frozenset(
     ("BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT")
 )
+
+
+def quoted_text(text: str) -> str:
+    """Return a text as a string of DuckDB's SQL."""
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"
 
 
 class DuckDBJudge:
@@ -119,9 +125,8 @@ class DuckDBJudge:
 
     def _parsed(self, select: str, use: SqlUse) -> Mapping[str, Any]:
         # Written out: to bind a parameter, DuckDB imports pandas.
-        quoted = select.replace("'", "''")
         (text,) = self._connection.execute(
-            f"SELECT json_serialize_sql('{quoted}'::VARCHAR)"
+            f"SELECT json_serialize_sql({quoted_text(select)}::VARCHAR)"
         ).fetchone()
         found = json.loads(text)
         if found["error"]:

@@ -21,6 +21,7 @@ from urllib.parse import unquote
 from virtualfs.capabilities import Files
 from virtualfs.compiler import sql
 from virtualfs.errors import WarehouseError, without_secrets
+from virtualfs_providers.duckdb_sql import quoted_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,7 +37,6 @@ _BOUND = re.compile(
 )
 """A condition that the compiler puts on the time of a view's rows."""
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-_QUOTE = "'"
 _DELTA = re.compile(
     r"\bdelta_scan\(\s*'(?P<path>(?:[^']|'')*)'"
     r"(?:,\s*(?:version => (?P<version>\d+)|as_of => '(?P<as_of>[^']*)'))?\s*\)"
@@ -49,12 +49,12 @@ _DELTA = re.compile(
 
 def delta_scan(files: Files) -> str:
     """Return the SELECT that reads a Delta table; :meth:`Lake.prepared` knows what it means."""
-    path = files.path.replace("'", "''")
+    path = quoted_text(files.path)
     if files.version is not None:
-        return f"SELECT * FROM delta_scan('{path}', version => {files.version})"
+        return f"SELECT * FROM delta_scan({path}, version => {files.version})"
     if files.as_of is not None:
-        return f"SELECT * FROM delta_scan('{path}', as_of => '{files.as_of.isoformat()}')"
-    return f"SELECT * FROM delta_scan('{path}')"
+        return f"SELECT * FROM delta_scan({path}, as_of => '{files.as_of.isoformat()}')"
+    return f"SELECT * FROM delta_scan({path})"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class _Snapshot:
         if not uris:
             return self.empty()
         names = ", ".join(_name(field.name) for field in self.schema)
-        listed = ", ".join(f"'{uri.replace(_QUOTE, 2 * _QUOTE)}'" for uri in uris)
+        listed = ", ".join(quoted_text(uri) for uri in uris)
         types = ", ".join(
             f"{_name(name)}: {_type(self.schema.field(name))}" for name in self.partitions
         )
