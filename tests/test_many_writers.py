@@ -1,4 +1,4 @@
-"""Several that write, or lose their connections, at once: each is right or is told."""
+"""Several that write, or lose their connections, at once: each succeeds or gets an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No secret stands in a message, and no control character of others reaches a terminal."""
+"""No message holds a secret, and no control character from outside reaches a terminal."""
 
 from __future__ import annotations
 

@@ -124,11 +124,11 @@ class Lexis:
     string_escapes
         Whether a backslash escapes the character after it, inside of strings.
     string_prefixes
-        Letters that may stand before a string, in lower case, and whether it then has escapes.
+        Prefixes of strings, in lower case, and whether it then has escapes.
     line_comments
         What begins a comment that the line ends, beside ``--``.
     nested_comments
-        Whether comments stand inside of comments.
+        Whether comments may be nested.
     dollar_quotes
         Whether ``$$...$$`` is a string.
     dollar_tags

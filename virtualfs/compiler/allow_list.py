@@ -17,7 +17,7 @@ from virtualfs.errors import DefinitionError, did_you_mean
 __all__ = ["FunctionCatalog", "Kind", "SqlFunction", "SqlUse", "not_rowwise", "refuse_call"]
 
 SqlUse = Literal["query", "expression"]
-"""Where SQL stands: a source's query, or a feature's row-wise expression."""
+"""What SQL is used as: a source's query, or a feature's row-wise expression."""
 Kind = Literal["scalar", "aggregate", "window", "set"]
 """What a function is over: one row, many, a window; a set gives rows."""
 _UNLIMITED = 10**6
@@ -101,7 +101,7 @@ def refuse_call(
     Parameters
     ----------
     in_from
-        Whether it stands where a table may stand.
+        Whether the call is an item of FROM.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def refuse_call(
         It may not.
     """
     known = catalog.overloads(name, arguments)
-    # One name may be a table's and a value's; where it stands tells which.
+    # One name may be a table's and a value's; its place tells which.
     meant = tuple(each for each in known if (each.kind == "set") == in_from) or known
     shown = f"{name.lower()}()"
     if not meant:

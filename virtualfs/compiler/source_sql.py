@@ -87,7 +87,7 @@ def _judged(judge: Judge, text: str, use: SqlUse, where: str) -> None:
 
 
 def source_text(source: Source, capabilities: Capabilities) -> str:
-    """Return a source as it stands in FROM, without a name."""
+    """Return a source as an item of FROM, without an alias."""
     place = relation(source, capabilities)
     place.set("alias", None)
     return sql.text(place, capabilities.dialect)

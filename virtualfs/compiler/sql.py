@@ -1,8 +1,8 @@
 """The one door between Ibis, sqlglot and text: how statements are rendered.
 
 Ibis's compilers are used without their backends, so that no driver is needed to compile. Every name
-that a statement makes is reserved, so that none can hide a table or column of a user whose text
-stands inside of it.
+that a statement makes is reserved, so that none can hide a table or column that the user's
+text inside of it names.
 """
 
 from __future__ import annotations

@@ -36,15 +36,15 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 @dataclass(frozen=True)
 class Token:
-    """One token and where it stands.
+    """One token and its position in the text.
 
     Parameters
     ----------
     text
         As written.
     value
-        Of a quoted name the name, of a word the word as written, of a string its content where no
-        escape stands in it, of others the text.
+        Of a quoted name the name, of a word the word as written, of a string without
+        escapes its content, of others the text.
     start, end
         Offsets in characters.
     """

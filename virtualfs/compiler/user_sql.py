@@ -1,8 +1,8 @@
 """SQL that users write: checked for its shape, and made part of statements as it was written.
 
 Text of a user is never printed from a syntax tree, which would change what it means: a tree holds
-what its parser knows, and no parser but the engine's knows all. A query stands in parentheses as a
-derived table, an expression in parentheses as a column. Trees are made for lineage and for messages
+what its parser knows, and no parser but the engine's knows all. A query becomes a derived table
+in parentheses, an expression a column in parentheses. Trees are made for lineage and for messages
 alone, and where none can be made, the engine decides.
 """
 
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 _REPLACED = re.compile(r"""["`\[]__virtualfs_(spine|rows|times)|'__virtualfs_(first|last)""")
-"""What statements are bound by, wherever it stands in their text."""
+"""Names and texts that statements are bound by, anywhere in their text."""
 
 
 @dataclass(frozen=True)
