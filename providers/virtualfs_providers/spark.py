@@ -308,17 +308,8 @@ def _kind(class_name: str) -> Kind | None:
 
 
 _WINDOW_CLASSES = frozenset(
-    (
-        "CumeDist",
-        "DenseRank",
-        "Lag",
-        "Lead",
-        "NTile",
-        "NthValue",
-        "PercentRank",
-        "Rank",
-        "RowNumber",
-    )
+    ("CumeDist", "DenseRank", "Lag", "Lead", "NTile", "NthValue", "PercentRank", "Rank",
+     "RowNumber")
 )
 
 
