@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from virtualfs.cli.features import entity_columns, feature_names, names_and_pairs
-from virtualfs.cli.output import (
-    echo,
-    echo_json,
-    echo_shown,
-    json_option,
-    open_store,
-)
+from virtualfs.cli.output import echo, echo_json, echo_shown, json_option, open_store
 
 if TYPE_CHECKING:
     from virtualfs.store import FeatureStore

@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from virtualfs.cli.output import (
-    echo,
-    echo_json,
-    echo_table,
-    json_option,
-    open_store,
-)
+from virtualfs.cli.output import echo, echo_json, echo_table, json_option, open_store
 from virtualfs.compiler.training_set import PREFIX
 from virtualfs.definitions.project import KINDS, kind_in_words
 from virtualfs.display import shown_text

@@ -8,14 +8,7 @@ from typing import Any
 
 import click
 
-from virtualfs.cli.output import (
-    ask,
-    coloured,
-    echo,
-    echo_json,
-    json_option,
-    open_store,
-)
+from virtualfs.cli.output import ask, coloured, echo, echo_json, json_option, open_store
 from virtualfs.registry.plan import Plan, Revision
 
 _yes: Callable[[Any], Any] = click.option("--yes", "-y", is_flag=True, help="Do not ask.")

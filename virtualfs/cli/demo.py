@@ -10,10 +10,7 @@ from pathlib import Path
 
 import click
 
-from virtualfs.cli.output import (
-    echo,
-    echo_table,
-)
+from virtualfs.cli.output import echo, echo_table
 from virtualfs.cli.project import _is_project_file, example_folder
 from virtualfs.errors import ConfigError, VirtualFSError
 

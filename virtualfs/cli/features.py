@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from virtualfs.cli.output import (
-    echo,
-    echo_json,
-    echo_marked,
-    echo_table,
-    json_option,
-    open_store,
-)
+from virtualfs.cli.output import echo, echo_json, echo_marked, echo_table, json_option, open_store
 from virtualfs.compiler.training_set import PREFIX
 
 if TYPE_CHECKING:

@@ -9,14 +9,7 @@ from pathlib import Path
 
 import click
 
-from virtualfs.cli.output import (
-    coloured,
-    echo,
-    echo_json,
-    echo_marked,
-    json_option,
-    open_store,
-)
+from virtualfs.cli.output import coloured, echo, echo_json, echo_marked, json_option, open_store
 from virtualfs.definitions.base import Definition
 from virtualfs.definitions.project import KINDS, kind_in_words
 from virtualfs.discovery.feast import feast_text, functions_text, import_feast, read_feast

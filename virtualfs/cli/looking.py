@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import click
 
-from virtualfs.cli.output import (
-    echo,
-    echo_json,
-    echo_shown,
-    json_option,
-    open_store,
-)
+from virtualfs.cli.output import echo, echo_json, echo_shown, json_option, open_store
 
 
 @click.command("search")

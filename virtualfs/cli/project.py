@@ -7,13 +7,7 @@ from pathlib import Path
 
 import click
 
-from virtualfs.cli.output import (
-    echo,
-    echo_json,
-    echo_marked,
-    json_option,
-    open_store,
-)
+from virtualfs.cli.output import echo, echo_json, echo_marked, json_option, open_store
 from virtualfs.errors import ConfigError
 
 __all__ = ["example_folder"]

@@ -8,14 +8,7 @@ from functools import partial
 
 import click
 
-from virtualfs.cli.output import (
-    ask,
-    echo,
-    echo_json,
-    echo_table,
-    json_option,
-    open_store,
-)
+from virtualfs.cli.output import ask, echo, echo_json, echo_table, json_option, open_store
 from virtualfs.definitions.project import collect
 from virtualfs.errors import ConfigError, VirtualFSError, WarehouseError
 from virtualfs.registry.database import migrations

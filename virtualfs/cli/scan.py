@@ -12,11 +12,7 @@ from typing import Any
 import click
 
 from virtualfs.catalog import CatalogTable
-from virtualfs.cli.output import (
-    echo,
-    echo_json,
-    json_option,
-)
+from virtualfs.cli.output import echo, echo_json, json_option
 from virtualfs.config import FILE_NAME, Config, Warehouse, find_config, load_config
 from virtualfs.definitions.source import Source
 from virtualfs.discovery.findings import Scan

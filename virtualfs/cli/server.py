@@ -8,12 +8,7 @@ import secrets
 
 import click
 
-from virtualfs.cli.output import (
-    echo,
-    echo_json,
-    json_option,
-    open_store,
-)
+from virtualfs.cli.output import echo, echo_json, json_option, open_store
 from virtualfs.provider import load_server
 from virtualfs.store import FeatureStore
 
