@@ -21,13 +21,22 @@ from typing import TYPE_CHECKING, Any
 from virtualfs.compiler.plan import ResolvedOnDemand
 from virtualfs.dtypes import nullable_pandas
 from virtualfs.errors import DefinitionError, PermissionDeniedError
+from virtualfs.forks import renew_in_child
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["PythonFunctions"]
 
-_IMPORTING = threading.RLock()
+_importing = threading.RLock()
+
+
+def _renew() -> None:
+    global _importing
+    _importing = threading.RLock()
+
+
+renew_in_child(_renew)
 
 
 class PythonFunctions:
@@ -120,7 +129,7 @@ class PythonFunctions:
     def _loaded(self, module_name: str, name: str, where: str) -> tuple[Callable[..., Any], str]:
         """Return a function of a module, and the hash of the text that was run to make it."""
         file = self._folder.joinpath(*module_name.split(".")).with_suffix(".py")
-        with _IMPORTING, self._importable():
+        with _importing, self._importable():
             try:
                 if file.is_file():
                     text = file.read_text(encoding="utf-8")

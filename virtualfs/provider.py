@@ -23,6 +23,7 @@ from virtualfs.catalog import CatalogTable
 from virtualfs.compiler.allow_list import FunctionCatalog, SqlUse
 from virtualfs.compiler.ibis_query import query_table
 from virtualfs.compiler.judge import check_relations, check_tokens, known_functions
+from virtualfs.compiler.key_forms import forms_of, key_form_probe
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.compiler.program import on_spine
 from virtualfs.compiler.time_range import bind_range
@@ -33,6 +34,7 @@ from virtualfs.errors import (
     WarehouseUnavailableError,
     did_you_mean,
 )
+from virtualfs.forks import abandon, renew_in_child
 from virtualfs.lookups import Columns, KeySpine, columns_of
 
 if TYPE_CHECKING:
@@ -43,8 +45,10 @@ if TYPE_CHECKING:
 __all__ = [
     "MEETING_PLACE",
     "DuplicateColumnsError",
+    "OneConnection",
     "OnlineStore",
     "OnlineStoreProvider",
+    "ProbedKeys",
     "Server",
     "Session",
     "SessionLookups",
@@ -53,6 +57,9 @@ __all__ = [
     "Warehouse",
     "WarehouseProvider",
     "bounded",
+    "connection_identity",
+    "inherited_connection",
+    "instant_bytes",
     "load_server",
     "load_store_provider",
     "load_warehouse_provider",
@@ -218,6 +225,53 @@ class Warehouse(Protocol):
         """Close what this object opened itself."""
 
 
+class OneConnection:
+    """The part of a warehouse that holds one Ibis connection.
+
+    Parameters
+    ----------
+    connection
+        The open connection.
+    reopen
+        Connects again, for a forked child; None where the caller made the connection.
+    """
+
+    def __init__(
+        self, name: str, connection: Any, reopen: Callable[[], Any] | None = None
+    ) -> None:
+        self.name = name
+        self._reopen = reopen
+        self._open: Any = connection
+        self._lock = threading.RLock()
+        renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        abandon(self._open)
+        self._open = None
+        self._lock = threading.RLock()
+
+    @property
+    def connection(self) -> Any:
+        """The Ibis connection; a forked child opens it when it first needs it.
+
+        Raises
+        ------
+        WarehouseError
+            It belongs to a parent process that made it itself.
+        """
+        with self._lock:
+            if self._open is None:
+                if self._reopen is None:
+                    raise inherited_connection(self.name)
+                self._open = self._reopen()
+            return self._open
+
+    def close(self) -> None:
+        """Close the connection if this object opened it."""
+        if self._reopen is not None and self._open is not None:
+            self._open.disconnect()
+
+
 class SessionLookups:
     """The part of a warehouse whose look-ups are a session like any other."""
 
@@ -294,6 +348,27 @@ def _interrupted(session: Session, seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
+class ProbedKeys:
+    """The part of a warehouse that says how its strings compare, by comparing some."""
+
+    capabilities: Capabilities
+
+    @abstractmethod
+    def session(self, *, shared: bool = False) -> AbstractContextManager[Session]:
+        """Open a session."""
+
+    def key_forms(self, select: str, columns: Sequence[str]) -> Mapping[str, str]:
+        """Return in which form equal strings of a SELECT's columns are the same text.
+
+        Columns that call only identical strings equal are absent.
+        """
+        probe = key_form_probe(select, columns, self.capabilities.dialect)
+        with self.session() as session, suppress(WarehouseError):
+            (row,) = session.query(probe, {}).to_pylist()
+            return forms_of(columns, list(row.values()))
+        return {}
+
+
 class SilentCatalog:
     """The part of a warehouse whose engine says nothing of its tables and functions."""
 
@@ -362,6 +437,11 @@ class WarehouseProvider(Protocol):
         """Use an Ibis connection that the caller made and keeps."""
 
 
+def instant_bytes(micros: int) -> bytes:
+    """Return an instant as values of the online store hold it: later ones are greater."""
+    return (micros + 2**63).to_bytes(8, "big")
+
+
 class OnlineStore(Protocol):
     """Where hot rows are kept as bytes. A cache: it may forget anything at any time.
 
@@ -379,12 +459,23 @@ class OnlineStore(Protocol):
         of others it is asked in a thread.
         """
 
-    def merge_many(self, items: Sequence[tuple[bytes, bytes, float | None]]) -> list[bool]:
+    def merge_many(
+        self, items: Sequence[tuple[bytes, bytes, float | None]], now: int | None = None
+    ) -> list[bool]:
         """Keep each value under its key, for its seconds or until replaced.
 
         Not where what is held is newer (:func:`virtualfs.serving.codec.merged_bytes`), which is
         judged atomically, key by key. Returns which of the values stay.
+
+        Parameters
+        ----------
+        now
+            Microseconds since 1970, after which nothing can have been written; the store's own
+            time when None.
         """
+
+    def now(self) -> int | None:
+        """Return the store's time in microseconds since 1970; None if it does not tell."""
 
     def put(self, key: bytes, value: bytes, seconds: float | None) -> None:
         """Keep a value of another kind than rows, whatever is held."""
@@ -424,6 +515,30 @@ class OnlineStoreProvider(Protocol):
 
 class DuplicateColumnsError(WarehouseError):
     """A SELECT gives two columns that the engine does not tell apart."""
+
+
+def connection_identity(connection: Any) -> str:
+    """Return what tells the warehouse of an Ibis connection from others, in every process.
+
+    A database in memory, or one whose place is not known, is its connection's alone.
+    """
+    info: Any = getattr(getattr(connection, "con", None), "info", None)
+    if hasattr(info, "dbname"):  # of PostgreSQL
+        return f"{info.host}:{info.port}/{info.dbname} as {info.user}"
+    named = getattr(connection, "_con_kwargs", {}).get("database")
+    for path in (*getattr(connection, "_con_args", ())[:1], named):
+        if isinstance(path, str | Path) and Path(path).is_file():
+            return f"{connection.name}://{Path(path).resolve()}"
+    own: str = connection.__dict__.setdefault("_virtualfs_identity", uuid.uuid4().hex)
+    return own
+
+
+def inherited_connection(name: str) -> WarehouseError:
+    """Return the error for a connection of the caller that a forked child cannot use."""
+    return WarehouseError(
+        f"warehouse {name!r}: its connection was passed by connections= and belongs to the process "
+        "that this one was forked from. Open a connection in this process, and a store with it"
+    )
 
 
 def named_once(

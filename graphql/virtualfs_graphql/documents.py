@@ -27,6 +27,7 @@ from graphql import (
 from virtualfs.config import Limits
 from virtualfs.errors import ConfigError
 from virtualfs_graphql.compiled import CompiledQuery, compiled, flags_of
+from virtualfs_graphql.price import Price
 
 __all__ = ["Document", "Documents", "Operation", "digest", "trusted_documents"]
 
@@ -71,6 +72,11 @@ class Operation:
             if isinstance(item.default_value, BooleanValueNode)
         }
         self._compiled: dict[tuple[bool, ...], CompiledQuery | None] = {}
+        self._price = Price(schema, node, fragments)
+
+    def cost(self, variables: Mapping[str, Any]) -> int:
+        """Return what the operation costs at least, before any work is done for it."""
+        return self._price.cost({**self._defaults, **variables} if self._defaults else variables)
 
     def compiled(self, variables: Mapping[str, Any]) -> CompiledQuery | None:
         """Return what the operation was compiled to; None leaves it to the general executor."""

@@ -60,7 +60,7 @@ _log = logging.getLogger("virtualfs.graphql")
 
 MEANING = "virtualfs"
 """Where in a field's extensions its meaning stands."""
-_WORST = (FeatureStatus.NOT_FOUND, FeatureStatus.OUTSIDE_MAX_AGE, FeatureStatus.STALE)
+_WORST = (FeatureStatus.STALE, FeatureStatus.NOT_FOUND, FeatureStatus.OUTSIDE_MAX_AGE)
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,8 @@ class ViewField:
         context: Context = info.context
         keys, when = _keys_and_instant(root, self.arguments, given)
         (checked,) = checked_keys(self.view, [keys])
-        row = context.row(self.view, tuple(checked[key] for key in self.view.join_keys), when)
-        return context.view(self.view, row, when)
+        key = tuple(checked[name] for name in self.view.join_keys)
+        return context.view(self.view, key, context.row(self.view, key, when), when)
 
 
 @dataclass(frozen=True)

@@ -21,16 +21,18 @@ from starlette.types import Receive, Scope, Send
 from graphql import GraphQLError
 from virtualfs.config import Server
 from virtualfs.definitions.duration import setting_seconds
-from virtualfs.errors import PermissionDeniedError
+from virtualfs.errors import LimitError, PermissionDeniedError
+from virtualfs.forks import renew_in_child
 from virtualfs.provider import statement_deadline
 from virtualfs_graphql.catalog import CatalogSchema
 from virtualfs_graphql.documents import Document, Documents
 from virtualfs_graphql.metrics import Metrics
+from virtualfs_graphql.persisted import PersistedQueries, hash_of
 from virtualfs_graphql.request import CURRENT, Context, Snapshot
 from virtualfs_graphql.tokens import Tokens
 from virtualfs_graphql.tracing import span
 
-__all__ = ["REQUEST_ID", "Endpoint", "Served"]
+__all__ = ["PRIVATE", "REQUEST_ID", "Endpoint", "Served"]
 
 REQUEST_ID: ContextVar[str] = ContextVar("virtualfs_request_id", default="")
 _log = logging.getLogger("virtualfs.access")
@@ -42,6 +44,8 @@ _DEEPEST = 32
 """Lists and objects within each other, in variables."""
 _ID = re.compile(rb"[\w.\-]{1,64}")
 _encode = msgspec.json.Encoder().encode
+PRIVATE = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+"""Headers of every answer: it is what it says to be, and nobody's to keep."""
 
 
 class _Request(msgspec.Struct):
@@ -112,6 +116,7 @@ class Endpoint:
         metrics: Metrics,
         ide: Callable[[], str] | None,
         trusted: Mapping[str, str],
+        tokens: Tokens,
         *,
         introspection: bool,
     ) -> None:
@@ -124,7 +129,13 @@ class Endpoint:
         self._ide = ide
         self._trusted = trusted
         self._trusted_texts = frozenset(trusted.values())
-        self._tokens = Tokens(settings)
+        self._tokens = tokens
+        self._persisted = PersistedQueries()
+        self._renew()
+        renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        """Let no two processes number requests alike."""
         self._prefix = secrets.token_hex(4)
         self._numbers = count(1)
 
@@ -142,19 +153,24 @@ class Endpoint:
         if method == "GET" and b"text/html" in accept and not scope["query_string"]:
             await self._page(send)
             return
+        request = None
         try:
-            scopes = self._tokens.scopes(headers.get(b"authorization"))
-            if method == "POST":
-                request = await self._posted(headers, receive)
-            elif method == "GET":
-                request = _queried(scope["query_string"])
-            else:
-                raise _RefusedError(405, "send GraphQL by POST, or a query by GET")
-            answer = await self._answer(
-                request, scopes, is_get=method == "GET", has_token=b"authorization" in headers
-            )
+            scopes = self._tokens.of_request(scope)
+            # One deadline for all of it, the arrival of its body included.
+            async with asyncio.timeout(self._timeout):
+                if method == "POST":
+                    request = await self._posted(headers, receive)
+                elif method == "GET":
+                    request = _queried(scope["query_string"])
+                else:
+                    raise _RefusedError(405, "send GraphQL by POST, or a query by GET")
+                answer = await self._answer(
+                    request, scopes, is_get=method == "GET", has_token=b"authorization" in headers
+                )
         except _RefusedError as refused:
             answer = refused.answer
+        except TimeoutError:
+            answer = self._late(request)
         except PermissionDeniedError as error:
             _log.warning("refused: %s", error)
             answer = _Answer(401, _failure(str(error), "PermissionDeniedError"), "invalid", 1)
@@ -166,7 +182,10 @@ class Endpoint:
             (b"content-type", (_RESPONSE if wants_response else _JSON) + b"; charset=utf-8"),
             (b"content-length", b"%d" % len(answer.body)),
             (b"x-request-id", request_id),
+            *PRIVATE,
         ]
+        if status == 408:
+            head.append((b"connection", b"close"))  # the rest of its body may still come
         if status == 401:
             head.append((b"www-authenticate", b"Bearer"))
         if status == 405:
@@ -174,6 +193,15 @@ class Endpoint:
         await send({"type": "http.response.start", "status": status, "headers": head})
         await send({"type": "http.response.body", "body": answer.body})
         self._note(answer, status, time.perf_counter() - started)
+
+    def _late(self, request: _Request | None) -> _Answer:
+        """Return the answer to a request whose time is over."""
+        limit = f"within {self._limits.timeout} ([server.limits] timeout)"
+        if request is None:
+            told = f"the request did not arrive {limit}"
+            return _Answer(408, _failure(told, "TimeoutError"), "invalid", 1)
+        name = request.operationName or ""
+        return _Answer(504, _failure(f"no answer {limit}", "TimeoutError"), "late", 1, name)
 
     def _note(self, answer: _Answer, status: int, seconds: float) -> None:
         self._metrics.request(answer.kind, "error" if answer.errors else "ok", seconds)
@@ -193,6 +221,8 @@ class Endpoint:
         head = [
             (b"content-type", b"text/html; charset=utf-8" if found else b"text/plain"),
             (b"content-length", b"%d" % len(body)),
+            *PRIVATE,
+            (b"content-security-policy", IDE_POLICY),
         ]
         status = 200 if found else 404
         await send({"type": "http.response.start", "status": status, "headers": head})
@@ -242,6 +272,16 @@ class Endpoint:
             if text is None:
                 raise _RefusedError(400, f"{request.documentId!r} is no trusted document")
             return text
+        sha256 = hash_of(request.extensions)
+        if sha256 is not None and self._settings.only_trusted and not request.query:
+            raise _RefusedError(
+                200, "PersistedQueryNotSupported", "PERSISTED_QUERY_NOT_SUPPORTED"
+            )
+        if sha256 is not None and not request.query:
+            text = self._persisted.get(sha256)
+            if text is None:
+                raise _RefusedError(200, "PersistedQueryNotFound", "PERSISTED_QUERY_NOT_FOUND")
+            return text
         if not request.query:
             raise _RefusedError(400, "the request has no query")
         if self._settings.only_trusted and request.query not in self._trusted_texts:
@@ -249,6 +289,8 @@ class Endpoint:
                 403, "only trusted documents are answered here; ask for this one to be added",
                 "PermissionDeniedError",
             )  # fmt: skip
+        if sha256 is not None and not self._persisted.keep(sha256, request.query):
+            raise _RefusedError(400, "extensions.persistedQuery: the hash is not that of the query")
         return request.query
 
     async def _answer(
@@ -295,22 +337,24 @@ class Endpoint:
             served.snapshot, self._limits, scopes, shows_schema=self._introspection or has_token
         )
         name = request.operationName or operation.label
-        plan = operation.compiled(variables)
         try:
-            with span("graphql", {"graphql.operation.type": operation.kind,
-                                  "graphql.operation.name": name}):  # fmt: skip
-                async with asyncio.timeout(self._timeout):
-                    if plan is not None:
-                        data = await plan.run(context, variables)
-                        if data is not None:
-                            return _Answer(200, _encode({"data": data}), "lookup", 0, name)
-                    return await self._executed(
-                        served, document, context, variables, operation.kind, name,
-                        request.operationName,
-                    )  # fmt: skip
-        except TimeoutError:
-            told = f"no answer within {self._limits.timeout} ([server.limits] timeout)"
-            return _Answer(504, _failure(told, "TimeoutError"), operation.kind, 1, name)
+            context.check_cost(operation.cost(variables))
+        except LimitError as error:
+            told = {"message": str(error), "extensions": {"code": "LimitError"}}
+            return _Answer(
+                200, _encode({"data": None, "errors": [told]}), operation.kind, 1, name
+            )
+        plan = operation.compiled(variables)
+        with span("graphql", {"graphql.operation.type": operation.kind,
+                              "graphql.operation.name": name}):  # fmt: skip
+            if plan is not None:
+                data = await plan.run(context, variables)
+                if data is not None:
+                    return _Answer(200, _encode({"data": data}), "lookup", 0, name)
+            return await self._executed(
+                served, document, context, variables, operation.kind, name,
+                request.operationName,
+            )  # fmt: skip
 
     async def _executed(
         self,
@@ -355,9 +399,14 @@ def _queried(query_string: bytes) -> _Request:
         variables = msgspec.json.decode(given.get("variables") or "{}", type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError) as error:
         raise _RefusedError(400, f"variables are not a JSON object: {error}") from None
+    try:
+        extensions = msgspec.json.decode(given.get("extensions") or "{}", type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _RefusedError(400, f"extensions are not a JSON object: {error}") from None
     return _Request(
-        given.get("query"), variables, given.get("operationName") or None, given.get("documentId")
-    )
+        given.get("query"), variables, given.get("operationName") or None, given.get("documentId"),
+        extensions,
+    )  # fmt: skip
 
 
 def _formatted(error: GraphQLError) -> dict[str, Any]:

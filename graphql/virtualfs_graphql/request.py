@@ -24,14 +24,22 @@ from virtualfs.config import Limits
 from virtualfs.definitions.api_names import ApiNames
 from virtualfs.definitions.duration import setting_seconds
 from virtualfs.definitions.project import KINDS
-from virtualfs.errors import LimitError, NotFoundError, SpineError, VirtualFSError
+from virtualfs.errors import (
+    LimitError,
+    NotFoundError,
+    SpineError,
+    VirtualFSError,
+    WarehouseError,
+)
+from virtualfs.lookups import Unreadable
 from virtualfs.registry.resolver import AnySelection
 from virtualfs.registry.state import State, StoredObject
 from virtualfs.serving.answer import answer, status_of
 from virtualfs.serving.codec import Row, from_micros, to_micros
+from virtualfs.serving.fetch import unreadable_value
 from virtualfs.serving.on_demand import FeatureStatus
 from virtualfs.serving.online import Reading
-from virtualfs.serving.part import Lookup, lookups
+from virtualfs.serving.part import Lookup, lookups, outlived, ttl_of
 from virtualfs.serving.request import plan_online
 from virtualfs.serving.response import OnlineResponse
 from virtualfs_graphql.memory import Breath
@@ -55,6 +63,8 @@ Asked = str | tuple[str, ...]
 
 COLD = 10
 """What a row costs that a warehouse is asked for, where one of the cache costs 1."""
+STATEMENT = 2_000
+"""What a statement of its own in a warehouse costs."""
 NO_LIMITS = Limits(list_size=2**31, cost=2**31)
 CATALOG = 5
 """What an object of the catalog costs."""
@@ -225,13 +235,27 @@ class ViewAnswer:
     """One view's row for one key, judged at the request's instant."""
 
     view: ResolvedView
+    key: tuple[Any, ...]
     row: Row
     status: FeatureStatus
+    is_over: bool
+    """Whether it is over its view's TTL, so that its values are not shown."""
 
     def value(self, position: int) -> Any:
-        """Return a feature by its position in the view; what is over its TTL is not shown."""
-        is_over = self.status is FeatureStatus.OUTSIDE_MAX_AGE
-        return None if is_over else self.row.values[position]
+        """Return a feature by its position in the view; what is over its TTL is not shown.
+
+        Raises
+        ------
+        WarehouseError
+            Python cannot hold it.
+        """
+        if self.is_over:
+            return None
+        found = self.row.values[position]
+        if isinstance(found, Unreadable):
+            feature = self.view.feature_names[position]
+            raise WarehouseError(unreadable_value(self.view, feature, self.key, found))
+        return found
 
     @property
     def event_timestamp(self) -> datetime | None:
@@ -358,11 +382,21 @@ class Context:
         if time.monotonic() > self._until:
             # What runs on the event loop is not ended by it.
             raise LimitError(f"no answer within {self.limits.timeout} ([server.limits] timeout)")
-        if self._cost > self.limits.cost:
+        self.check_cost(0)
+
+    def check_cost(self, more: int) -> None:
+        """Refuse what would cost too much, beside what was counted.
+
+        Raises
+        ------
+        LimitError
+            It would.
+        """
+        if self._cost + more > self.limits.cost:
             raise LimitError(
-                f"the request costs {self._cost:,}, more than {self.limits.cost:,} "
-                f"([server.limits] cost): a row of the cache counts 1, one of a warehouse {COLD}; "
-                "send several requests"
+                f"the request costs {self._cost + more:,}, more than {self.limits.cost:,} "
+                f"([server.limits] cost): a row of the cache counts 1, one of a warehouse {COLD}, "
+                f"a statement of its own in a warehouse {STATEMENT:,}; send several requests"
             )
 
     def row(self, view: ResolvedView, key: tuple[Any, ...], when: When = NOW) -> Awaitable[Row]:
@@ -372,10 +406,14 @@ class Context:
         known = self._known.get(_identity(wanted)) if self._known else None
         return self._rows.load(wanted) if known is None else _settled(known)
 
-    async def view(self, view: ResolvedView, row: Awaitable[Row], when: When) -> ViewAnswer:
+    async def view(
+        self, view: ResolvedView, key: tuple[Any, ...], row: Awaitable[Row], when: When
+    ) -> ViewAnswer:
         """Return a row that was asked for, judged at its instant."""
         found = await row
-        return ViewAnswer(view, found, status_of(found, view, to_micros(when.as_of or self.now)))
+        at = to_micros(when.as_of or self.now)
+        is_over = outlived(found, ttl_of(view), at)
+        return ViewAnswer(view, key, found, status_of(found, view, at), is_over)
 
     def answer(
         self,
@@ -391,6 +429,7 @@ class Context:
         keys, request
             Join keys and request inputs of each entity, checked.
         """
+        self.check_cost(len(keys) * len(plan.parts))
         wanted = [
             [self.row(look.view, key, when) for key in look.keys] for look in lookups(plan, keys)
         ]
@@ -422,16 +461,16 @@ class Context:
 
         None if some view's cannot be had: what was read is kept for whoever asks by :meth:`row`.
         """
-        reader = self.snapshot.store.online.reader
         before = self._cost
         try:
-            found = await reader.read_async(lookups, allow=self._allow)
+            rows = await self._rows_of(lookups, NOW)
         except VirtualFSError as error:
             self._cost = self._cost if isinstance(error, LimitError) else before
-            self._known = await self._one_by_one(lookups, error)
-            return None
-        self._now = found.at
-        return found.rows
+            rows = [[error] * len(look.keys) for look in lookups]
+        if all(isinstance(row, Row) and not row.unreadable for some in rows for row in some):
+            return rows
+        self._known = _by_identity(lookups, rows, NOW)
+        return None
 
     async def _load(self, wanted: list[Wanted]) -> Sequence[Row | BaseException]:
         by_instant: dict[When, list[Wanted]] = {}
@@ -451,41 +490,25 @@ class Context:
         lookups = [Lookup(items[0].view, tuple(item.key for item in items)) for items in parts]
         before = self._cost
         try:
-            return _by_identity(lookups, await self._rows_of(lookups, when), when)
+            rows = await self._rows_of(lookups, when)
         except VirtualFSError as error:
-            # What was counted is counted again, view by view.
             self._cost = self._cost if isinstance(error, LimitError) else before
-            return await self._one_by_one(lookups, error, when)
-
-    async def _one_by_one(
-        self, lookups: Sequence[Lookup], error: VirtualFSError, when: When = NOW
-    ) -> dict[Identity, Any]:
-        """Read each view alone.
-
-        Where one's warehouse is out of reach or refuses, the others are still answered, and the
-        error stands at the fields of the view that has it.
-        """
-        answers: list[list[Any]] = []
-        for look in lookups:
-            try:
-                if len(lookups) == 1 or isinstance(error, LimitError):
-                    raise error
-                answers += await self._rows_of([look], when)
-            except VirtualFSError as single:
-                answers.append([single] * len(look.keys))
-        return _by_identity(lookups, answers, when)
+            rows = [[error] * len(look.keys) for look in lookups]
+        return _by_identity(lookups, rows, when)
 
     def _allow(self, cold: int) -> None:
         self.charge(cold * (COLD - 1))  # which were counted once as rows
 
-    async def _rows_of(self, lookups: Sequence[Lookup], when: When) -> list[list[Row]]:
+    async def _rows_of(self, lookups: Sequence[Lookup], when: When) -> list[list[Any]]:
+        """Return the rows of some views, an error in the place of each that cannot be had."""
         reader = self.snapshot.store.online.reader
         if when.as_of is not None:
             found = await reader.read_async(
-                lookups, when.as_of, cached=False, late_data=when.late_data, allow=self._allow
-            )
+                lookups, when.as_of, cached=False, late_data=when.late_data, allow=self._allow,
+                partial=True,
+            )  # fmt: skip
             return found.rows
-        found = await reader.read_async(lookups, self._now, allow=self._allow)
+        found = await reader.read_async(lookups, self._now, allow=self._allow, partial=True)
         self._now = self._now or found.at  # all reads of a request are about one instant
         return found.rows
 

@@ -13,7 +13,7 @@ from virtualfs.capabilities import Capabilities
 from virtualfs.compiler import sql
 from virtualfs.compiler.ibis_query import query_table
 from virtualfs.errors import ConfigError, VirtualFSError, WarehouseError, without_secrets
-from virtualfs.provider import SessionLookups, SilentCatalog, TemporaryTables
+from virtualfs.provider import OneConnection, SessionLookups, SilentCatalog, TemporaryTables
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -71,29 +71,26 @@ class CloudSession(TemporaryTables):
             return "\n".join(" ".join(str(cell) for cell in row) for row in cursor.fetchall())
 
 
-class CloudWarehouse(SessionLookups, SilentCatalog):
+class CloudWarehouse(OneConnection, SessionLookups, SilentCatalog):
     """One warehouse behind an Ibis connection."""
 
     def __init__(
-        self, name: str, connection: Any, capabilities: Capabilities, kind: str, *, owned: bool
+        self,
+        name: str,
+        connection: Any,
+        capabilities: Capabilities,
+        kind: str,
+        reopen: Callable[[], Any] | None = None,
     ) -> None:
-        self.name = name
+        super().__init__(name, connection, reopen)
         self.capabilities = capabilities
-        self._connection = connection
         self._kind = kind
-        self._owned = owned
-        self._lock = threading.RLock()
-
-    @property
-    def connection(self) -> Any:
-        """The Ibis connection."""
-        return self._connection
 
     @contextmanager
     def session(self, *, shared: bool = False) -> Iterator[CloudSession]:  # noqa: ARG002
         """Open a session; all share the connection, and their tables have names of their own."""
         dialect = self.capabilities.dialect
-        session = CloudSession(self._connection, dialect, self._kind, self._lock)
+        session = CloudSession(self.connection, dialect, self._kind, self._lock)
         try:
             yield session
         finally:
@@ -102,23 +99,18 @@ class CloudWarehouse(SessionLookups, SilentCatalog):
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT, as Ibis finds them out."""
         with self._lock, _readable():
-            schema = self._connection.sql(select).schema()
+            schema = self.connection.sql(select).schema()
         return {name: dtype.copy(nullable=True) for name, dtype in schema.items()}
 
     def table_names(self) -> Sequence[str]:
         """Return the names of the tables and views, for messages."""
         with self._lock, _readable():
-            return list(self._connection.list_tables())
+            return list(self.connection.list_tables())
 
     def ping(self) -> None:
         """Raise WarehouseError unless the warehouse answers."""
         with self.session() as session:
             session.query("SELECT 1 AS one", {"one": "int64"})
-
-    def close(self) -> None:
-        """Disconnect if this object connected."""
-        if self._owned:
-            self._connection.disconnect()
 
 
 class CloudProvider:
@@ -178,15 +170,19 @@ class CloudProvider:
             raise ConfigError(
                 f"{engine} needs its driver; pip install 'virtualfs[{self._extra}]' ({error})"
             ) from None
-        with _readable():
-            connection = (self._connect or ibis.connect)(url)
-            for statement in self._prepare(settings):
-                connection.raw_sql(statement)
-        return CloudWarehouse(name, connection, self._capabilities, self._kind, owned=True)
+
+        def connect() -> Any:
+            with _readable():
+                connection = (self._connect or ibis.connect)(url)
+                for statement in self._prepare(settings):
+                    connection.raw_sql(statement)
+            return connection
+
+        return CloudWarehouse(name, connect(), self._capabilities, self._kind, connect)
 
     def adopt(self, name: str, connection: Any) -> CloudWarehouse:
         """Use the caller's Ibis connection as it is."""
-        return CloudWarehouse(name, connection, self._capabilities, self._kind, owned=False)
+        return CloudWarehouse(name, connection, self._capabilities, self._kind)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import json
 import math
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
@@ -32,7 +32,15 @@ from virtualfs.compiler.program import is_plain
 from virtualfs.compiler.user_sql import tree_of_query
 from virtualfs.dtypes import type_name
 from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
-from virtualfs.provider import SessionLookups, SilentCatalog, TemporaryTables, named_once
+from virtualfs.forks import abandon, call_around_fork
+from virtualfs.provider import (
+    ProbedKeys,
+    SessionLookups,
+    SilentCatalog,
+    TemporaryTables,
+    inherited_connection,
+    named_once,
+)
 from virtualfs_providers.duckdb_sql import LEXIS, DuckDBJudge, quoted_text
 from virtualfs_providers.lake import Lake, Snapshots, delta_scan
 
@@ -237,6 +245,8 @@ class DuckDBSession(TemporaryTables):
 
 _MOMENT = 5.0
 """Seconds that a sample may take."""
+_FORK_SECONDS = 5.0
+"""Seconds that a fork waits for a statement on the caller's connection."""
 _TABLES = """
 SELECT table_oid, schema_name, table_name, false, estimated_size, comment FROM duckdb_tables()
 WHERE NOT internal AND database_name = current_database()
@@ -260,25 +270,45 @@ FROM duckdb_constraints() WHERE database_name = current_database() ORDER BY cons
 """
 
 
-class DuckDBWarehouse(SessionLookups, SilentCatalog):
-    """One open DuckDB database."""
+class _Database:
+    """An open database with what belongs to it."""
 
-    capabilities = CAPABILITIES
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.lake = Lake(connection.con)
+        self.judge = DuckDBJudge(connection.con)
+        self._attached: str | None = None
 
-    def __init__(self, name: str, connection: Any, *, owned: bool) -> None:
-        self.name = name
-        self._connection = connection
-        self._owned = owned
-        self._lock = threading.RLock()
-        self._lake = Lake(connection.con)
-        self._judge = DuckDBJudge(connection.con)
+    def attach(self, path: str, *, read_only: bool) -> None:
+        """Make a database file the one that names are looked up in."""
+        mode = " (READ_ONLY)" if read_only else ""
+        self._attached = sql.quoted(Path(path).stem, "duckdb")
+        self.connection.con.execute(f"ATTACH {quoted_text(path)} AS {self._attached}{mode}")
+        self.connection.con.execute(f"USE {self._attached}")
+
+    def cursor(self) -> Any:
+        """Return a cursor of its own, which other threads do not use."""
+        found = self.connection.con.cursor()
+        if self._attached is not None:
+            found.execute(f"USE {self._attached}")
+        return found
+
+    def is_in_memory(self) -> bool:
+        """Tell whether it lies in this process's memory alone."""
+        rows = self.connection.con.execute("SELECT path FROM duckdb_databases() WHERE NOT internal")
+        return all(path is None for (path,) in rows.fetchall())
+
+    def is_confined(self) -> bool:
+        """Tell whether DuckDB opens no other files any more."""
+        found = self.connection.con.execute("SELECT current_setting('enable_external_access')")
+        return bool(found.fetchone() == (False,))
 
     def confine(self, roots: Sequence[str]) -> None:
         """Let DuckDB open no files but its own and those below some folders and URLs, for good."""
         folders = []
         for root in roots:
             if "://" in root:
-                self._lake.open_storage(root)  # a URL is known for one once its storage is
+                self.lake.open_storage(root)  # a URL is known for one once its storage is
                 folders.append(f"{root.rstrip('/')}/")
             else:
                 folders += [f"{Path(root)}/", f"{Path(root).resolve()}/"]
@@ -289,35 +319,76 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
             "autoload_known_extensions = false",
             "enable_external_access = false",
         ]
-        known = self._row("SELECT 1 FROM duckdb_settings() WHERE name = 'allowed_configs'")
-        if known is not None:  # Ibis sets two of each connection that it makes
-            kept = "['TimeZone', 'python_enable_replacements']"
+        con = self.connection.con
+        known = "SELECT 1 FROM duckdb_settings() WHERE name = 'allowed_configs'"
+        if con.execute(known).fetchone() is not None:
+            kept = "['TimeZone', 'python_enable_replacements']"  # which Ibis sets when it connects
             settings += [f"allowed_configs = {kept}", "lock_configuration = true"]
         for setting in settings:
-            self._connection.con.execute(f"SET GLOBAL {setting}")
+            con.execute(f"SET GLOBAL {setting}")
+
+
+class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
+    """One open DuckDB database."""
+
+    capabilities = CAPABILITIES
+
+    def __init__(
+        self, name: str, connection: Any, reopen: Callable[[], _Database] | None = None
+    ) -> None:
+        self.name = name
+        self._reopen = reopen
+        self._open: _Database | None = _Database(connection)
+        self._lock = threading.RLock()
+        self._is_quiet = False
+        call_around_fork(self._before_fork, self._after_fork, self._renew)
 
     @property
-    def is_confined(self) -> bool:
-        """Whether DuckDB opens no other files any more."""
-        return bool(self._row("SELECT current_setting('enable_external_access')") == (False,))
+    def _database(self) -> _Database:
+        """The open database; in a forked child it is opened anew when first needed."""
+        with self._lock:
+            if self._open is None:
+                if self._reopen is None:
+                    raise inherited_connection(self.name)
+                self._open = self._reopen()
+            return self._open
+
+    def _before_fork(self) -> None:
+        """Let no statement run on the caller's connection in the moment of a fork."""
+        if self._reopen is None:
+            self._is_quiet = self._lock.acquire(timeout=_FORK_SECONDS)
+
+    def _after_fork(self) -> None:
+        if self._is_quiet:
+            self._is_quiet = False
+            self._lock.release()
+
+    def _renew(self) -> None:
+        """Use no inherited database but the caller's in memory, of which a child has a copy."""
+        is_copy = self._is_quiet and self._open is not None and self._open.is_in_memory()
+        self._lock, self._is_quiet = threading.RLock(), False
+        abandon(self._open)
+        if not is_copy:
+            self._open = None
 
     @property
     def connection(self) -> Any:
         """The Ibis connection."""
-        return self._connection
+        return self._database.connection
 
     @contextmanager
     def session(self, *, shared: bool = False) -> Iterator[DuckDBSession]:
         """Open a session on a cursor of its own, or on the caller's connection under a lock."""
-        if self._owned and not shared:
+        database = self._database
+        if self._reopen is not None and not shared:
             with _readable():
-                cursor = self._connection.con.cursor()
+                cursor = database.cursor()
             try:
-                yield DuckDBSession(cursor, None, self._lake)
+                yield DuckDBSession(cursor, None, database.lake)
             finally:
                 cursor.close()
             return
-        session = DuckDBSession(self._connection.con, self._lock, self._lake)
+        session = DuckDBSession(database.connection.con, self._lock, database.lake)
         try:
             yield session
         finally:
@@ -351,7 +422,7 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
     def estimate_rows(self, select: str) -> int | None:
         """Return how many rows DuckDB's planner, or a Delta table's log, expects of a SELECT."""
         with suppress(WarehouseError, ModuleNotFoundError):
-            if (known := self._lake.rows(select)) is not None:
+            if (known := self._database.lake.rows(select)) is not None:
                 return known
         found = self._row(f"EXPLAIN (FORMAT json) {select}")
         with suppress(ValueError, KeyError, IndexError, TypeError):
@@ -363,24 +434,25 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
 
     def _row(self, statement: str) -> Any:
         with suppress(WarehouseError), self._lock, _readable():
-            return self._connection.con.execute(self._prepared(statement)).fetchone()
+            return self.connection.con.execute(self._prepared(statement)).fetchone()
         return None
 
     def _prepared(self, statement: str) -> str:
         """Return a statement as it is run, with the files that it reads as they are now."""
-        return self._lake.prepared(statement)
+        return self._database.lake.prepared(statement)
 
     def rows(self, view: ResolvedView) -> ir.Table:
         """Return a view's rows as a table of the Ibis connection."""
         with self._lock, _readable():
             text = self._prepared(view.rows_sql)
-            return query_table(self._connection, text, view.columns)
+            return query_table(self.connection, text, view.columns)
 
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT without running it."""
         with self._lock, _readable(self.table_names):
-            rows = self._connection.con.execute(
-                f"DESCRIBE {self._lake.described(select)}"
+            database = self._database
+            rows = database.connection.con.execute(
+                f"DESCRIBE {database.lake.described(select)}"
             ).fetchall()
         found = ((name, _ibis_type(kind)) for name, kind, *_ in rows)
         return named_once(found, folds_case=True)
@@ -388,12 +460,12 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
     def judge(self, text: str, use: SqlUse) -> None:
         """Refuse SQL that does anything but read, by DuckDB's own parser and catalog."""
         with self._lock, _readable():
-            self._judge.judge(text, use)
+            self._database.judge.judge(text, use)
 
     def table_names(self) -> Sequence[str]:
         """Return the names of the tables and views, for messages."""
         with self._lock:
-            rows = self._connection.con.execute(
+            rows = self.connection.con.execute(
                 "SELECT CASE WHEN table_schema IN ('main', 'temp') THEN table_name "
                 "ELSE table_schema || '.' || table_name END FROM information_schema.tables"
             ).fetchall()
@@ -401,7 +473,7 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
 
     def catalog(self) -> Sequence[CatalogTable]:
         """Return what DuckDB's catalog says of its tables and views."""
-        con = self._connection.con
+        con = self.connection.con
         with self._lock, _readable():
             database, schema = con.execute("SELECT current_database(), current_schema()").fetchone()
             found = con.execute(_TABLES).fetchall()
@@ -458,8 +530,8 @@ class DuckDBWarehouse(SessionLookups, SilentCatalog):
 
     def close(self) -> None:
         """Close the database if this object opened it."""
-        if self._owned:
-            self._connection.disconnect()
+        if self._reopen is not None and self._open is not None:
+            self._open.connection.disconnect()
 
 
 class DuckDBProvider:
@@ -488,27 +560,44 @@ class DuckDBProvider:
             raise WarehouseError(
                 f"warehouse {name!r}: there is no DuckDB file {path}; check url in virtualfs.toml"
             )
+        given = _engine_settings(name, query)
+        read_only = settings.read_only and not in_memory
         with _readable():
             connection = ibis.duckdb.connect(
-                ":memory:" if in_memory else path,
-                read_only=settings.read_only and not in_memory,
-                **_engine_settings(name, query),
+                ":memory:" if in_memory else path, read_only=read_only, **given
             )
-        warehouse = DuckDBWarehouse(name, connection, owned=True)
-        if warehouse.is_confined:  # a file that this process has open already is one database
-            return warehouse
-        # GLOBAL, because every session is a cursor of its own. Small spines joined to large tables
-        # must not become nested loops; relative paths are meant from the configuration's folder.
-        connection.con.execute("SET GLOBAL asof_loop_join_threshold = 0")
-        connection.con.execute("SET GLOBAL TimeZone = 'UTC'")
-        connection.con.execute("SET GLOBAL autoinstall_known_extensions = false")
-        connection.con.execute(f"SET GLOBAL file_search_path = {quoted_text(str(folder))}")
-        warehouse.confine(roots)
-        return warehouse
+
+        def reopen() -> _Database:
+            # DuckDB would hand out the inherited database again, by the path of its file.
+            with _readable():
+                opened = _Database(ibis.duckdb.connect(":memory:", **given))
+                if not in_memory:
+                    opened.attach(path, read_only=read_only)
+                _configure(opened, folder, roots)
+            return opened
+
+        _configure(_Database(connection), folder, roots)
+        return DuckDBWarehouse(name, connection, reopen)
 
     def adopt(self, name: str, connection: Any) -> DuckDBWarehouse:
         """Use the caller's Ibis connection as it is."""
-        return DuckDBWarehouse(name, connection, owned=False)
+        return DuckDBWarehouse(name, connection)
+
+
+def _configure(database: _Database, folder: Path, roots: Sequence[str]) -> None:
+    """Set what all sessions go by, and confine the database to some folders and URLs."""
+    if database.is_confined():  # a file that this process has open already is one database
+        return
+    # GLOBAL, because every session is a cursor of its own. Small spines joined to large tables
+    # must not become nested loops; relative paths are meant from the configuration's folder.
+    for setting in (
+        "asof_loop_join_threshold = 0",
+        "TimeZone = 'UTC'",
+        "autoinstall_known_extensions = false",
+        f"file_search_path = {quoted_text(str(folder))}",
+    ):
+        database.connection.con.execute(f"SET GLOBAL {setting}")
+    database.confine(roots)
 
 
 @contextmanager

@@ -220,6 +220,7 @@ class Lake:
                 f"reading the Delta table {table.path} needs deltalake; "
                 "pip install 'virtualfs[lake]'"
             ) from None
+        _check_process()
         with self._lock, _readable(table):
             opened = self._tables.get(table)
             if opened is None:
@@ -234,6 +235,21 @@ class Lake:
             elif table.version is None and table.as_of is None:
                 opened.update_incremental()
             return _snapshot_of(opened)
+
+
+def _check_process() -> None:
+    """Refuse to read Delta tables where a parent process has: delta-rs' threads are not here."""
+    global _process
+    _process = _process or os.getpid()
+    if _process != os.getpid():
+        raise WarehouseError(
+            "Delta tables were read before this process was forked, and the Delta library works in "
+            "one process. Start processes by spawn or forkserver, or fork before the first read"
+        )
+
+
+_process = 0
+"""The process that reads Delta tables; 0 before the first."""
 
 
 def _table(match: re.Match[str]) -> _Table:

@@ -29,8 +29,9 @@ from virtualfs.errors import (
     did_you_mean,
     without_secrets,
 )
+from virtualfs.forks import abandon, renew_in_child
 from virtualfs.lookups import Columns, KeySpine, columns_of
-from virtualfs.provider import TemporaryTables, named_once
+from virtualfs.provider import ProbedKeys, TemporaryTables, inherited_connection, named_once
 from virtualfs_providers.postgres_arrow import (
     copy_in,
     copy_out,
@@ -247,6 +248,19 @@ class PostgresSession(TemporaryTables):
         self, statement: str, schema: Mapping[str, str], rows: int  # noqa: ARG002
     ) -> Iterator[pa.Table]:  # fmt: skip
         """Run a SELECT and return its rows in pieces, through a cursor on the server."""
+        for found, types in self._stream(statement, rows):
+            yield rows_to_arrow(found, types)
+
+    def stream_columns(
+        self, statement: str, schema: Mapping[str, str], rows: int
+    ) -> Iterator[Columns]:
+        """Run a SELECT and return its rows in pieces, as Python values; a bad one alone is bad."""
+        for found, types in self._stream(statement, rows):
+            yield rows_to_columns(found, types, schema)
+
+    def _stream(
+        self, statement: str, rows: int
+    ) -> Iterator[tuple[list[tuple[Any, ...]], list[tuple[str, dt.DataType]]]]:
         import psycopg
 
         with self._turn() as probe:
@@ -257,7 +271,7 @@ class PostgresSession(TemporaryTables):
                 first = True
                 while (found := cursor.fetchmany(rows)) or first:
                     first = False
-                    yield rows_to_arrow(found, types)
+                    yield found, types
 
     def explain(self, statement: str) -> str:
         """Return PostgreSQL's plan of a SELECT, without running it."""
@@ -280,17 +294,19 @@ def _free() -> Iterator[None]:
     yield
 
 
-class PostgresWarehouse:
+class PostgresWarehouse(ProbedKeys):
     """One PostgreSQL database, through a pool of connections or through the caller's own."""
 
     def __init__(
-        self, name: str, capabilities: Capabilities, *, pool: Any = None, connection: Any = None,
+        self, name: str, capabilities: Capabilities, *, connection: Any = None,
+        make_pool: Callable[[], Any] | None = None,
         url: str = "", settings: str = _SETTINGS, lookups: PostgresLookups | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.capabilities = capabilities
         self.lock = threading.RLock()
-        self._pool = pool
+        self._make_pool = make_pool
+        self._own_pool: Any = None
         self._ibis = connection
         self._url = url
         self._settings = settings
@@ -298,12 +314,34 @@ class PostgresWarehouse:
         self._types: dict[tuple[int, int], dt.DataType] = {}
         self._known: dict[str, tuple[float, Statistics]] = {}
         self._judge = PostgresJudge()
+        renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        """Leave sockets and threads to the parent process."""
+        abandon(self._own_pool, self._ibis)
+        self._own_pool = self._ibis = None
+        self.lock = threading.RLock()
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether connections are this object's, and not the caller's."""
+        return self._make_pool is not None
+
+    @property
+    def _pool(self) -> Any:
+        """The pool of connections, opened when first needed."""
+        with self.lock:
+            if self._own_pool is None and self._make_pool is not None:
+                self._own_pool = self._make_pool()
+            return self._own_pool
 
     @property
     def connection(self) -> Any:
         """The Ibis connection, opened when first needed, and again when the server closed it."""
         with self.lock:
-            lost = self._pool is not None and self._ibis is not None and self._ibis.con.closed
+            lost = self._is_own and self._ibis is not None and self._ibis.con.closed
+            if self._ibis is None and not self._is_own:
+                raise inherited_connection(self.name)
             if self._ibis is None or lost:
                 import ibis
 
@@ -314,7 +352,7 @@ class PostgresWarehouse:
     @contextmanager
     def session(self, *, shared: bool = False) -> Iterator[PostgresSession]:
         """Open a session: a transaction on a connection of the pool, or the caller's connection."""
-        if self._pool is None or shared:
+        if not self._is_own or shared:
             session = PostgresSession(self, self.connection.con, adopted=True)
             try:
                 yield session
@@ -398,7 +436,7 @@ class PostgresWarehouse:
     def _reading(self, *, briefly: bool = False) -> Iterator[Any]:
         """Give a cursor for a look at the catalog, perhaps one that takes a moment at most."""
         with self.session() as session, session._turn() as cursor:
-            if briefly and self._pool is not None:
+            if briefly and self._is_own:
                 cursor.execute(f"SET LOCAL statement_timeout = '{_MOMENT}'")
             yield cursor
 
@@ -486,10 +524,10 @@ class PostgresWarehouse:
         """Close what this object opened."""
         if self._lookups is not None:
             self._lookups.close()
-        if self._pool is not None:
-            self._pool.close()
-            if self._ibis is not None:
-                self._ibis.disconnect()
+        if self._own_pool is not None:
+            self._own_pool.close()
+        if self._is_own and self._ibis is not None:
+            self._ibis.disconnect()
 
 
 _PRIMARY = ord("M")
@@ -552,16 +590,19 @@ class PostgresProvider:
             return psycopg.connect(url, autocommit=True, **options, connect_timeout=2)
 
         for_lookups = settings.max_connections // 2
-        opened = pool.ConnectionPool(
-            url, kwargs={**options, "connect_timeout": 10}, min_size=0,
-            max_size=settings.max_connections - for_lookups, timeout=30,
-            configure=configure, check=pool.ConnectionPool.check_connection, open=True,
-            name=f"virtualfs {name}",
-        )  # fmt: skip
+
+        def make_pool() -> Any:
+            return pool.ConnectionPool(
+                url, kwargs={**options, "connect_timeout": 10}, min_size=0,
+                max_size=settings.max_connections - for_lookups, timeout=30,
+                configure=configure, check=pool.ConnectionPool.check_connection, open=True,
+                name=f"virtualfs {name}",
+            )  # fmt: skip
+
         return PostgresWarehouse(
             name,
             replace(CAPABILITIES, temporary_tables=may_write),
-            pool=opened,
+            make_pool=make_pool,
             url=url,
             settings="; ".join(statements),
             lookups=PostgresLookups(name, connect),

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from virtualfs.compiler.plan import RESERVED
 from virtualfs.compiler.rows import CREATED, EVENT
 from virtualfs.errors import WarehouseError
-from virtualfs.lookups import columns_of, micros_of
+from virtualfs.lookups import (
+    Unreadable,
+    changed_type,
+    is_same_type,
+    marked,
+    micros_of,
+    values_of,
+    within,
+)
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -180,9 +189,12 @@ def rows_to_arrow(rows: list[tuple[Any, ...]], types: list[tuple[str, dt.DataTyp
                 f"PostgreSQL: column {name!r} is {dtype.raw_type}, for which VirtualFS has no data "
                 "type; convert it, for example to text, or to seconds by extract(epoch from ...)"
             )
-        if dtype.is_uuid() or dtype.is_json():
+        if dtype.is_uuid() or dtype.is_json() or dtype.is_inet():
             kind = pa.string()
             values = [None if value is None else str(value) for value in values]
+        if BeyondCalendar in set(map(type, values)):
+            arrays[name] = _instants(values, kind)
+            continue
         try:
             arrays[name] = pa.array(values, kind)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -201,13 +213,38 @@ def rows_to_columns(
     found: dict[str, list[Any]] = {}
     for (name, dtype), values in zip(types, columns, strict=True):
         if name in (EVENT, CREATED):
-            found[name] = [None if value is None else micros_of(value) for value in values]
-        elif _is_native(dtype):
-            found[name] = list(values)
+            found[name] = [
+                value.units
+                if isinstance(value, BeyondCalendar)
+                else None
+                if value is None
+                else micros_of(value)
+                for value in values
+            ]
+            continue
+        if not name.startswith(RESERVED) and not is_same_type(dtype, schema[name]):
+            raise changed_type(name, schema[name], str(dtype))
+        if _is_native(dtype):
+            found[name] = [
+                Unreadable(str(value)) if isinstance(value, BeyondCalendar) else value
+                for value in values
+            ]
         else:
-            table = rows_to_arrow([(value,) for value in values], [(name, dtype)])
-            found |= columns_of(table, {name: schema[name]})
-    return found
+            found[name] = _by_arrow(values, name, dtype, schema[name])
+        if dtype.is_integer() and str(dtype) != schema[name]:
+            found[name] = within(found[name], schema[name])
+    return marked(found)
+
+
+def _by_arrow(values: Sequence[Any], name: str, dtype: dt.DataType, stored: str) -> list[Any]:
+    """Return values in the form that Arrow gives them, those that do not fit as unreadable."""
+    try:
+        column = rows_to_arrow([(value,) for value in values], [(name, dtype)]).column(name)
+    except (WarehouseError, OverflowError) as error:
+        if len(values) == 1:
+            return [Unreadable(str(error))]
+        return [item for value in values for item in _by_arrow([value], name, dtype, stored)]
+    return values_of(column, stored)
 
 
 def _is_native(dtype: dt.DataType) -> bool:
@@ -216,9 +253,66 @@ def _is_native(dtype: dt.DataType) -> bool:
     return bool(dtype.is_binary() or (is_plain(dtype) and not zoned))
 
 
+class BeyondCalendar:
+    """A date or time of PostgreSQL that Python cannot hold, in days or microseconds since 1970."""
+
+    def __init__(self, units: int) -> None:
+        self.units = units
+
+    def __str__(self) -> str:
+        return "a time that is infinite, or beyond the years 1 to 9999"
+
+
+def _instants(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Return dates or times, some of them beyond the calendar, as Arrow."""
+    import pyarrow as pa
+
+    raw = pa.int32() if pa.types.is_date32(kind) else pa.int64()
+    known = [None if isinstance(value, BeyondCalendar) else value for value in values]
+    units = pa.array(known, kind).cast(raw).to_pylist()
+    beyond = [
+        value.units if isinstance(value, BeyondCalendar) else unit
+        for value, unit in zip(values, units, strict=True)
+    ]
+    return pa.array(beyond, raw).cast(kind)
+
+
+@cache
+def _time_loaders() -> dict[str, Any]:
+    """Return what reads dates and times, also those beyond the calendar, by type."""
+    import struct
+
+    from psycopg import DataError
+    from psycopg.types import datetime as kinds
+
+    def tolerant(base: Any, form: str, epoch: int) -> Any:
+        unpack = struct.Struct(form).unpack
+        greatest = 2 ** (31 if form == ">i" else 63) - 1
+
+        class Loader(base):  # type: ignore[misc]
+            def load(self, data: Any) -> Any:
+                try:
+                    return super().load(data)
+                except (DataError, OverflowError, ValueError):
+                    (units,) = unpack(data)
+                    is_infinite = units in (greatest, -greatest - 1)
+                    return BeyondCalendar(units if is_infinite else units + epoch)
+
+        return Loader
+
+    return {
+        "date": tolerant(kinds.DateBinaryLoader, ">i", _DAYS_TO_2000),
+        "timestamp": tolerant(kinds.TimestampBinaryLoader, ">q", _DAYS_TO_2000 * _DAY),
+        "timestamptz": tolerant(kinds.TimestamptzBinaryLoader, ">q", _DAYS_TO_2000 * _DAY),
+    }
+
+
+_DAYS_TO_2000, _DAY = 10_957, 86_400_000_000
+
+
 @cache
 def _text_loaders() -> dict[str, Any]:
-    """Return what reads JSON as the text that it is, by type."""
+    """Return what reads JSON and network addresses as the text that they are, by type."""
     from psycopg.adapt import Loader
     from psycopg.pq import Format
 
@@ -236,9 +330,12 @@ def _text_loaders() -> dict[str, Any]:
 
 
 def read_as_text(cursor: Any) -> None:
-    """Have a cursor read values in their binary form, and JSON as the text that it is."""
+    """Have a cursor read values in their binary form, and JSON as the text that it is.
+
+    Times beyond Python's calendar are :class:`BeyondCalendar`.
+    """
     from psycopg.pq import Format
 
     cursor.format = Format.BINARY
-    for kind, loader in _text_loaders().items():
+    for kind, loader in (*_text_loaders().items(), *_time_loaders().items()):
         cursor.adapters.register_loader(kind, loader)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from virtualfs.forks import abandon, renew_in_child
 from virtualfs_providers.postgres_arrow import read_as_text
 
 __all__ = ["PostgresLookups"]
@@ -43,11 +44,18 @@ class PostgresLookups:
     """
 
     def __init__(self, name: str, connect: Callable[[], Any]) -> None:
+        self._name = name
         self._connect = connect
         self._idle: list[Any] = []
         self._watch = _Watch(name)
         self._prepares = True
         self._closed = False
+        renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        """Leave sockets and the watching thread to the parent process."""
+        abandon(self._idle, self._watch)
+        self._idle, self._watch = [], _Watch(self._name)
 
     def run(
         self, statement: str, arrays: Sequence[Sequence[Any]], seconds: float

@@ -10,13 +10,18 @@ import asyncio
 import hashlib
 import re
 import socket
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
-from virtualfs.errors import ConfigError, OnlineStoreError, without_secrets
+from virtualfs.errors import ConfigError, OnlineStoreError, did_you_mean, without_secrets
+from virtualfs.forks import abandon, renew_in_child
+from virtualfs.provider import instant_bytes
 
 __all__ = ["PROVIDER"]
 
@@ -25,8 +30,9 @@ _PATIENCE = 0.5
 _PAGE = 500
 """Items in one call of the script, which holds the server up for a millisecond or two."""
 
-# The rule of virtualfs.serving.codec.merged_bytes. ARGV holds a value and its milliseconds (0: for
-# ever) for each key; the answer is a letter for each. Bytes are compared one by one, as Lua would
+# The rule of virtualfs.serving.codec.merged_bytes. ARGV holds the latest instant (empty: the
+# server's own), then a value and its milliseconds (0: for ever) for each key; the answer is a
+# letter for each. Bytes are compared one by one, as Lua would
 # compare strings by the server's locale. Calls are few, as each costs as much as all the rest.
 _MERGE = """
 local function compare(a, b)
@@ -42,11 +48,25 @@ local function later(given, held)
   if a ~= x then return a < x and -1 or 1 end
   return b == y and 0 or (b < y and -1 or 1)
 end
+local latest = ARGV[1]
+if latest == '' then
+  local time = redis.pcall('TIME')
+  if not time.err then
+    local seconds = tonumber(time[1])
+    local low = (seconds % 4294967296) * 1000000 + tonumber(time[2])
+    local high = math.floor(seconds / 4294967296) * 1000000 + math.floor(low / 4294967296)
+    latest = struct.pack('>I4I4', 2147483648 + high, low % 4294967296)
+  end
+end
+local function ahead(held)
+  return latest ~= '' and (later(held, latest) > 0 or bit.band(string.byte(held, 18), 2) ~= 0
+    and later(string.sub(held, 35, 42), latest) > 0)
+end
 local stays, plain, all = {}, {}, redis.call('MGET', unpack(KEYS))
 for n, key in ipairs(KEYS) do
-  local given, milliseconds, held = ARGV[2 * n - 1], ARGV[2 * n], all[n]
+  local given, milliseconds, held = ARGV[2 * n], ARGV[2 * n + 1], all[n]
   local order = 1
-  if held and #held >= 34 then
+  if held and #held >= 34 and not ahead(held) then
     local pushed = bit.band(string.byte(given, 18), 2)
     local was_pushed = bit.band(string.byte(held, 18), 2)
     if pushed + was_pushed == 0 then
@@ -56,7 +76,7 @@ for n, key in ipairs(KEYS) do
       if order == 0 then order = was_pushed - pushed end
       if order == 0 then order = compare(string.sub(given, 35), string.sub(held, 35)) end
       local asked = later(given, held)
-      if #held == 35 or #given == 35 then asked = 0 end  -- one that says: invalidated
+      if bit.band(bit.bor(string.byte(held, 18), string.byte(given, 18)), 4) ~= 0 then asked = 0 end
       if order >= 0 and pushed ~= 0 and asked < 0 then
         given = string.sub(held, 1, 12) .. string.sub(given, 13)
       elseif order < 0 and was_pushed ~= 0 and asked > 0 then
@@ -74,7 +94,9 @@ for n, key in ipairs(KEYS) do
   end
   stays[n] = order >= 0 and '1' or '0'
 end
-if #plain > 0 then redis.call('MSET', unpack(plain)) end
+if #plain > 0 and redis.pcall('MSET', unpack(plain)).err then
+  for n = 1, #plain, 2 do redis.call('SET', plain[n], plain[n + 1]) end
+end
 return table.concat(stays)
 """
 
@@ -96,12 +118,41 @@ class RedisStore:
 
     is_remote = True
 
-    def __init__(self, client: Any, *, clustered: bool) -> None:
-        self._client = client
+    def __init__(self, make_client: Callable[[], Any], *, clustered: bool) -> None:
+        self._make_client = make_client
         self._clustered = clustered
-        self._count = client.register_script(_COUNT)
-        self._idle: list[Any] = []
         self._open = True
+        self._idle: list[Any] = []
+        self._own_client: Any = None
+        self._lock = threading.Lock()
+        renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        """Leave sockets to the parent process."""
+        abandon(self._own_client, self._idle)
+        self._own_client, self._idle = None, []
+        self._lock = threading.Lock()
+
+    @property
+    def _client(self) -> Any:
+        """The client of this process."""
+        found = self._own_client
+        if found is None:
+            with self._lock:
+                if self._own_client is None:
+                    self._own_client = self._make_client()
+                found = self._own_client
+        return found
+
+    def connect(self) -> None:
+        """Make the client, which for a cluster asks for its nodes.
+
+        Raises
+        ------
+        OnlineStoreError
+            No node answers.
+        """
+        assert self._client is not None
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the values of `keys` in order, None for those not held."""
@@ -147,24 +198,36 @@ class RedisStore:
             self._keep(connection)
             return replies
 
-    def merge_many(self, items: Sequence[_Item]) -> list[bool]:
+    def merge_many(self, items: Sequence[_Item], now: int | None = None) -> list[bool]:
         """Keep each value unless what is held is newer, atomically; return which of them stay."""
+        latest = b"" if now is None else instant_bytes(now)
         with _readable():
             if self._clustered:
-                return [
-                    letter == b"1" for letter in self._with_script(self._merge_one_by_one, items)
-                ]
+                merge = partial(self._merge_one_by_one, latest)
+                return [letter == b"1" for letter in self._with_script(merge, items)]
             stays: list[bool] = []
             for start in range(0, len(items), _AT_ONCE):
                 pages = list(_pages(items[start : start + _AT_ONCE]))
-                stays += [letter == _STAYS for some in self._merge(pages) for letter in some]
+                merged = self._merge(latest, pages)
+                stays += [letter == _STAYS for some in merged for letter in some]
             return stays
 
-    def _merge_one_by_one(self, items: Sequence[_Item]) -> list[Any]:
+    def now(self) -> int | None:
+        """Return the server's time in microseconds since 1970; None if it does not tell."""
+        import redis
+
+        with _readable(), suppress(redis.exceptions.NoPermissionError):
+            target = {"target_nodes": redis.RedisCluster.RANDOM} if self._clustered else {}
+            found = self._client.execute_command("TIME", **target)
+            seconds, micros = next(iter(found.values())) if isinstance(found, dict) else found
+            return int(seconds) * 1_000_000 + int(micros)
+        return None
+
+    def _merge_one_by_one(self, latest: bytes, items: Sequence[_Item]) -> list[Any]:
         """Merge items that lie on several nodes, each of which gets its own in one go."""
         pipeline = self._client.pipeline()
         for key, value, seconds in items:
-            pipeline.execute_command("EVALSHA", _SHA, 1, key, value, _milliseconds(seconds))
+            pipeline.execute_command("EVALSHA", _SHA, 1, key, latest, value, _milliseconds(seconds))
         replies: list[Any] = pipeline.execute()
         return replies
 
@@ -178,7 +241,7 @@ class RedisStore:
             self._client.script_load(_MERGE)
             return run(what)
 
-    def _merge(self, pages: Sequence[Sequence[_Item]]) -> list[bytes]:
+    def _merge(self, latest: bytes, pages: Sequence[Sequence[_Item]]) -> list[bytes]:
         stays: dict[int, bytes] = {}
         # Where nothing is held yet, a command of the server's own does it in half the time.
         lasting = [
@@ -193,7 +256,7 @@ class RedisStore:
                     stays[number] = b"1" * len(pages[number])
         rest = [number for number in range(len(pages)) if number not in stays]
         if rest:
-            commands = [_evalsha(pages[number]) for number in rest]
+            commands = [_evalsha(latest, pages[number]) for number in rest]
             replies = self._with_script(self._ask, commands)
             stays |= dict(zip(rest, replies, strict=True))
         return [stays[number] for number in range(len(pages))]
@@ -244,7 +307,8 @@ class RedisStore:
             pairs = list(amounts.items())
             for start in range(0, len(pairs), _COUNTED):
                 some = [part for pair in pairs[start : start + _COUNTED] for part in pair]
-                self._count(keys=[name], args=[int(seconds), _COUNTERS, *some])
+                count = self._client.register_script(_COUNT)
+                count(keys=[name], args=[int(seconds), _COUNTERS, *some])
 
     def top_counts(self, name: bytes, limit: int) -> dict[bytes, int]:
         """Return the greatest counters under a name."""
@@ -254,14 +318,17 @@ class RedisStore:
 
     def ping(self) -> None:
         """Raise OnlineStoreError unless the server answers."""
-        with _readable():
+        import redis
+
+        with _readable(), suppress(redis.exceptions.NoPermissionError):
             self._client.ping()
 
     def close(self) -> None:
         """Close connections."""
         self._open = False
         self._drop_idle()
-        self._client.close()
+        if self._own_client is not None:
+            self._own_client.close()
 
     def _drop_idle(self) -> None:
         with suppress(IndexError):
@@ -275,10 +342,16 @@ class LoopRedisStore(RedisStore):
     Two hops from thread to thread, and back, take longer than the server.
     """
 
-    def __init__(self, client: Any, *, clustered: bool) -> None:
-        super().__init__(client, clustered=clustered)
+    def __init__(self, make_client: Callable[[], Any]) -> None:
+        super().__init__(make_client, clustered=False)
         self._pipes: dict[int, tuple[weakref.ref[asyncio.AbstractEventLoop], _Pipe]] = {}
         """By the identity of their loops, which may be gone, and another may have it."""
+
+    def _renew(self) -> None:
+        # The selectors of the parent's loops are shared as well, so no reader may be removed.
+        abandon(self._pipes)
+        self._pipes = {}
+        super()._renew()
 
     async def get_many_async(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return what `get_many` does; the event loop goes on until the reply has come."""
@@ -295,7 +368,8 @@ class LoopRedisStore(RedisStore):
             connection = self._client.connection_pool.make_connection()
             await asyncio.to_thread(connection.connect)
             pipe = _Pipe(connection)
-            self._pipes[id(loop)] = weakref.ref(loop), pipe
+            with self._lock:
+                self._pipes[id(loop)] = weakref.ref(loop), pipe
             return await pipe.ask(command, len(keys))
 
     def close(self) -> None:
@@ -304,11 +378,16 @@ class LoopRedisStore(RedisStore):
         super().close()
 
     def _drop_pipes(self, goes: Callable[[asyncio.AbstractEventLoop | None], bool]) -> None:
-        for place, (known, pipe) in list(self._pipes.items()):
-            loop = known()
-            if goes(loop):
+        with self._lock:  # loops of other threads come and go meanwhile
+            dropped = [
+                (place, known(), pipe)
+                for place, (known, pipe) in self._pipes.items()
+                if goes(known())
+            ]
+            for place, _, _ in dropped:
                 del self._pipes[place]
-                pipe.shut(loop_runs=loop is not None and loop.is_running())
+        for _, loop, pipe in dropped:
+            pipe.shut(loop_runs=loop is not None and loop.is_running())
 
 
 class _Pipe:
@@ -446,7 +525,7 @@ def _mget(keys: Sequence[bytes]) -> bytes:
     )
 
 
-def _reads_in_loops(client: Any) -> bool:
+def _reads_in_loops(pool: Any) -> bool:
     """Tell whether replies can be read where an event loop says that they are there.
 
     That needs hiredis, which takes what has come of a reply and says whether it is whole, and a
@@ -459,7 +538,7 @@ def _reads_in_loops(client: Any) -> bool:
     except ImportError:
         return False
     plain = redis.Connection, redis.UnixDomainSocketConnection
-    return client.connection_pool.connection_class in plain
+    return pool.connection_class in plain
 
 
 _PARTIAL = object()
@@ -475,11 +554,12 @@ def _msetnx(page: Sequence[_Item]) -> bytes:
     return b"*%d\r\n$6\r\nMSETNX\r\n" % (2 * len(page) + 1) + b"".join(pairs)
 
 
-def _evalsha(page: Sequence[_Item]) -> bytes:
+def _evalsha(latest: bytes, page: Sequence[_Item]) -> bytes:
     numbers = [b"%d" % _milliseconds(seconds) for _, _, seconds in page]
     return b"".join(
-        [_EVALSHA % (3 * len(page) + 3, len(str(len(page))), len(page))]
+        [_EVALSHA % (3 * len(page) + 4, len(str(len(page))), len(page))]
         + [b"$%d\r\n%b\r\n" % (len(key), key) for key, _, _ in page]
+        + [b"$%d\r\n%b\r\n" % (len(latest), latest)]
         + [
             b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(value), value, len(number), number)
             for (_, value, _), number in zip(page, numbers, strict=True)
@@ -509,6 +589,10 @@ def _readable() -> Iterator[None]:
         yield
     except (redis.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
         text = without_secrets(str(error)) or type(error).__name__
+        if text.startswith(("MOVED", "CROSSSLOT", "Keys in request don't hash")):
+            raise OnlineStoreError(
+                "the cache is a node of a Redis cluster; write redis+cluster:// in cache.url"
+            ) from None
         raise OnlineStoreError(f"the cache does not answer as it should: {text}") from None
 
 
@@ -530,39 +614,82 @@ class RedisProvider:
         """
         try:
             import redis
-            from redis.backoff import NoBackoff
-            from redis.retry import Retry
         except ModuleNotFoundError:
             raise ConfigError(
                 "cache.url: redis:// needs a driver; pip install 'virtualfs[redis]'"
             ) from None
         scheme, _, rest = url.partition("://")
         clustered = scheme.endswith("+cluster")
-        options: dict[str, Any] = {
-            "socket_timeout": _PATIENCE,
-            "socket_connect_timeout": _PATIENCE,
-            "client_name": "virtualfs",
-            "socket_read_size": 2**17,
-            # Replies alone, in the order of the commands: the newer protocol mixes notices in.
-            "protocol": 2,
-        }
-        # One more try, for a connection that an earlier restart of the server has closed.
-        options["retry"] = Retry(NoBackoff(), 1, (redis.ConnectionError,))
+        options = _client_options(url)
+        place = f"{scheme.removesuffix('+cluster')}://{rest}"
+
+        def make_client() -> Any:
+            if not clustered:
+                return redis.Redis.from_url(place, **options)
+            with _readable():
+                return redis.RedisCluster.from_url(place, **options)
+
         try:
             if clustered:
-                with _readable():
-                    client: Any = redis.RedisCluster.from_url(
-                        f"{scheme.removesuffix('+cluster')}://{rest}", **options
-                    )
-            else:
-                client = redis.Redis.from_url(url, **options)
-                pool = client.connection_pool
-                pool.connection_class(**pool.connection_kwargs)  # refuses options it does not know
+                store = RedisStore(make_client, clustered=True)
+                store.connect()
+                return store
+            pool = make_client().connection_pool
+            pool.connection_class(**pool.connection_kwargs)  # refuses wrong options
         except (ValueError, TypeError) as error:
             raise ConfigError(f"cache.url {without_secrets(url)!r}: {error}") from None
-        if clustered or not _reads_in_loops(client):
-            return RedisStore(client, clustered=clustered)
-        return LoopRedisStore(client, clustered=False)
+        if _reads_in_loops(pool):
+            return LoopRedisStore(make_client)
+        return RedisStore(make_client, clustered=False)
+
+
+_URL_OPTIONS = frozenset(
+    ("client_name", "db", "health_check_interval", "max_connections", "password",
+     "socket_connect_timeout", "socket_keepalive", "socket_timeout", "username")
+)  # fmt: skip
+"""What may follow ``?`` in the URL, besides options that begin with ``ssl_``."""
+
+
+def _client_options(url: str) -> dict[str, Any]:
+    """Return the client's options that the URL does not give.
+
+    Raises
+    ------
+    ConfigError
+        The URL has an option that is unknown, or that would change how rows are read.
+    """
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    given = parse_qs(urlsplit(url).query, keep_blank_values=True)
+    for option in given:
+        if option not in _URL_OPTIONS and not option.startswith("ssl_"):
+            known = {*_URL_OPTIONS, "ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname"}
+            raise ConfigError(
+                f"cache.url {without_secrets(url)!r}: {option!r} is no option of it. "
+                f"{did_you_mean(option, known)}"
+            )
+    # A name helps whoever watches the server, and its rules may forbid to give one.
+    name = given.get("client_name", ["virtualfs"])[0]
+
+    def connected(connection: Any) -> None:
+        connection.client_name = None
+        connection.on_connect()
+        with suppress(redis.ResponseError):
+            connection.send_command("CLIENT", "SETNAME", name)
+            connection.read_response()
+
+    return {
+        "socket_timeout": _PATIENCE,
+        "socket_connect_timeout": _PATIENCE,
+        "socket_read_size": 2**17,
+        # Replies alone, in the order of the commands: the newer protocol mixes notices in.
+        "protocol": 2,
+        # One more try, for a connection that an earlier restart of the server has closed.
+        "retry": Retry(NoBackoff(), 1, (redis.ConnectionError,)),
+        "redis_connect_func": connected,
+    }
 
 
 PROVIDER = RedisProvider()

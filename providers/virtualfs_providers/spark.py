@@ -6,7 +6,6 @@ of timestamp can change an answer.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -36,7 +35,13 @@ from virtualfs.errors import (
     did_you_mean,
     without_secrets,
 )
-from virtualfs.provider import SessionLookups, SilentCatalog, TemporaryTables, named_once
+from virtualfs.provider import (
+    OneConnection,
+    SessionLookups,
+    SilentCatalog,
+    TemporaryTables,
+    named_once,
+)
 
 if TYPE_CHECKING:
     import ibis.expr.datatypes as dt
@@ -206,17 +211,12 @@ class SparkSession(TemporaryTables):
         return "\n".join(row[0] for row in rows)
 
 
-class SparkWarehouse(SessionLookups, SilentCatalog):
+class SparkWarehouse(OneConnection, SessionLookups, SilentCatalog):
     """One Spark session."""
 
     capabilities = CAPABILITIES
 
-    def __init__(self, name: str, connection: Any, *, owned: bool) -> None:
-        self.name = name
-        self._connection = connection
-        self._owned = owned
-        self._lock = threading.RLock()
-        self._functions: FunctionCatalog | None = None
+    _functions: FunctionCatalog | None = None
 
     @property
     def functions(self) -> FunctionCatalog:
@@ -235,13 +235,8 @@ class SparkWarehouse(SessionLookups, SilentCatalog):
         return self._functions
 
     @property
-    def connection(self) -> Any:
-        """The Ibis connection."""
-        return self._connection
-
-    @property
     def _session(self) -> Any:
-        return self._connection._session
+        return self.connection._session
 
     @contextmanager
     def session(self, *, shared: bool = False) -> Iterator[SparkSession]:  # noqa: ARG002
@@ -280,11 +275,6 @@ class SparkWarehouse(SessionLookups, SilentCatalog):
         """Raise WarehouseError unless the session answers."""
         with self.session() as session:
             session.query("SELECT 1 AS one", {"one": "int32"})
-
-    def close(self) -> None:
-        """Stop the session if this object started it."""
-        if self._owned:
-            self._connection.disconnect()
 
 
 def _ibis_type(spark_type: Any) -> dt.DataType:
@@ -345,11 +335,18 @@ class SparkProvider:
                 .getOrCreate()
             )
             connection = ibis.pyspark.connect(session)
-        return SparkWarehouse(name, connection, owned=True)
+        return SparkWarehouse(name, connection, _refuse_in_child)
 
     def adopt(self, name: str, connection: Any) -> SparkWarehouse:
         """Use the caller's Ibis connection as it is."""
-        return SparkWarehouse(name, connection, owned=False)
+        return SparkWarehouse(name, connection)
+
+
+def _refuse_in_child() -> Any:
+    raise WarehouseError(
+        "Spark: the session belongs to the process that this one was forked from, and Spark has "
+        "one driver. Start processes by spawn or forkserver, or open the store after the fork"
+    )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ microseconds here, read from the text whatever its spelling. It knows no time zo
 
 from __future__ import annotations
 
-import threading
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
@@ -23,9 +23,11 @@ from virtualfs.capabilities import (
 )
 from virtualfs.compiler import sql
 from virtualfs.compiler.allow_list import SqlUse
+from virtualfs.compiler.key_forms import UNKNOWN_FORM
 from virtualfs.definitions.aggregate import FUNCTIONS
 from virtualfs.errors import WarehouseError, did_you_mean, without_secrets
-from virtualfs.provider import SessionLookups, SilentCatalog, TemporaryTables
+from virtualfs.forks import abandon
+from virtualfs.provider import OneConnection, SessionLookups, SilentCatalog, TemporaryTables
 from virtualfs_providers.sqlite_sql import LEXIS, PLANNING_SECONDS, SQLiteGuard
 
 if TYPE_CHECKING:
@@ -162,27 +164,29 @@ class SQLiteSession(TemporaryTables):
         return "\n".join(str(row[3]) for row in rows)
 
 
-class SQLiteWarehouse(SessionLookups, SilentCatalog):
+class SQLiteWarehouse(OneConnection, SessionLookups, SilentCatalog):
     """One open SQLite database."""
 
     capabilities = CAPABILITIES
 
-    def __init__(self, name: str, connection: Any, *, owned: bool) -> None:
-        self.name = name
-        self._connection = connection
-        self._owned = owned
-        self._lock = threading.RLock()
-        self._guard = SQLiteGuard(connection.con, self._lock)
+    _own_guard: SQLiteGuard | None = None
+
+    def _renew(self) -> None:
+        super()._renew()
+        abandon(self._own_guard)
+        self._own_guard = None
 
     @property
-    def connection(self) -> Any:
-        """The Ibis connection."""
-        return self._connection
+    def _guard(self) -> SQLiteGuard:
+        with self._lock:
+            if self._own_guard is None:
+                self._own_guard = SQLiteGuard(self.connection.con, self._lock)
+            return self._own_guard
 
     @contextmanager
     def session(self, *, shared: bool = False) -> Iterator[SQLiteSession]:  # noqa: ARG002
         """Open a session; every session shares the connection, and its tables have own names."""
-        session = SQLiteSession(self._connection.con, self._guard)
+        session = SQLiteSession(self.connection.con, self._guard)
         try:
             yield session
         finally:
@@ -205,7 +209,7 @@ class SQLiteWarehouse(SessionLookups, SilentCatalog):
 
     def _declared(self, select: str) -> dict[str, str]:
         """Return the columns of a SELECT with their declared types; expressions have none."""
-        con, view = self._connection.con, sql.reserved("described")
+        con, view = self.connection.con, sql.reserved("described")
         con.execute(f'CREATE TEMPORARY VIEW "{view}" AS {select}')
         try:
             rows = con.execute("SELECT name, type FROM pragma_table_info(?)", [view]).fetchall()
@@ -215,7 +219,7 @@ class SQLiteWarehouse(SessionLookups, SilentCatalog):
 
     def _type_of_first_value(self, select: str, name: str) -> str:
         column = sql.quoted(name, "sqlite")
-        row = self._connection.con.execute(
+        row = self.connection.con.execute(
             f"SELECT typeof({column}) FROM (\n{select}\n) WHERE {column} IS NOT NULL LIMIT 1"
         ).fetchone()
         if row is None:
@@ -233,20 +237,32 @@ class SQLiteWarehouse(SessionLookups, SilentCatalog):
     def table_names(self) -> Sequence[str]:
         """Return the names of the tables and views, for messages."""
         with self._lock:
-            rows = self._connection.con.execute(
+            rows = self.connection.con.execute(
                 "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
             ).fetchall()
         return [name for (name,) in rows]
+
+    def key_forms(self, select: str, columns: Sequence[str]) -> Mapping[str, str]:
+        """Return that equal strings have no known form where a table has a collation.
+
+        SQLite goes by the collation of a comparison's left side, which may be either.
+        """
+        with self._lock, _readable():
+            rows = self.connection.con.execute(
+                "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+            ).fetchall()
+        collated = [
+            name
+            for name, text in rows
+            if re.search(r"(?i)\bcollate\s+[\"'\[]?(?!binary\b)", text)
+            and name.casefold() in select.casefold()
+        ]
+        return dict.fromkeys(columns, UNKNOWN_FORM) if collated else {}
 
     def ping(self) -> None:
         """Raise WarehouseError unless the database answers."""
         with self.session() as session:
             session.query("SELECT 1 AS one", {"one": "int64"})
-
-    def close(self) -> None:
-        """Close the database if this object opened it."""
-        if self._owned:
-            self._connection.disconnect()
 
 
 def _written(values: list[Any]) -> list[Any]:
@@ -331,15 +347,20 @@ class SQLiteProvider:
         if not in_memory:
             mode = "ro" if settings.read_only else "rwc"
             place = f"{Path(path).resolve().as_uri()}?mode={mode}"
-        with _readable():
-            opened = sqlite3.connect(place, uri=True, check_same_thread=False, isolation_level=None)
-            opened.execute("SELECT 1 FROM sqlite_master LIMIT 1")
-            connection = ibis.sqlite.from_connection(opened)
-        return SQLiteWarehouse(name, connection, owned=True)
+
+        def connect() -> Any:
+            with _readable():
+                opened = sqlite3.connect(
+                    place, uri=True, check_same_thread=False, isolation_level=None
+                )
+                opened.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+                return ibis.sqlite.from_connection(opened)
+
+        return SQLiteWarehouse(name, connect(), connect)
 
     def adopt(self, name: str, connection: Any) -> SQLiteWarehouse:
         """Use the caller's Ibis connection as it is."""
-        return SQLiteWarehouse(name, connection, owned=False)
+        return SQLiteWarehouse(name, connection)
 
 
 @contextmanager

@@ -169,9 +169,9 @@ def test_a_registry_of_another_version_says_what_to_run(project: Path) -> None:
     run("apply", "--yes", cwd=project)
     assert "-- The schema is the newest" in run("registry", "upgrade", "--sql", cwd=project)
     assert "no terminal" in run("registry", "downgrade", "0001", cwd=project, code=2)
-    assert "0003 -> 0001" in run("registry", "downgrade", "0001", "--yes", cwd=project)
+    assert "0004 -> 0001" in run("registry", "downgrade", "0001", "--yes", cwd=project)
     assert "`virtualfs registry upgrade`" in run("list", cwd=project, code=1)
-    assert "0001 -> 0003" in run("registry", "upgrade", cwd=project)
+    assert "0001 -> 0004" in run("registry", "upgrade", cwd=project)
     assert "weather:temp" in run("list", cwd=project)
     assert "weather.temp" in run("lineage", "weather:temp", cwd=project)
 

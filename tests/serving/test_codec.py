@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import permutations
 from typing import Any
@@ -29,14 +30,14 @@ warehouse = st.builds(
 )  # fmt: skip
 
 
-def codec(name: str = "weather") -> RowCodec:
+def codec(name: str = "weather", owner: str = "") -> RowCodec:
     """What writes and reads rows of a view with one number."""
     feature = ResolvedFeature(name="temp", dtype="int64", sql="temp")
     view = ResolvedView(
         name=name, fingerprint="0" * 64, warehouse="default", entities=("place",),
         join_keys={"place": "string"}, rows_sql="", columns={}, features=(feature,),
     )  # fmt: skip
-    return RowCodec("virtualfs", "test", view)
+    return RowCodec("virtualfs", "test", view, owner)
 
 
 CODEC = codec()
@@ -54,11 +55,11 @@ def store(request: pytest.FixtureRequest) -> Iterator[OnlineStore]:
 
 
 def kept(store: OnlineStore, rows: list[Row]) -> Row | None:
-    place = uuid4().bytes
+    place = CODEC.place((uuid4().hex,))
     for row in rows:
-        store.merge_many([(place, CODEC.encode(row), None)])
+        store.merge_many([(place, CODEC.encode(place, row), None)])
     (data,) = store.get_many([place])
-    return CODEC.decode(data) if data is not None else None
+    return CODEC.decode(place, data) if data is not None else None
 
 
 def best(rows: list[Row]) -> tuple[Any, ...]:
@@ -119,7 +120,7 @@ def same_everywhere(store: OnlineStore, rows: list[Row]) -> None:
         expected = merged(expected, row)
     found = kept(store, rows)
     assert found is not None
-    assert CODEC.encode(found) == CODEC.encode(expected)
+    assert CODEC.encode(PLACE, found) == CODEC.encode(PLACE, expected)
 
 
 def test_valkey_keeps_what_the_rule_says(valkey: str) -> None:
@@ -134,10 +135,10 @@ def test_valkey_keeps_what_the_rule_says(valkey: str) -> None:
 
 
 def test_what_stays_is_told(store: OnlineStore) -> None:
-    place = uuid4().bytes
+    place = CODEC.place((uuid4().hex,))
 
     def put(row: Row) -> bool:
-        return store.merge_many([(place, CODEC.encode(row), None)])[0]
+        return store.merge_many([(place, CODEC.encode(place, row), None)])[0]
 
     assert put(Row(5, 1, True, (1,)))
     assert not put(Row(4, 2, True, (2,)))  # a slow writer
@@ -145,35 +146,77 @@ def test_what_stays_is_told(store: OnlineStore) -> None:
     assert not put(Row(None, 2, True, (4,), None, 7))
     assert not put(Row(8, 2, True, (5,)))
     (data,) = store.get_many([place])
-    found = CODEC.decode(data or b"")
+    found = CODEC.decode(place, data or b"")
     assert found is not None
     assert (found.values, found.chosen_at) == ((3,), 8)  # the push, known to be newer at 8
     assert put(Row(9, 3, True, (6,)))
 
 
 def test_time_to_live_follows_the_value_that_stays(store: OnlineStore) -> None:
-    import time
-
-    place = uuid4().bytes
-    forever = CODEC.encode(Row(None, 3, True, (3,), None, 6))
-    brief = CODEC.encode(Row(8, 2, True, (5,)))
+    place = CODEC.place((uuid4().hex,))
+    forever = CODEC.encode(place, Row(None, 3, True, (3,), None, 6))
+    brief = CODEC.encode(place, Row(8, 2, True, (5,)))
     store.merge_many([(place, forever, None), (place, brief, 0.01)])
     time.sleep(0.05)
     assert store.get_many([place]) != [None]  # the older one's time is not the newer one's
 
 
+PLACE = CODEC.place(("JFK",))
+
+
 @given(st.data(), pushed | warehouse)
 def test_any_flipped_bit_is_a_miss(data: st.DataObject, row: Row) -> None:
-    whole = bytearray(CODEC.encode(row))
-    assert CODEC.decode(bytes(whole)) is not None
+    whole = bytearray(CODEC.encode(PLACE, row))
+    assert CODEC.decode(PLACE, bytes(whole)) is not None
     bit = data.draw(st.integers(0, 8 * len(whole) - 1))
     whole[bit // 8] ^= 1 << bit % 8
-    assert CODEC.decode(bytes(whole)) is None
+    assert CODEC.decode(PLACE, bytes(whole)) is None
 
 
 @given(pushed | warehouse, st.integers(0, 40))
 def test_what_is_cut_short_or_of_another_view_is_a_miss(row: Row, length: int) -> None:
-    whole = CODEC.encode(row)
-    assert codec("other").decode(whole) is None
+    whole = CODEC.encode(PLACE, row)
+    other = codec("other")
+    assert other.decode(other.place(("JFK",)), whole) is None
     if length < len(whole):
-        assert CODEC.decode(whole[:length]) is None
+        assert CODEC.decode(PLACE, whole[:length]) is None
+
+
+@given(pushed | warehouse, st.text(max_size=5))
+def test_a_row_is_read_under_its_own_key_alone(row: Row, key: str) -> None:
+    whole = CODEC.encode(PLACE, row)
+    found = CODEC.decode(CODEC.place((key,)), whole)
+    assert (found is not None) == (key == "JFK")
+
+
+@given(pushed | warehouse)
+def test_a_row_of_another_deployment_is_a_miss(row: Row) -> None:
+    other = codec(owner="another registry")
+    assert other.decode(other.place(("JFK",)), CODEC.encode(PLACE, row)) is None
+
+
+@pytest.mark.parametrize("ahead", [Row(90, 1, True, (1,)), Row(None, 9, True, (1,), None, 90)])
+def test_rows_of_a_clock_that_was_ahead_give_way(store: OnlineStore, ahead: Row) -> None:
+    place = CODEC.place((uuid4().hex,))
+    store.merge_many([(place, CODEC.encode(place, ahead), None)], 90)
+    assert store.merge_many([(place, CODEC.encode(place, Row(50, 1, True, (2,))), None)], 60) == [
+        True
+    ]
+    (data,) = store.get_many([place])
+    assert (row := CODEC.decode(place, data or b"")) is not None
+    assert row.values == (2,)
+
+
+def test_rows_of_the_future_give_way_by_the_stores_own_time(store: OnlineStore) -> None:
+    place = CODEC.place((uuid4().hex,))
+    micros = time.time_ns() // 1000
+    later, now = (
+        CODEC.encode(place, Row(micros + shift, 1, True, (number,)))
+        for number, shift in enumerate((3_600_000_000, 0))
+    )
+    assert store.merge_many([(place, later, None)]) == [True]
+    assert store.merge_many([(place, now, None)]) == [True]
+    assert store.merge_many([(place, CODEC.encode(place, Row(5, 1, True, (3,))), None)]) == [False]
+    told = store.now()
+    assert told is not None
+    assert abs(told - micros) < 10_000_000

@@ -79,7 +79,8 @@ def lookup(keys: ir.Table, rows: ir.Table, part: Part, capabilities: Capabilitie
     found = valid_rows(keys, rows, part, capabilities, how="inner")
     times = {EVENT: shown_event(found, view, capabilities)}
     times |= shown_created(found, view, capabilities)
-    return found.select(ROW, **times, **{name: found[name] for name in view.feature_names})
+    values = {output: found[feature] for feature, output in part.outputs}
+    return found.select(ROW, **times, **values)
 
 
 def windows(keys: ir.Table, rows: ir.Table, part: Part, capabilities: Capabilities) -> ir.Table:

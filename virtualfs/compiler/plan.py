@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from virtualfs.compiler.key_forms import UNKNOWN_FORM
 from virtualfs.compiler.operations import Node
 from virtualfs.definitions.aggregate import Function
 from virtualfs.definitions.base import Model
@@ -182,7 +183,8 @@ class ResolvedView(Model):
     times and the features, or what aggregates are over; ``columns`` gives their types, in order.
     ``source_columns`` are the columns of the source that it reads, with the types that they had.
     ``source_sql`` is what they are read from, a table or a query in parentheses; None for views
-    that were resolved before it was kept.
+    that were resolved before it was kept. ``key_forms`` says how the warehouse compares the strings
+    of join keys, where equal ones may differ (:mod:`virtualfs.compiler.key_forms`).
     """
 
     name: str
@@ -211,10 +213,16 @@ class ResolvedView(Model):
     source_sql: Annotated[
         str | None, Field(default=None, exclude_if=lambda found: found is None)
     ] = None
+    key_forms: Annotated[dict[str, str], Field(default={}, exclude_if=lambda found: not found)] = {}
     version: int | None = None
 
     def __hash__(self) -> int:
         return hash((self.fingerprint, self.version, self.rows_sql))
+
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether equal keys have one form that is known outside the warehouse."""
+        return UNKNOWN_FORM not in self.key_forms.values()
 
     @property
     def feature_names(self) -> tuple[str, ...]:

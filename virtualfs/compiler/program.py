@@ -380,16 +380,31 @@ def compile_lookup(
 ) -> str:
     """Return the SELECT that reads the winners of the keys in the spine table (see `lookup`)."""
     part = instant.whole_view(view, late_data)
-    keys = spine_relation(view.join_keys, capabilities)
-    rows = rows_relation(view)
     if view.is_aggregate:
-        tree: exp.Expr = sql.render(instant.windows(keys, rows, part, capabilities), capabilities)
-    elif statistics.indexed and seek.can_seek(rows, view, capabilities):
-        tree = seek.compiled(keys, rows, part, capabilities, found_only=True)
+        keys = spine_relation(view.join_keys, capabilities)
+        found = instant.windows(keys, rows_relation(view), part, capabilities)
+        text = sql.text(sql.render(found, capabilities), capabilities.dialect)
+    else:
+        seeks = statistics.indexed and seek.can_seek(rows_relation(view), view, capabilities)
+        key_types = tuple(view.join_keys.items())
+        template = _lookup_shape(
+            *shape_of(part, key_types), replace(capabilities, row_hash=open_hash), seeks=seeks
+        )
+        text = template.filled(part, key_types, capabilities)
+    # However old the newest row is, it tells a key that is out of date from one that never was.
+    return _on_keys(text, view, capabilities, rows_in_range(view, EVER, capabilities))
+
+
+@lru_cache(maxsize=1024)
+def _lookup_shape(
+    part: Part, key_types: KeyTypes, capabilities: Capabilities, *, seeks: bool
+) -> Template:
+    keys, rows = spine_relation(dict(key_types), capabilities), rows_relation(part.view)
+    if seeks:
+        tree: exp.Expr = seek.compiled(keys, rows, part, capabilities, found_only=True)
     else:
         tree = sql.render(instant.lookup(keys, rows, part, capabilities), capabilities)
-    # However old the newest row is, it tells a key that is out of date from one that never was.
-    return _on_keys(tree, view, capabilities, rows_in_range(view, EVER, capabilities))
+    return Template.of(tree, capabilities.dialect)
 
 
 @lru_cache(maxsize=128)
@@ -400,7 +415,8 @@ def compile_candidates(
     keys = spine_relation(view.join_keys, capabilities)
     rows = rows_relation(view)
     found = instant.candidates(keys, rows, view, capabilities, late_data, count)
-    return _on_keys(sql.render(found, capabilities), view, capabilities)
+    text = sql.text(sql.render(found, capabilities), capabilities.dialect)
+    return _on_keys(text, view, capabilities)
 
 
 def compile_preview(view: ResolvedView, capabilities: Capabilities, rows: int) -> str:
@@ -412,10 +428,10 @@ def compile_preview(view: ResolvedView, capabilities: Capabilities, rows: int) -
 
 
 def _on_keys(
-    tree: exp.Expr, view: ResolvedView, capabilities: Capabilities, rows_sql: str | None = None
+    text: str, view: ResolvedView, capabilities: Capabilities, rows_sql: str | None = None
 ) -> str:
-    """Return the text of a statement on keys that the client sends."""
-    select = bind_rows(sql.text(tree, capabilities.dialect), view, capabilities, rows_sql)
+    """Return a statement on keys that the client sends, its view's rows bound."""
+    select = bind_rows(text, view, capabilities, rows_sql)
     if capabilities.temporary_tables:
         return select
     head = _inline(_bound_spine(view.join_keys, capabilities), capabilities)

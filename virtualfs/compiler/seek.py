@@ -90,8 +90,9 @@ def compiled(
     if found_only:
         times = {EVENT: shown_event(found, view, capabilities)}
         times |= shown_created(found, view, capabilities)
-        names = [*times, *view.feature_names]
-        inner = found.select(**times, **{name: found[name] for name in view.feature_names})
+        values = {output: found[feature] for feature, output in part.outputs}
+        names = [*times, *values]
+        inner = found.select(**times, **values)
     else:
         names = [output for _, output in part.outputs]
         inner = outputs_of(found, part, capabilities).select(names)

@@ -70,6 +70,7 @@ def shape_of(part: Part, key_types: KeyTypes) -> tuple[Part, KeyTypes]:
             "online": True,
             "freshness": None,
             "description": "",
+            "key_forms": {},
         }
     )
     spine_names = _spine_names(key_types)

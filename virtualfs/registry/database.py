@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from virtualfs.config import check_url
 from virtualfs.errors import RegistryError, did_you_mean, without_secrets
+from virtualfs.forks import renew_in_child
 from virtualfs.registry.tables import schema_version
 
 __all__ = ["Database", "Migrations", "migrations"]
@@ -95,6 +96,12 @@ class Database:
         self._schema = schema
         self._engine: sa.Engine | None = None
         self._has_tables = False
+        renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        """Open connections of its own in a forked child, as SQLAlchemy documents it."""
+        if self._engine is not None and not isinstance(self._engine.pool, sa.StaticPool):
+            self._engine.dispose(close=False)
 
     def __repr__(self) -> str:
         return f"Database({self.location!r})"

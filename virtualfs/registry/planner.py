@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from virtualfs.compiler.key_forms import UNKNOWN_FORM
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.config import Policy
 from virtualfs.definitions.api_names import ApiNames
@@ -215,6 +216,14 @@ class _Wanted:
                     f"feature view {name} is static: its source has no event timestamp, so it "
                     "carries no point-in-time guarantee"
                 )
+            if ("feature_view", name) in self._handed and resolved.get("key_forms"):
+                unknown = [k for k, form in resolved["key_forms"].items() if form == UNKNOWN_FORM]
+                if unknown:
+                    yield (
+                        f"feature view {name} goes past the cache: the warehouse compares its join "
+                        f"key {', '.join(unknown)} by a collation that has no other form; online "
+                        "reads ask the warehouse each time"
+                    )
         definitions = {
             key: item.definition for key, item in self._objects.items() if key[0] in KINDS
         }

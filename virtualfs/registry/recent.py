@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from virtualfs.errors import NotFoundError, RegistryError
+from virtualfs.forks import renew_in_child
 from virtualfs.registry.repository import Registry
 from virtualfs.registry.state import State
 
@@ -34,9 +35,13 @@ class Recent(Generic[_T]):
     def __init__(self, registry: Registry, revision: int | None) -> None:
         self._registry = registry
         self._revision = revision
-        self._lock = threading.Lock()
+        self._renew()
+        renew_in_child(self._renew)
         self._known: tuple[State, dict[Hashable, _T]] | None = None
         self._asked = 0.0
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
 
     def peek(self, key: Hashable) -> _T | None:
         """Return the value of a key if that is known without asking the registry."""

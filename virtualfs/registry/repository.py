@@ -32,6 +32,7 @@ from virtualfs.registry.tables import (
     placements,
     revisions,
 )
+from virtualfs.registry.tables import identity as identities
 from virtualfs.registry.training_sets import TrainingSets
 
 __all__ = ["DEFAULT", "Registry", "checked_name"]
@@ -71,6 +72,7 @@ class Registry:
         self.project = project
         self.environment = checked_name(environment)
         self.identity = identity
+        self._own_identity: str | None = None
         self.index = IndexTables(database, project)
         self.training_sets = TrainingSets(database, project)
 
@@ -128,6 +130,15 @@ class Registry:
                 self._must_exist(self.environment, {})
                 return 0
             return self._pointer(connection, self.environment)
+
+    def deployment(self) -> str:
+        """Return what tells this registry and project from others; known once it has tables."""
+        if self._own_identity is None:
+            with self.database.reading() as connection:
+                if connection is None:
+                    return f"{self.database.location} {self.project}"
+                self._own_identity = connection.execute(sa.select(identities)).scalar_one()
+        return f"{self._own_identity} {self.project}"
 
     def environments(self) -> list[Environment]:
         """Return the environments by name."""

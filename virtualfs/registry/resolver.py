@@ -111,13 +111,23 @@ class Resolver:
                 warehouse.judge,
                 rendered,
             )
+            forms = self._key_forms(warehouse, resolved)
         except WarehouseError as error:
             raise DefinitionError(
                 f"feature view {name!r}, source {source.name!r}: {error}"
             ) from None
+        resolved = resolved.model_copy(update={"key_forms": forms})
         if stored is not None and stored.fingerprint == resolved.fingerprint:
             return resolved.model_copy(update={"version": stored.version})
         return resolved
+
+    def _key_forms(self, warehouse: Warehouse, view: ResolvedView) -> Mapping[str, str]:
+        """Return how the warehouse compares the strings of a view's join keys, by column."""
+        strings = [name for name, dtype in view.join_keys.items() if dtype == "string"]
+        ask = getattr(warehouse, "key_forms", None)
+        if not strings or ask is None:
+            return {}
+        return dict(ask(in_folder(view.rows_sql, self._folder), strings))
 
     def source_columns(self, source: Source) -> dict[str, str]:
         """Return the columns that a source has in its warehouse now, with their types.

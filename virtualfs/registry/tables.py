@@ -18,6 +18,7 @@ __all__ = [
     "documents",
     "edges",
     "environments",
+    "identity",
     "metadata",
     "objects",
     "placements",
@@ -165,6 +166,11 @@ training_set_features = sa.Table(
     sa.Column("feature", sa.String(255), primary_key=True),
     sa.Index("ix_virtualfs_training_set_features_view", "project", "view"),
 )
+
+identity = sa.Table(
+    "virtualfs_identity", metadata, sa.Column("identity", sa.String(36), primary_key=True)
+)
+"""One row: what tells this registry from others, for good."""
 
 schema_version = sa.Table(
     "virtualfs_schema", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 
+from virtualfs.forks import renew_in_child
 from virtualfs.serving.flights import Key
 from virtualfs.serving.part import Part, held_by
 
@@ -24,6 +25,10 @@ class RefreshAhead:
     """
 
     def __init__(self) -> None:
+        self._renew()
+        renew_in_child(self._renew)
+
+    def _renew(self) -> None:
         self._lock = threading.Lock()
         self._noted: dict[bytes, tuple[float, dict[Key, None]]] = {}
 

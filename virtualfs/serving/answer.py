@@ -9,8 +9,11 @@ from operator import itemgetter
 from typing import Any
 
 from virtualfs.compiler.plan import FeaturePlan, Part, ResolvedView
+from virtualfs.errors import Problem, WarehouseError
 from virtualfs.functions import PythonFunctions
+from virtualfs.lookups import Unreadable
 from virtualfs.serving.codec import Row, from_micros, to_micros
+from virtualfs.serving.fetch import unreadable_value
 from virtualfs.serving.on_demand import Cell, FeatureStatus, computed_cells
 from virtualfs.serving.online import Reading
 from virtualfs.serving.part import outlived, ttl_of
@@ -22,12 +25,12 @@ _PRESENT, _NULL = FeatureStatus.PRESENT, FeatureStatus.NULL_VALUE
 
 
 def status_of(row: Row, view: ResolvedView, instant: int) -> FeatureStatus:
-    """Return a row's own status at an instant: NOT_FOUND, OUTSIDE_MAX_AGE, STALE or PRESENT."""
+    """Return a row's own status at an instant: STALE, NOT_FOUND, OUTSIDE_MAX_AGE or PRESENT."""
+    if row.stale:
+        return FeatureStatus.STALE
     if not row.found:
         return FeatureStatus.NOT_FOUND
-    if outlived(row, ttl_of(view), instant):
-        return FeatureStatus.OUTSIDE_MAX_AGE
-    return FeatureStatus.STALE if row.stale else _PRESENT
+    return FeatureStatus.OUTSIDE_MAX_AGE if outlived(row, ttl_of(view), instant) else _PRESENT
 
 
 def answer(
@@ -45,6 +48,7 @@ def answer(
         Request inputs of each entity (see :func:`virtualfs.serving.request.request_rows`).
     """
     dtypes = plan.shown_dtypes
+    _refuse_unreadable(plan, keys, reading)
     if plan.request or plan.on_demand:
         columns = _with_on_demand(plan, len(keys), reading, request, functions)
         rows = list(zip(*(columns[name] for name in plan.columns), strict=True))
@@ -65,6 +69,25 @@ def answer(
     return OnlineResponse(
         plan.columns, tuple(keys), tuple(whole), dtypes, partial(_judged, plan, reading)
     )
+
+
+def _refuse_unreadable(
+    plan: FeaturePlan, keys: Sequence[Mapping[str, Any]], reading: Reading
+) -> None:
+    """Raise WarehouseError if a value that was asked for cannot be read."""
+    problems: list[Problem] = []
+    for part, rows in zip(plan.parts, reading.rows, strict=True):
+        if not any(row.unreadable for row in rows):
+            continue
+        for number, row in enumerate(rows):
+            for feature, _ in part.outputs if row.unreadable else ():
+                value = row.values[part.view.feature_names.index(feature)]
+                if isinstance(value, Unreadable):
+                    key = tuple(keys[number][name] for name in part.key_columns)
+                    problems.append(((number,), unreadable_value(part.view, feature, key, value)))
+    if problems:
+        first, more = problems[0][1], len(problems) - 1
+        raise WarehouseError(f"{first}; and {more:,} more" if more else first, problems=problems)
 
 
 def _beside(values: Sequence[Sequence[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:

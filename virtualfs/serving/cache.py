@@ -7,6 +7,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 
+from virtualfs.forks import renew_in_child
 from virtualfs.serving.codec import merged_bytes
 
 __all__ = ["MemoryStore"]
@@ -28,6 +29,11 @@ class MemoryStore:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
+        self._renew()
+        renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        """Begin empty; a forked child does too, as it would not see its parent's writes."""
         self._bytes = 0
         self._items: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self._counts: dict[bytes, tuple[Counter[bytes], float]] = {}
@@ -39,17 +45,26 @@ class MemoryStore:
         with self._lock:
             return [self._get(key, now) for key in keys]
 
-    def merge_many(self, items: Sequence[tuple[bytes, bytes, float | None]]) -> list[bool]:
+    def now(self) -> int:
+        """Return the time in microseconds since 1970."""
+        return time.time_ns() // 1000
+
+    def merge_many(
+        self, items: Sequence[tuple[bytes, bytes, float | None]], now: int | None = None
+    ) -> list[bool]:
         """Keep each value unless what is held is newer; return which of them stay."""
-        now = time.monotonic()
+        latest = self.now() if now is None else now
+        monotonic = time.monotonic()
         stays = []
         with self._lock:
             for key, value, seconds in items:
-                held = self._get(key, now)
-                merged, given = (value, True) if held is None else merged_bytes(held, value)
+                held = self._get(key, monotonic)
+                merged, given = (
+                    (value, True) if held is None else merged_bytes(held, value, latest)
+                )
                 stays.append(given)
                 if given and merged is not None:
-                    self._set(key, merged, now, seconds)
+                    self._set(key, merged, monotonic, seconds)
                 elif merged is not None:
                     self._items[key] = (merged, self._items[key][1])
         return stays

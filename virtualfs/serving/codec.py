@@ -1,19 +1,25 @@
 """Cached rows and keys as bytes, exact for every feature type, and which of two rows stays.
 
+A cache key is ``PREFIX:PROJECT:VIEW:OWNER:KEY``. ``OWNER`` is a digest of the deployment, the
+environment, the warehouse and the view's version; ``KEY`` is the join keys as a MessagePack array.
+
 A value is a head of fixed width, which an online store compares without knowing features, and a
-tail of MessagePack. All numbers are big-endian; an instant is microseconds since 1970 in UTC, plus
-2^63, so that later is greater; 0 is none::
+tail. All numbers are big-endian; an instant is microseconds since 1970 in UTC, plus 2^63, so that
+later is greater; 0 is none::
 
     chosen    8 bytes    when the warehouse was asked; 0 if never, of a pushed row
     check     4          CRC-32 of the keys' prefix and `chosen`
     check     4          CRC-32 of the keys' prefix and all that follows
     format    1
-    flags     1          1: there was a row; 2: the row was pushed
+    flags     1          1: there was a row; 2: it was pushed; 4: it was invalidated, no features
     event     8          the row's event timestamp
     created   8          its created timestamp
-    tail                 of a pushed row 8 bytes, the instant of the push; then the features
+    pushed    8          of a pushed row alone: the instant of the push
+    identity             ``OWNER:KEY`` of its cache key
+    features             a MessagePack array
 
-`chosen` has a check of its own because a store carries it over from one value to another.
+`chosen` has a check of its own because a store carries it over from one value to another. A value
+is read under its own identity alone, so that no other key's or deployment's is taken for it.
 """
 
 from __future__ import annotations
@@ -23,6 +29,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, TypedDict
 from uuid import UUID
 from zlib import crc32
@@ -30,12 +37,14 @@ from zlib import crc32
 import msgspec
 
 from virtualfs.compiler.plan import ResolvedView
+from virtualfs.lookups import canonical_value
+from virtualfs.serving.keys import canonical_key
 
 __all__ = ["Row", "RowCodec", "from_micros", "merged", "merged_bytes", "to_micros"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FORMAT = 1
-_FOUND, _PUSHED = 1, 2
+_FORMAT = 2
+_FOUND, _PUSHED, _INVALIDATED = 1, 2, 4
 _BIAS = 2**63
 _HEAD = struct.Struct(">QIIBBQQ")
 _BODY = struct.Struct(">BBQQ")
@@ -44,8 +53,20 @@ _CHECKS = struct.Struct(">II")
 _CHOSEN = slice(0, 12)  # with its check
 _FLAGS = 17
 _AGE = slice(18, 34)  # event and created
-_NOTHING = b"\x90"  # no values: what was known of a key is declared invalid
-_pack = msgspec.msgpack.Encoder().encode
+_PUSHED_AT = slice(34, 42)
+
+
+def _unusual(value: Any) -> Any:
+    """Return what stands for a value of pandas, which is finer than Python's own."""
+    kind = type(value).__name__
+    if kind == "Timestamp":
+        return [value.value, value.tzinfo is not None]
+    if kind == "Timedelta":
+        return value.value
+    raise TypeError(f"a value of type {type(value).__name__} cannot be cached")
+
+
+_pack = msgspec.msgpack.Encoder(enc_hook=_unusual).encode
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -61,6 +82,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     cached: bool = False
     stale: bool = False
     """Whether it is older than its view's freshness, and the warehouse could not be asked."""
+    unreadable: bool = False
+    """Whether it has a value that Python cannot hold; such a row is not cached."""
 
 
 def to_micros(instant: datetime) -> int:
@@ -70,8 +93,11 @@ def to_micros(instant: datetime) -> int:
 
 
 def from_micros(micros: int) -> datetime:
-    """Return the instant that lies `micros` microseconds after 1970, in UTC."""
-    return _EPOCH + timedelta(microseconds=micros)
+    """Return the instant `micros` microseconds after 1970, in UTC; the nearest that Python has."""
+    try:
+        return _EPOCH + timedelta(microseconds=micros)
+    except OverflowError:
+        return (datetime.min if micros < 0 else datetime.max).replace(tzinfo=UTC)
 
 
 def _biased(instant: int | None) -> int:
@@ -89,19 +115,33 @@ class RowCodec:
     ----------
     prefix
         What the keys of all views in the cache begin with.
+    owner
+        What tells deployments, environments and warehouses apart, in any words.
     """
 
-    def __init__(self, prefix: str, project: str, view: ResolvedView) -> None:
-        self.prefix = f"{prefix}:{project}:{view.name}:{view.fingerprint[:16]}:".encode()
-        """What the cache keys of this version begin with: a new one never reads the old bytes."""
+    def __init__(self, prefix: str, project: str, view: ResolvedView, owner: str = "") -> None:
+        start = f"{prefix}:{project}:{view.name}:"
+        whole = "\0".join((owner, view.fingerprint, str(view.version)))
+        digest = blake2b(whole.encode(), digest_size=8).hexdigest()
+        self.prefix = f"{start}{digest}:".encode()
+        """What the cache keys of this version begin with: no other version reads its bytes."""
+        self._owner_at = len(start.encode())
         self._seed = crc32(self.prefix)
-        self._values = _decoder(tuple(feature.dtype for feature in view.features))
+        dtypes = tuple(feature.dtype for feature in view.features)
+        self._values = _decoder(dtypes)
         self._keys = _decoder(tuple(view.join_keys.values()))
+        self._canonical = canonical_key(view.join_keys, view.key_forms)
+
+    def canonical_keys(self, keys: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+        """Return join keys in the one form of those that the warehouse calls equal."""
+        canonical = self._canonical
+        return keys if canonical is None else [canonical(key) for key in keys]
 
     def place(self, key: Sequence[Any]) -> bytes:
         """Return the cache key of one entity.
 
-        Join keys are a MessagePack array, so composite ones cannot run into each other.
+        Join keys are canonical. They are a MessagePack array, so that composite ones cannot run
+        into each other.
         """
         return self.prefix + _pack(key)
 
@@ -114,16 +154,17 @@ class RowCodec:
         """Return the join keys that stand behind the prefix."""
         return self._keys(encoded)
 
-    def encode(self, row: Row) -> bytes:
-        """Return a row as bytes."""
-        return _encode(self._seed, row)
+    def encode(self, place: bytes, row: Row) -> bytes:
+        """Return a row as bytes, to be kept under a cache key."""
+        return _encode(self._seed, place[self._owner_at :], row)
 
-    def encode_chosen(self, rows: Iterable[Row]) -> list[bytes]:
+    def encode_chosen(self, places: Iterable[bytes], rows: Iterable[Row]) -> list[bytes]:
         """Return rows that the warehouse gave at one instant, as bytes."""
         seed, pack, body_of, checks_of = self._seed, _pack, _BODY.pack, _CHECKS.pack
+        owner_at = self._owner_at
         found: list[bytes] = []
         chosen, check = b"", 0
-        for row in rows:
+        for place, row in zip(places, rows, strict=True):
             if not chosen:
                 chosen = _WORD.pack(_biased(row.chosen_at))
                 check = crc32(chosen, seed)
@@ -133,22 +174,25 @@ class RowCodec:
                 _FORMAT, flags,
                 0 if event is None else event + _BIAS,
                 0 if created is None else created + _BIAS,
-            ) + pack(row.values)  # fmt: skip
+            ) + place[owner_at:] + pack(row.values)  # fmt: skip
             found.append(chosen + checks_of(check, crc32(body, seed)) + body)
         return found
 
-    def decode(self, data: bytes) -> Row | None:
+    def decode(self, place: bytes, data: bytes) -> Row | None:
         """Return the row that `data` holds; None when it cannot be relied on: a cache miss."""
-        return self.decode_many([data])[0]
+        return self.decode_many([place], [data])[0]
 
-    def decode_many(self, values: Iterable[bytes | None]) -> list[Row | None]:
+    def decode_many(
+        self, places: Iterable[bytes], values: Iterable[bytes | None]
+    ) -> list[Row | None]:
         """Return the rows that values hold; None for those that are missing or not to be relied on.
 
-        Beside what was damaged on its way, that is any value of another view, version or format.
+        Beside what was damaged on its way, that is any value of another key, view, version,
+        deployment or format.
         """
-        seed, decode, unpack = self._seed, self._values, _HEAD.unpack_from
+        seed, decode, unpack, owner_at = self._seed, self._values, _HEAD.unpack_from, self._owner_at
         found: list[Row | None] = []
-        for data in values:
+        for place, data in zip(places, values, strict=True):
             if data is None:
                 found.append(None)
                 continue
@@ -164,13 +208,16 @@ class RowCodec:
                 pushed_at, start = None, 34
                 if flags & _PUSHED:
                     pushed_at, start = _unbiased(_WORD.unpack_from(data, 34)[0]), 42
-                tail = data[start:]
+                identity = place[owner_at:]
+                if not data.startswith(identity, start):
+                    found.append(None)
+                    continue
                 found.append(
                     Row(
                         chosen - _BIAS if chosen else None,
                         event - _BIAS if event else None,
                         flags & _FOUND == _FOUND,
-                        () if tail == _NOTHING else decode(tail),
+                        () if flags & _INVALIDATED else decode(data[start + len(identity) :]),
                         created - _BIAS if created else None,
                         pushed_at,
                         True,
@@ -181,9 +228,10 @@ class RowCodec:
         return found
 
 
-def _encode(seed: int, row: Row) -> bytes:
+def _encode(seed: int, identity: bytes, row: Row) -> bytes:
     flags = (_FOUND if row.found else 0) | (_PUSHED if row.pushed_at is not None else 0)
-    tail = _pack(row.values)
+    flags |= 0 if row.values else _INVALIDATED
+    tail = identity + _pack(row.values)
     if row.pushed_at is not None:
         tail = _WORD.pack(_biased(row.pushed_at)) + tail
     chosen = _WORD.pack(_biased(row.chosen_at))
@@ -201,7 +249,7 @@ def merged(held: Row, given: Row) -> Row:
     """
     if held.pushed_at is None and given.pushed_at is None:
         return given if _biased(given.chosen_at) >= _biased(held.chosen_at) else held
-    given_stays = merged_bytes(_encode(0, held), _encode(0, given))[1]
+    given_stays = merged_bytes(_encode(0, b"", held), _encode(0, b"", given))[1]
     won, lost = (given, held) if given_stays else (held, given)
     if (
         won.pushed_at is not None
@@ -212,19 +260,29 @@ def merged(held: Row, given: Row) -> Row:
     return won
 
 
-def merged_bytes(held: bytes, given: bytes) -> tuple[bytes | None, bool]:
+def merged_bytes(held: bytes, given: bytes, now: int | None = None) -> tuple[bytes | None, bool]:
     """Return what `held` becomes (None: what it is), and whether `given` stays.
 
     The rule of :func:`merged`. Online stores that can run it beside their data do so.
+
+    Parameters
+    ----------
+    now
+        Microseconds since 1970. A value from after it was written by a clock that was ahead, and
+        gives way.
     """
     if len(held) < _HEAD.size:
         return given, True
+    if now is not None:
+        latest = _WORD.pack(_biased(now))
+        if held[:8] > latest or (held[_FLAGS] & _PUSHED and held[_PUSHED_AT] > latest):
+            return given, True
     if not (held[_FLAGS] | given[_FLAGS]) & _PUSHED:
         return (given, True) if given[:8] >= held[:8] else (None, False)
     mine: tuple[Any, ...] = (given[_AGE], not given[_FLAGS] & _PUSHED, given[34:])
     stays = mine >= (held[_AGE], not held[_FLAGS] & _PUSHED, held[34:])
     won, lost = (given, held) if stays else (held, given)
-    if won[_FLAGS] & _PUSHED and lost[:8] > won[:8] and lost[34:] != _NOTHING:
+    if won[_FLAGS] & _PUSHED and lost[:8] > won[:8] and not lost[_FLAGS] & _INVALIDATED:
         return lost[_CHOSEN] + won[12:], stays
     return (won if stays else None), stays
 
@@ -235,9 +293,26 @@ def _decoder(dtypes: tuple[str, ...]) -> Callable[[bytes], tuple[Any, ...]]:
 
     kinds = tuple(_python_type(ibis.dtype(dtype)) | None for dtype in dtypes)
     decode: Callable[[bytes], tuple[Any, ...]] = msgspec.msgpack.Decoder(
-        tuple[kinds] if kinds else tuple[()]  # type: ignore[valid-type]
+        tuple[kinds] if kinds else tuple[()],  # type: ignore[valid-type]
+        dec_hook=_from_unusual,
     ).decode
-    return decode
+    canonical = [canonical_value(dtype) if "interval" in dtype else None for dtype in dtypes]
+    if not any(canonical):
+        return decode
+
+    def decode_canonical(data: bytes) -> tuple[Any, ...]:
+        pairs = zip(canonical, decode(data), strict=True)
+        return tuple([value if change is None else change(value) for change, value in pairs])
+
+    return decode_canonical
+
+
+def _from_unusual(kind: type, value: Any) -> Any:
+    """Return the value of pandas that :func:`_unusual` wrote."""
+    if kind.__name__ == "Timestamp":
+        nanoseconds, zoned = value
+        return kind(nanoseconds, tz="UTC" if zoned else None)
+    return kind(value)
 
 
 def _python_type(dtype: Any) -> Any:
@@ -248,15 +323,16 @@ def _python_type(dtype: Any) -> Any:
         (dtype.is_decimal, Decimal),
         (dtype.is_string, str),
         (dtype.is_binary, bytes),
+        (lambda: _is_fine(dtype), _pandas_timestamp),
         (dtype.is_timestamp, datetime),
         (dtype.is_date, date),
         (dtype.is_time, time),
         (dtype.is_uuid, UUID),
-        (dtype.is_interval, timedelta),
+        (dtype.is_interval, timedelta | tuple[int, int, int] | int),
     )
     for test, kind in simple:
         if test():
-            return kind
+            return kind() if kind is _pandas_timestamp else kind
     if dtype.is_array():
         return list[_python_type(dtype.value_type) | None]  # type: ignore[misc]
     if dtype.is_struct():
@@ -265,3 +341,15 @@ def _python_type(dtype: Any) -> Any:
     if dtype.is_map():  # as pairs, which Arrow gives
         return list[tuple[_python_type(dtype.key_type), _python_type(dtype.value_type) | None]]  # type: ignore[misc]
     return Any
+
+
+def _is_fine(dtype: Any) -> bool:
+    """Tell whether a type holds instants that are finer than Python's."""
+    return bool(dtype.is_timestamp() and (dtype.scale or 0) > 6)
+
+
+def _pandas_timestamp() -> type:
+    import pandas as pd
+
+    found: type = pd.Timestamp
+    return found

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from virtualfs.capabilities import UNKNOWN
 from virtualfs.compiler.plan import LateData, ResolvedView
 from virtualfs.compiler.program import compile_lookup
 from virtualfs.compiler.rows import CREATED, EVENT, ROW
 from virtualfs.definitions.aggregate import COUNTS
-from virtualfs.lookups import Columns, KeySpine
+from virtualfs.lookups import Columns, KeySpine, PartlyUnreadable, Unreadable
 from virtualfs.provider import Warehouse
 from virtualfs.serving.codec import Row
 from virtualfs.serving.flights import Key, Rows
 
-__all__ = ["fetch_rows", "no_row", "row_schema", "rows_of"]
+__all__ = ["fetch_rows", "no_row", "row_schema", "rows_of", "unreadable_value"]
 
 
 def fetch_rows(
@@ -65,14 +67,30 @@ def rows_of(view: ResolvedView, columns: Columns, instant: int) -> list[Row]:
     created = columns.get(CREATED, [None] * len(events))
     values = list(zip(*[columns[name] for name in view.feature_names], strict=True))
     if view.is_aggregate:
-        return [
+        rows = [
             Row(instant, event, event is not None, picked)
             for event, picked in zip(events, values, strict=True)
         ]
-    return [
-        Row(instant, event, True, picked, later)
-        for event, picked, later in zip(events, values, created, strict=True)
-    ]
+    else:
+        rows = [
+            Row(instant, event, True, picked, later)
+            for event, picked, later in zip(events, values, created, strict=True)
+        ]
+    return [_checked(row) for row in rows] if isinstance(columns, PartlyUnreadable) else rows
+
+
+def _checked(row: Row) -> Row:
+    unreadable = any(isinstance(value, Unreadable) for value in row.values)
+    return msgspec.structs.replace(row, unreadable=True) if unreadable else row
+
+
+def unreadable_value(view: ResolvedView, feature: str, key: Key, value: Unreadable) -> str:
+    """Return what is wrong with a value that Python cannot hold, which concerns its key alone."""
+    named = ", ".join(f"{name}={item}" for name, item in zip(view.join_keys, key, strict=True))
+    return (
+        f"{view.label}, column {feature!r} of {named}: the value cannot be read ({value.reason}); "
+        "correct it in the warehouse, or convert the column in the feature's expr="
+    )
 
 
 def no_row(view: ResolvedView, instant: int) -> Row:

@@ -18,6 +18,7 @@ from typing import Any
 
 from virtualfs.compiler.plan import LateData, ResolvedView
 from virtualfs.errors import WarehouseError, WarehouseUnavailableError
+from virtualfs.forks import renew_in_child
 from virtualfs.serving.breaker import Breaker
 from virtualfs.serving.codec import Row
 
@@ -91,17 +92,22 @@ class Flights:
         limit: Callable[[str], int],
         patience: Callable[[str], float],
     ) -> None:
-        self.lock = threading.RLock()
-        """Held while instants are read and flights are asked for, so that both go in one order."""
         self.patience = patience
         self._fetch = fetch
         self._land = land
         self._limit = limit
+        self._closed = False
+        self._renew()
+        renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        """Make what belongs to one process: no thread of a parent's queries is in its child."""
+        self.lock = threading.RLock()
+        """Held while instants are read and flights are asked for, so that both go in one order."""
         self._lanes: dict[str, _Lane] = {}
         self._flying: dict[bytes, dict[Key, Flight]] = {}
         self._breakers: dict[bytes, Breaker] = {}
         self._landed: deque[Flight] = deque()
-        self._closed = False
 
     def ask(
         self, place: bytes, view: ResolvedView, keys: Sequence[Key], instant: int, oldest: int,

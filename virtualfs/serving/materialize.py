@@ -6,8 +6,9 @@ all. How far a run is stands in the cache beside them, so that one that was kill
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,17 +21,21 @@ from virtualfs.compiler.plan import ResolvedView
 from virtualfs.compiler.rows import EVENT, key_names
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.errors import OnlineStoreError
-from virtualfs.lookups import columns_of
-from virtualfs.provider import OnlineStore, Warehouse
+from virtualfs.lookups import Columns, Unreadable, columns_of
+from virtualfs.provider import OnlineStore, Session, Warehouse
 from virtualfs.serving.codec import Row, from_micros, to_micros
-from virtualfs.serving.fetch import row_schema, rows_of
+from virtualfs.serving.fetch import row_schema, rows_of, unreadable_value
 from virtualfs.serving.flights import Key
 from virtualfs.serving.online import Item, OnlineReader
+from virtualfs.serving.row_cache import CLOCK_SKEW
 
 __all__ = ["MaterializeResult", "Range", "ViewResult", "materialize_view"]
 
+_log = logging.getLogger("virtualfs.online")
 _PIECE = 10_000
 """Rows that are written at a time; a run that was killed repeats as many at most."""
+_SHOWN = 20
+"""Keys that a result names because they could not be read."""
 _OVERLAP = timedelta(hours=1)
 """How far an incremental run goes back before the last, for rows of transactions that took long."""
 _RESUMED_WITHIN = 3_600_000_000
@@ -68,6 +73,8 @@ class ViewResult:
         Those of which the cache had a newer one.
     how
         Which keys these were, in words.
+    unreadable
+        What is wrong with keys that were left out, because Python cannot hold a value of theirs.
     """
 
     view: str
@@ -76,6 +83,7 @@ class ViewResult:
     kept: int
     seconds: float
     how: str
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,11 @@ class MaterializeResult(Shown):
     def _blocks(self) -> list[Block]:
         rows = [(v.view, v.how, v.keys, v.written, v.kept, f"{v.seconds:.1f}") for v in self.views]
         heads = ("view", "which", "keys", "written", "newer in the cache", "seconds")
-        return [Note("Materialized", strong=True), Grid(heads, rows)]
+        left_out = [text for view in self.views for text in view.unreadable]
+        shown = [Note(f"Not materialized: {text}") for text in left_out[:_SHOWN]]
+        if len(left_out) > _SHOWN:
+            shown.append(Note(f"and {len(left_out) - _SHOWN:,} more"))
+        return [Note("Materialized", strong=True), Grid(heads, rows), *shown]
 
 
 class _Run(msgspec.Struct, frozen=True):
@@ -150,6 +162,8 @@ def materialize_view(
     elif notes.running is not None and notes.running.at < since:
         notes = msgspec.structs.replace(notes, running=None)
     at = to_micros(now)
+    if notes.finished is not None and notes.finished > at + CLOCK_SKEW:
+        notes = _Notes()  # of a process whose clock was ahead
     wanted, how, what = _wanted(view, which, notes)
     run, before = _Run(at, what), notes.running
     if before is not None and before.what == what and 0 <= at - before.at < _RESUMED_WITHIN:
@@ -158,16 +172,22 @@ def materialize_view(
         wanted = replace(wanted, after=after)
         how += f", resumed after {run.keys:,}"
     earlier, keys, written = run.keys, run.keys, 0
+    unreadable: list[str] = []
     with ThreadPoolExecutor(1, "virtualfs-materialize") as thread:
         pending: Future[int] | None = None
         for rows in _pieces(warehouse, view, at, wanted):
+            if not rows:
+                continue
             items = reader.items(view, rows)
+            if len(items) < len(rows):
+                unreadable += _unreadable(view, rows)
             if pending is not None:
                 written += pending.result()
                 _save(store, place, msgspec.structs.replace(notes, running=run))
-            keys += len(items)
+            keys += len(rows)
+            last = reader.codec(view).place(next(reversed(rows)))
             run = msgspec.structs.replace(
-                run, after=items[-1][0][len(reader.codec(view).prefix) :], keys=keys
+                run, after=last[len(reader.codec(view).prefix) :], keys=keys
             )
             # While the server takes a piece, the next is read and encoded.
             pending = thread.submit(_write, reader, items)
@@ -181,17 +201,32 @@ def materialize_view(
             "counts no more; materialize it again"
         )
     if which.start is None and which.end is None:
-        notes = msgspec.structs.replace(notes, finished=run.at)
+        notes = msgspec.structs.replace(notes, finished=min(run.at, reader.cache.now(run.at)))
     _save(store, place, msgspec.structs.replace(notes, running=None))
     read = keys - earlier
     seconds = time.monotonic() - started
-    return ViewResult(view.label, read, written, read - written, seconds, how)
+    kept = read - written - len(unreadable)
+    return ViewResult(view.label, read, written, kept, seconds, how, tuple(unreadable))
+
+
+def _unreadable(view: ResolvedView, rows: Mapping[Key, Row]) -> list[str]:
+    """Return what is wrong with rows that hold a value that Python cannot hold, and log it."""
+    found = [
+        unreadable_value(view, feature, key, value)
+        for key, row in rows.items()
+        if row.unreadable
+        for feature, value in zip(view.feature_names, row.values, strict=True)
+        if isinstance(value, Unreadable)
+    ]
+    for text in found:
+        _log.warning("not materialized: %s", text)
+    return found
 
 
 def _write(reader: OnlineReader, items: Sequence[Item]) -> int:
     """Write a piece; return how many rows the cache took."""
     reader.cache.require_room()
-    stays = reader.cache.store.merge_many(items)
+    stays = reader.cache.merge(items)
     reader.cache.forget_near(place for place, _, _ in items)
     return sum(stays)
 
@@ -230,13 +265,22 @@ def _pieces(
     types = dict(zip(names, view.join_keys.values(), strict=True))
     types |= row_schema(view, capabilities.instant_type)
     with warehouse.session() as session:
-        for table in session.stream(select, schema, _PIECE):
-            for start in range(0, table.num_rows, _PIECE):
-                piece = table.slice(start, _PIECE)
-                columns = columns_of(piece, types)
-                rows = len(columns[EVENT])
-                keys = list(zip(*(columns[name] for name in names), strict=True)) or [()] * rows
-                yield dict(zip(keys, rows_of(view, columns, at), strict=True))
+        for columns in _streamed(session, select, schema, types):
+            rows = len(columns[EVENT])
+            keys = list(zip(*(columns[name] for name in names), strict=True)) or [()] * rows
+            yield dict(zip(keys, rows_of(view, columns, at), strict=True))
+
+
+def _streamed(
+    session: Session, select: str, schema: Mapping[str, str], types: Mapping[str, str]
+) -> Iterator[Columns]:
+    stream = getattr(session, "stream_columns", None)
+    if stream is not None:
+        yield from stream(select, types, _PIECE)
+        return
+    for table in session.stream(select, schema, _PIECE):
+        for start in range(0, table.num_rows, _PIECE):
+            yield columns_of(table.slice(start, _PIECE), types)
 
 
 def _read_notes(store: OnlineStore, place: bytes) -> _Notes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
+from virtualfs.forks import renew_in_child
 from virtualfs.serving.codec import Row, merged
 
 __all__ = ["NearCache"]
@@ -29,6 +30,7 @@ class NearCache:
         self._half = max(1, max_rows // 2)
         self._young: dict[bytes, tuple[Row, float]] = {}
         self._old: dict[bytes, tuple[Row, float]] = {}
+        renew_in_child(self.clear)
 
     def get_many(self, keys: Sequence[bytes], seconds: float | None = None) -> list[Row | None]:
         """Return rows that were kept a moment ago, or within some seconds."""

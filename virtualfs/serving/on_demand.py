@@ -26,12 +26,8 @@ class FeatureStatus(StrEnum):
 
 Cell = tuple[Any, FeatureStatus, datetime | None]
 """A value, its status, and its event timestamp."""
-_WORST_FIRST = (
-    FeatureStatus.NOT_FOUND,
-    FeatureStatus.OUTSIDE_MAX_AGE,
-    FeatureStatus.STALE,
-    FeatureStatus.NULL_VALUE,
-)
+_INHERITED = (FeatureStatus.STALE, FeatureStatus.NOT_FOUND, FeatureStatus.OUTSIDE_MAX_AGE)
+"""Statuses that a computed value takes over from an input, the first that any input has."""
 
 
 def computed_cells(
@@ -43,8 +39,8 @@ def computed_cells(
 ) -> dict[str, list[Cell]]:
     """Return the cells of a part's output columns.
 
-    A value that is NULL has the worst status of what it was computed from; one that is not is
-    PRESENT, or STALE where an input is. Its event timestamp is the instant of the answer.
+    A value has the first status of STALE, NOT_FOUND and OUTSIDE_MAX_AGE that an input has, else
+    its own, NULL_VALUE or PRESENT. Its event timestamp is the instant of the answer.
 
     Parameters
     ----------
@@ -59,7 +55,7 @@ def computed_cells(
     statuses = [_status({cells[number][1] for cells in read}) for number in range(entities)]
     return {
         output: [
-            (values[place], status if values[place] is None else _lifted(status), at)
+            (values[place], status or _own_status(values[place]), at)
             for values, status in zip(found, statuses, strict=True)
         ]
         for place, (_, output) in enumerate(part.outputs)
@@ -87,10 +83,9 @@ def _values(
     return list(zip(*wanted, strict=True)) or [()] * len(rows)
 
 
-def _status(statuses: set[FeatureStatus]) -> FeatureStatus:
-    return next((item for item in _WORST_FIRST if item in statuses), FeatureStatus.NULL_VALUE)
+def _status(statuses: set[FeatureStatus]) -> FeatureStatus | None:
+    return next((item for item in _INHERITED if item in statuses), None)
 
 
-def _lifted(status: FeatureStatus) -> FeatureStatus:
-    """Return the status of a value that is not NULL."""
-    return status if status is FeatureStatus.STALE else FeatureStatus.PRESENT
+def _own_status(value: Any) -> FeatureStatus:
+    return FeatureStatus.NULL_VALUE if value is None else FeatureStatus.PRESENT

@@ -25,7 +25,8 @@ import msgspec
 
 from virtualfs.compiler.plan import LateData, ResolvedView
 from virtualfs.definitions.duration import microseconds
-from virtualfs.errors import WarehouseError, WarehouseUnavailableError
+from virtualfs.errors import VirtualFSError, WarehouseError, WarehouseUnavailableError
+from virtualfs.forks import renew_in_child
 from virtualfs.provider import Warehouse
 from virtualfs.serving.ahead import RefreshAhead, refreshed_since
 from virtualfs.serving.batches import Batches
@@ -107,6 +108,8 @@ class OnlineReader:
         Returns the warehouse of a name, opening it when first needed.
     now
         Returns the instant of online reads.
+    owner
+        Returns what tells this deployment's rows of a warehouse from those of others.
     """
 
     def __init__(
@@ -117,8 +120,10 @@ class OnlineReader:
         settings: ReadSettings,
         now: Callable[[], datetime],
         usage: Usage,
+        owner: Callable[[str], str],
     ) -> None:
         self.cache = cache
+        self._owner = owner
         self._project = project
         self._warehouse = warehouse
         self._settings = settings
@@ -127,19 +132,26 @@ class OnlineReader:
         self._usage = usage
         self.observer: Observer = Silent()
         self._looked_up: set[bytes] = set()
-        self._codecs: dict[tuple[str, str], RowCodec] = {}
+        self._codecs: dict[tuple[str, str, int | None], RowCodec] = {}
         self._ahead = RefreshAhead()
+        self._renew()
+        renew_in_child(self._renew)
+        self.flights = Flights(self._fetch, self._land, settings.limit, settings.patience)
+
+    def _renew(self) -> None:
+        """Make what belongs to one process."""
         self._batches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Batches] = (
             weakref.WeakKeyDictionary()
         )
-        self.flights = Flights(self._fetch, self._land, settings.limit, settings.patience)
 
     def codec(self, view: ResolvedView) -> RowCodec:
         """Return what writes and reads the rows of a view."""
-        known = (view.name, view.fingerprint)
+        known = (view.name, view.fingerprint, view.version)
         found = self._codecs.get(known)
         if found is None:
-            found = self._codecs[known] = RowCodec(self.cache.prefix, self._project, view)
+            found = self._codecs[known] = RowCodec(
+                self.cache.prefix, self._project, view, self._owner(view.warehouse)
+            )
         return found
 
     def read(
@@ -196,9 +208,17 @@ class OnlineReader:
         max_age: timedelta | None = None,
         late_data: LateData = "include",
         allow: Callable[[int], None] | None = None,
+        partial: bool = False,
     ) -> Reading:
-        """Return what :meth:`read` does, without holding up the event loop."""
-        steps = self._steps(lookups, at, cached, max_age, late_data, allow)
+        """Return what :meth:`read` does, without holding up the event loop.
+
+        Parameters
+        ----------
+        partial
+            Whether an error stands in the place of each row that cannot be had, instead of being
+            raised.
+        """
+        steps = self._steps(lookups, at, cached, max_age, late_data, allow, partial=partial)
         reply: Any = None
         try:
             while True:
@@ -229,6 +249,8 @@ class OnlineReader:
         max_age: timedelta | None,
         late_data: LateData,
         allow: Callable[[int], None] | None,
+        *,
+        partial: bool = False,
     ) -> _Steps:
         most = None if max_age is None else microseconds(max_age)
         parts = [Part(look.view, self.codec(look.view), look.keys, most) for look in lookups]
@@ -245,7 +267,12 @@ class OnlineReader:
                 micros = to_micros(instant)
                 self._judge(parts, micros)
                 for part in parts:
-                    self._ask(part, micros, shared=cached, late_data=late_data)
+                    try:
+                        self._ask(part, micros, shared=cached, late_data=late_data)
+                    except VirtualFSError as error:
+                        if not partial:
+                            raise
+                        part.refused = error
             flights = {flight for part in parts for flight in part.flights.values()}
             waited.update(flight for flight in flights if not flight.rows.done())
             if waited:
@@ -253,7 +280,7 @@ class OnlineReader:
         micros = to_micros(instant)
         rows = []
         for part in parts:
-            whole, stale = self._whole(part, micros, kept=cached)
+            whole, stale = self._whole(part, micros, kept=cached, partial=partial)
             rows.append(whole)
             if cached:
                 asked = sum(part.flights.get(key) in waited for key in part.missing)
@@ -263,7 +290,7 @@ class OnlineReader:
         return Reading(instant, rows)
 
     def _observe(self, part: Part, rows: list[Row], asked: int, stale: int, at: int) -> None:
-        chosen = rows[0].chosen_at if rows else None
+        chosen = getattr(rows[0], "chosen_at", None) if rows else None
         age = None if chosen is None else max(0, at - chosen) / 1e6
         hits = len(rows) - max(asked, stale)
         self.observer.read(part.view.name, hits, max(0, asked - stale), stale, age)
@@ -294,12 +321,13 @@ class OnlineReader:
         for part in asked:
             lacking = [number for number, row in enumerate(part.rows) if row is None]
             end = start + len(lacking)
-            found = part.codec.decode_many(data[start:end])
+            places = [part.places[number] for number in lacking]
+            found = part.codec.decode_many(places, data[start:end])
             start = end
             if self.cache.keeps_near:
                 self.cache.keep_near(
-                    (part.places[number], row)
-                    for number, row in zip(lacking, found, strict=True)
+                    (place, row)
+                    for place, row in zip(places, found, strict=True)
                     if row is not None
                 )
                 if part.held is not None and None in found:
@@ -323,12 +351,12 @@ class OnlineReader:
 
     def _judge(self, parts: Sequence[Part], at: int) -> None:
         for part in parts:
-            part.judge(at, self.cache.since(part.prefix))
+            part.judge(at, self.cache.since(part.prefix, at))
 
     def _ask(self, part: Part, at: int, *, shared: bool, late_data: LateData) -> None:
         if not part.missing or not self._settings.reads_through(part.view.warehouse):
             return
-        oldest = part.oldest(at, self.cache.since(part.prefix)) if shared else at + 1
+        oldest = part.oldest(at, self.cache.since(part.prefix, at)) if shared else at + 1
         by_oldest: dict[int, list[Key]] = {}
         for key in part.missing:
             by_oldest.setdefault(max(oldest, part.gone.get(key, oldest)), []).append(key)
@@ -337,18 +365,28 @@ class OnlineReader:
                 part.prefix, part.view, some, at, least, shared=shared, late_data=late_data
             )
 
-    def _whole(self, part: Part, at: int, *, kept: bool) -> tuple[list[Row], int]:
-        """Return the rows with those that were missed, kept near, and how many are stale."""
+    def _whole(
+        self, part: Part, at: int, *, kept: bool, partial: bool
+    ) -> tuple[list[Row], int]:
+        """Return the rows with those that were missed, kept near, and how many are stale.
+
+        Where an answer may be partial, an error stands in the place of a row that cannot be had.
+        """
         if not part.missing:
             return part.found, 0  # type: ignore[return-value]  # none is None
         stale = 0
-        got: dict[Key, Row] = {}
+        got: dict[Key, Any] = {}
         flights = {part.flights.get(key) for key in part.missing}
         outcomes = {flight: self._outcome(part, flight) for flight in flights}
         for key, held in part.missing.items():
             brought, error = outcomes[part.flights.get(key)]
             if error is not None:
-                got[key] = self._stale(part, held, at, error)
+                try:
+                    got[key] = self._stale(part, held, at, error)
+                except VirtualFSError as lacking:
+                    if not partial:
+                        raise
+                    got[key] = lacking
                 stale += 1
             elif held is not None and held.pushed_at is not None:
                 got[key] = merged(held, brought[key])
@@ -358,13 +396,17 @@ class OnlineReader:
             _log.warning("%s: %d stale rows answer, as the warehouse does not",
                          part.view.label, stale)  # fmt: skip
         elif kept and part.held != 0 and self.cache.keeps_near:
-            self.cache.keep_near((part.codec.place(key), row) for key, row in got.items())
+            self.cache.keep_near(
+                (part.codec.place(key), row) for key, row in got.items() if not row.unreadable
+            )
         found = zip(part.keys, part.found, strict=True)
         whole = [got[key] if row is None else row for key, row in found]
         return whole, stale
 
     def _outcome(self, part: Part, flight: Flight | None) -> tuple[Rows, BaseException | None]:
         """Return what a flight brought, or why there is nothing."""
+        if flight is None and part.refused is not None:
+            return {}, part.refused
         if flight is None:
             return {}, WarehouseError(
                 f"{part.view.label}: the cache lacks a key, or holds it for longer than its "
@@ -426,7 +468,7 @@ class OnlineReader:
         return rows
 
     def _land(self, flight: Flight, rows: Rows) -> None:
-        if flight.view.freshness != timedelta(0):
+        if held_by(flight.view) != 0:
             self.cache.write(self.items(flight.view, rows))
 
     def items(self, view: ResolvedView, rows: Mapping[Key, Row]) -> list[Item]:
@@ -435,12 +477,14 @@ class OnlineReader:
         For how long they are kept differs, so that those written together do not all go at once.
         """
         codec = self.codec(view)
+        rows = {key: row for key, row in rows.items() if not row.unreadable}
         held = held_by(view)
         seconds = [
             None if micros is None else (micros + self._max_stale) / 1e6
             for micros in (briefly(held), held)
         ]
-        places, values = codec.places(rows), codec.encode_chosen(rows.values())
+        places = codec.places(codec.canonical_keys([*rows]))
+        values = codec.encode_chosen(places, rows.values())
         if seconds[True] is None and all(row.found for row in rows.values()):
             return [(place, data, None) for place, data in zip(places, values, strict=True)]
         spread = random.random

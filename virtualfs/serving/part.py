@@ -8,6 +8,7 @@ from typing import Any
 
 from virtualfs.compiler.plan import FeaturePlan, ResolvedView
 from virtualfs.definitions.duration import microseconds
+from virtualfs.errors import VirtualFSError
 from virtualfs.serving.codec import Row, RowCodec
 from virtualfs.serving.fetch import no_row
 from virtualfs.serving.flights import Flight, Key
@@ -42,6 +43,8 @@ def lookups(plan: FeaturePlan, keys: Sequence[Mapping[str, Any]]) -> list[Lookup
 
 def held_by(view: ResolvedView) -> int | None:
     """Return the microseconds for which a view's rows answer; None is until they are replaced."""
+    if not view.is_cacheable:
+        return 0
     return None if view.freshness is None else microseconds(view.freshness)
 
 
@@ -69,8 +72,8 @@ class Part:
         self.view = view
         self.codec = codec
         self.prefix = codec.prefix
-        self.keys = keys
-        self.places = codec.places(keys)
+        self.keys = codec.canonical_keys(keys)
+        self.places = codec.places(self.keys)
         self.rows: list[Row | None] = [None] * len(keys)
         self.spare: list[Row | None] = self.rows
         """What may answer as stale where there is no row."""
@@ -84,6 +87,8 @@ class Part:
         """Keys that lack one, with what is cached of them: it may be too old, or not yet compared
         with the warehouse."""
         self.flights: dict[Key, Flight] = {}
+        self.refused: VirtualFSError | None = None
+        """Why its warehouse could not even be asked."""
         self.gone: dict[Key, int] = {}
         """Keys that were declared invalid, and when."""
 

@@ -17,10 +17,11 @@ from virtualfs.serving.codec import Row, from_micros, to_micros
 from virtualfs.serving.flights import Key
 from virtualfs.serving.request import checked_value, row_dicts
 
-__all__ = ["PushResult", "count", "kept_for", "pushed_rows", "refuse_push"]
+__all__ = ["PAST_CACHE", "PushResult", "count", "kept_for", "pushed_rows", "refuse_push"]
 
 _SHOWN = 20
 """Bad rows that an error names."""
+PAST_CACHE = "goes past the cache, because its keys compare by a collation that has no other form"
 _SCALAR = re.compile(r"(boolean|u?int\d+|float\d+|string|binary|timestamp|date|uuid)(\(|$)")
 
 
@@ -50,6 +51,8 @@ def refuse_push(view: ResolvedView) -> None:
     """Raise NotFoundError if a view takes no pushed rows."""
     if not view.online:
         raise NotFoundError(f"{view.label} is not offered online (online=False)")
+    if not view.is_cacheable:
+        raise NotFoundError(f"{view.label} {PAST_CACHE}; write the rows to its source instead")
     if view.is_aggregate:
         raise NotFoundError(
             f"{view.label} holds aggregates, which are computed from all rows of a window; write "

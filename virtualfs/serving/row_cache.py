@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from virtualfs.errors import OnlineStoreError
+from virtualfs.forks import renew_in_child
 from virtualfs.serving.breaker import Breaker
 from virtualfs.serving.codec import Row
 
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
     from virtualfs.provider import OnlineStore
     from virtualfs.serving.near import NearCache
 
-__all__ = ["RowCache"]
+__all__ = ["CLOCK_SKEW", "RowCache"]
 
 _log = logging.getLogger("virtualfs.online")
 _SINCE = struct.Struct(">q")
 _NEVER = -(2**63)
-_threads = ThreadPoolExecutor(4, "virtualfs-cache")
-"""Where event loops have a store read that cannot do it in them."""
+CLOCK_SKEW = 5_000_000
+"""Microseconds by which the clocks of processes are believed to differ."""
 _BUDGET_SECONDS = 1.0
 """How long a look at the memory in use is believed."""
 
@@ -43,6 +44,8 @@ class RowCache:
         What all its keys begin with.
     max_bytes
         Memory in use at which nothing more is written; None for no such bound.
+    clock
+        Returns the configured time in microseconds since 1970; None where that is the real time.
     """
 
     def __init__(
@@ -53,19 +56,27 @@ class RowCache:
         is_remote: bool,
         prefix: str,
         max_bytes: int | None = None,
+        clock: Callable[[], int | None] = lambda: None,
     ) -> None:
         self.prefix = prefix
         self.is_remote = is_remote
         self._open = open_store
         self._near = near
         self._max_bytes = max_bytes
+        self._clock = clock
         self._store: OnlineStore | None = None
-        self._lock = threading.Lock()
-        self._breaker = Breaker(patience=2, first=0.25, longest=4.0, probe=5.0)
-        # Of its own, as a server that is full refuses to write and still reads.
-        self._write_breaker = Breaker(patience=2, first=0.25, longest=4.0, probe=5.0)
         self._since: dict[bytes, int] = {}
         self._looked = (0.0, False)
+        self._renew()
+        renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        """Make what belongs to one process; the online store renews itself."""
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(4, "virtualfs-cache")
+        self._breaker = Breaker(patience=2, first=0.25, longest=4.0, probe=5.0)
+        # A breaker of its own, because a full server refuses writes and still answers reads.
+        self._write_breaker = Breaker(patience=2, first=0.25, longest=4.0, probe=5.0)
 
     @property
     def store(self) -> OnlineStore:
@@ -129,7 +140,7 @@ class RowCache:
         """Return what :meth:`fetch` does, without holding up the event loop."""
         read = getattr(self._store, "get_many_async", None)
         if read is None:
-            return await asyncio.get_running_loop().run_in_executor(_threads, self.fetch, keys)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self.fetch, keys)
         if not self._breaker.allows():
             return None
         try:
@@ -150,12 +161,36 @@ class RowCache:
             return
         try:
             if not self.is_remote or self._has_room():
-                self.store.merge_many(items)
+                self.merge(items)
         except OnlineStoreError as error:
             self._write_breaker.failed(error)
             _log.warning("rows are not kept: %s", error)
             return
         self._write_breaker.succeeded()
+
+    def merge(self, items: Sequence[tuple[bytes, bytes, float | None]]) -> list[bool]:
+        """Keep values unless newer ones are held, and return which of them stay.
+
+        Raises
+        ------
+        OnlineStoreError
+            The store does not answer, or is full.
+        """
+        return self.store.merge_many(items, self._clock())
+
+    def now(self, own: int) -> int:
+        """Return the time by the store's clock, which all processes share, or else one's own.
+
+        Raises
+        ------
+        OnlineStoreError
+            The store does not answer.
+        """
+        fixed = self._clock()
+        if fixed is not None:
+            return fixed
+        found = self.store.now()
+        return own if found is None else found
 
     def _has_room(self) -> bool:
         """Tell whether the memory in use is below the budget, as of a moment ago."""
@@ -193,9 +228,16 @@ class RowCache:
         """Return where it is kept since when rows of a view are valid."""
         return prefix[:-1] + b"!since"
 
-    def since(self, prefix: bytes) -> int:
-        """Return the instant before which what was known of a view is invalid, in microseconds."""
-        return self._since.get(prefix, _NEVER)
+    def since(self, prefix: bytes, at: int = 2**62) -> int:
+        """Return the instant before which what was known of a view is invalid, in microseconds.
+
+        Parameters
+        ----------
+        at
+            The time. What lies well after it was written by a clock that was ahead, and is ignored.
+        """
+        found = self._since.get(prefix, _NEVER)
+        return found if found <= at + CLOCK_SKEW else _NEVER
 
     def note_since(self, prefix: bytes, value: bytes | None) -> None:
         """Remember what the store says of it."""
@@ -228,5 +270,6 @@ class RowCache:
 
     def close(self) -> None:
         """Close the online store."""
+        self._threads.shutdown(wait=False)
         if self._store is not None:
             self._store.close()

@@ -18,6 +18,7 @@ from virtualfs.config import Config, check_url
 from virtualfs.definitions.duration import parse_duration, setting_seconds
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.errors import ConfigError, OnlineStoreError, SpineError, warn_deprecated
+from virtualfs.forks import renew_in_child
 from virtualfs.functions import PythonFunctions
 from virtualfs.progress import Progress
 from virtualfs.provider import OnlineStore, Warehouse, load_store_provider, load_warehouse_provider
@@ -125,6 +126,8 @@ class OnlineService:
         Returns the plan as of now if it is at hand.
     now
         Returns the instant of online reads.
+    owner
+        Returns what tells this deployment's rows of a warehouse from those of others.
     """
 
     def __init__(
@@ -136,6 +139,7 @@ class OnlineService:
         known_plan: Callable[[Any], FeaturePlan | None],
         now: Callable[[], datetime],
         functions: PythonFunctions,
+        owner: Callable[[str], str],
     ) -> None:
         self._config = config
         self._warehouse = warehouse
@@ -146,8 +150,8 @@ class OnlineService:
         self._functions = functions
         self._usage = usage.Usage()
         self._reads_through: dict[str, bool] = {}
-        self._gatherer: ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
+        self._renew()
+        renew_in_child(self._renew)
         settings = ReadSettings(
             parse_duration(config.cache.max_stale),
             self._patience,
@@ -155,8 +159,13 @@ class OnlineService:
             self._may_read_through,
         )
         self.reader = OnlineReader(
-            config.project, self._make_cache(), warehouse, settings, now, self._usage
+            config.project, self._make_cache(), warehouse, settings, now, self._usage, owner
         )
+
+    def _renew(self) -> None:
+        """Make what belongs to one process."""
+        self._gatherer: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
 
     # -- reads
 
@@ -222,8 +231,10 @@ class OnlineService:
             if seconds == 0:
                 dropped += 1
                 continue
-            items.append((codec.place(key), codec.encode(row), seconds))
-        stays = self.reader.cache.store.merge_many(items) if items else []
+            (canonical,) = codec.canonical_keys([key])
+            place = codec.place(canonical)
+            items.append((place, codec.encode(place, row), seconds))
+        stays = self.reader.cache.merge(items) if items else []
         self.reader.cache.forget_near(place for place, _, _ in items)
         return push.count(view, stays, dropped)
 
@@ -231,19 +242,21 @@ class OnlineService:
         """Forget what the cache holds of a view, or of some of its keys; return how many rows."""
         cache, codec = self.reader.cache, self.reader.codec(view)
         prefix = codec.prefix
-        at = to_micros(self._now())
+        at = cache.now(to_micros(self._now()))
         if keys is None:
             cache.invalidate(prefix, at)
             self.reader.flights.forget(prefix)
             count = sum(cache.store.delete_many(page) for page in cache.store.scan(prefix))
             cache.forget_near(None)
             return count
-        places = codec.places(_keys_of(view, keys))
+        places = codec.places(codec.canonical_keys(_keys_of(view, keys)))
         self.reader.flights.forget(prefix)
         count = cache.store.delete_many(places)
         # A query that began before must not put back what it found.
-        gone = codec.encode(Row(at, None, found=False, values=()))
-        cache.store.merge_many([(place, gone, MARK_SECONDS) for place in places])
+        gone = Row(at, None, found=False, values=())
+        cache.merge(
+            [(place, codec.encode(place, gone), MARK_SECONDS) for place in places]
+        )
         cache.forget_near(places)
         return count
 
@@ -281,6 +294,8 @@ class OnlineService:
                         self.reader, view, self._warehouse(view.warehouse), self._now(),
                         which or Range(), progress.counted,
                     )
+                    if view.is_cacheable
+                    else ViewResult(view.label, 0, 0, 0, 0.0, push.PAST_CACHE)
                     for view in self._views(plan)
                 ]  # fmt: skip
         return MaterializeResult(tuple(found))
@@ -294,13 +309,15 @@ class OnlineService:
     ) -> ViewResult:
         started = time.monotonic()
         cache = self.reader.cache
+        if not view.is_cacheable:
+            return ViewResult(view.label, 0, 0, 0, 0.0, push.PAST_CACHE)
         wanted = [key for key in dict.fromkeys(keys) if None not in key]
         written = 0
         for start in range(0, len(wanted), _KEYS):
             piece = wanted[start : start + _KEYS]
             cache.require_room()
             items = self.reader.items(view, self.reader.ask(view, piece))
-            written += sum(cache.store.merge_many(items))
+            written += sum(cache.merge(items))
             cache.forget_near(place for place, _, _ in items)
             show(view.label, start + len(piece))
         seconds = time.monotonic() - started
@@ -363,7 +380,7 @@ class OnlineService:
             budget = budget or _MEMORY
             return RowCache(
                 lambda: MemoryStore(budget), None, is_remote=False, prefix=settings.prefix,
-                max_bytes=budget,
+                max_bytes=budget, clock=self._fixed_now,
             )  # fmt: skip
         seconds = setting_seconds(settings.near)
         near = None
@@ -375,7 +392,14 @@ class OnlineService:
             found: OnlineStore = provider.open_store(url)
             return found
 
-        return RowCache(open_store, near, is_remote=True, prefix=settings.prefix, max_bytes=budget)
+        return RowCache(
+            open_store, near, is_remote=True, prefix=settings.prefix, max_bytes=budget,
+            clock=self._fixed_now,
+        )  # fmt: skip
+
+    def _fixed_now(self) -> int | None:
+        """Return the configured instant of online reads; None where the time is the real one."""
+        return None if self._config.clock is None else to_micros(self._now())
 
     def _limit(self, name: str) -> int:
         settings = self._config.warehouses.get(name)

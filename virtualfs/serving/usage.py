@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from virtualfs.forks import renew_in_child
+
 if TYPE_CHECKING:
     from virtualfs.provider import OnlineStore
 
@@ -29,6 +31,11 @@ class Usage:
     """Counts of one process."""
 
     def __init__(self) -> None:
+        self._renew()
+        renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        """Begin at zero, in a forked child too: its parent still writes what it counted."""
         self._lock = threading.Lock()
         self._gathered = time.monotonic()
         self._reset()

@@ -22,9 +22,11 @@ from virtualfs.errors import (
     ConfigError,
     NotFoundError,
     did_you_mean,
+    without_secrets,
 )
+from virtualfs.forks import renew_in_child
 from virtualfs.functions import PythonFunctions
-from virtualfs.provider import MEETING_PLACE, load_warehouse_provider
+from virtualfs.provider import MEETING_PLACE, connection_identity, load_warehouse_provider
 from virtualfs.provider import Warehouse as OpenWarehouse
 from virtualfs.registry.applier import Applier
 from virtualfs.registry.database import Database
@@ -66,12 +68,16 @@ class StoreBase(Shown):
             self.config.author(),
         )
         self._revision = revision
-        self._lock = threading.RLock()
+        self._renew()
+        renew_in_child(self._renew)
         self._warehouses: dict[str, OpenWarehouse] = {}
         self._meeting: OpenWarehouse | None = None
+        self._adopted: dict[str, str] = {}
+        """Of connections that were passed, which warehouse each is to."""
         for name, connection in (connections or {}).items():
             provider = load_warehouse_provider(connection.name, f"connections[{name!r}]")
             self._warehouses[name] = provider.adopt(name, connection)
+            self._adopted[name] = connection_identity(connection)
         self.functions = PythonFunctions(self.config.python.modules, self.config.folder)
         folder, check_path = self.config.folder, self.config.check_path
         self.resolver = Resolver(
@@ -87,8 +93,18 @@ class StoreBase(Shown):
         engines = {name: connection.name for name, connection in (connections or {}).items()}
         self.online = OnlineService(
             self.config, self.warehouse, engines, self._online_plan, self._known_plan, self.now,
-            self.functions,
+            self.functions, self._owner,
         )  # fmt: skip
+
+    def _renew(self) -> None:
+        """Make what belongs to one process; warehouses, registry and cache renew themselves."""
+        self._lock = threading.RLock()
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a FeatureStore cannot be pickled, because connections belong to one process. Open one "
+            f"in the other process: FeatureStore({str(self.config.folder)!r})"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -171,6 +187,22 @@ class StoreBase(Shown):
                     )
                 self._warehouses[name] = self._open(name, settings)
             return self._warehouses[name]
+
+    def _owner(self, warehouse: str) -> str:
+        """Return what tells this deployment's cached rows of a warehouse from those of others."""
+        registry = self.registry
+        parts = (registry.deployment(), registry.environment, self._warehouse_identity(warehouse))
+        return "\0".join(parts)
+
+    def _warehouse_identity(self, name: str) -> str:
+        """Return which warehouse a name means: its place as which user, without secrets."""
+        settings = self.config.warehouses.get(name)
+        opened = self._adopted.get(name)
+        if opened is not None:
+            return opened
+        if settings is None:
+            return name
+        return without_secrets(self.config.absolute_url(settings.url.get_secret_value()))
 
     def meeting_place(self) -> OpenWarehouse:
         """Return the engine in this process where parts of several warehouses meet."""

@@ -1,0 +1,73 @@
+"""Fork safety: objects that hold sockets, threads or locks renew themselves in a forked child.
+
+A child process inherits memory and open sockets, but only the thread that called fork. A socket is
+then shared with the parent, and a lock that another thread held is never released. So an object
+that holds such things registers a method that replaces them. It must neither use nor close the old
+ones: both would reach the parent.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["abandon", "call_around_fork", "renew_in_child"]
+
+_log = logging.getLogger("virtualfs")
+_Methods = dict[int, Callable[[], Callable[[], None] | None]]
+"""Functions that return the method to call, or None once its object is gone."""
+_before: _Methods = {}
+_after_in_parent: _Methods = {}
+_after_in_child: _Methods = {}
+_abandoned: list[Any] = []
+
+
+def renew_in_child(method: Callable[[], None]) -> None:
+    """Call a function, or a bound method while its object lives, in every forked child.
+
+    Only the forking thread runs then, so it needs no locks.
+    """
+    _register(_after_in_child, method)
+
+
+def call_around_fork(
+    before: Callable[[], None], in_parent: Callable[[], None], in_child: Callable[[], None]
+) -> None:
+    """Call bound methods before a fork and after it, in the parent and in the child."""
+    _register(_before, before)
+    _register(_after_in_parent, in_parent)
+    _register(_after_in_child, in_child)
+
+
+def abandon(*inherited: Any) -> None:
+    """Keep inherited objects for good, because their finalizers would reach the parent."""
+    _abandoned.extend(item for item in inherited if item is not None)
+
+
+def _register(methods: _Methods, method: Callable[[], None]) -> None:
+    if not hasattr(method, "__self__"):
+        methods[id(method)] = lambda: method
+        return
+    reference = weakref.WeakMethod(method, lambda dead: methods.pop(id(dead), None))
+    methods[id(reference)] = reference
+
+
+def _call_all(methods: _Methods) -> None:
+    for reference in list(methods.values()):
+        method = reference()
+        try:
+            if method is not None:
+                method()
+        except Exception:  # noqa: BLE001 - the others still have to be renewed
+            _log.exception("an object could not be renewed after a fork")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=lambda: _call_all(_before),
+        after_in_parent=lambda: _call_all(_after_in_parent),
+        after_in_child=lambda: _call_all(_after_in_child),
+    )
