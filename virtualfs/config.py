@@ -61,6 +61,9 @@ class Cache(_Section):
     all that is in it (what its own settings say when None)."""
 
 
+_DURATION = r"^\d+(ms|s|min)$"
+
+
 class Limits(_Section):
     """``[server.limits]``: how much one request may ask for."""
 
@@ -78,9 +81,12 @@ class Limits(_Section):
     list_size: int = Field(default=5_000, ge=1)
     """Items of one list: keys, entities, rows."""
     cost: int = Field(default=50_000, ge=1)
-    """A row that the cache has costs 1, one that a warehouse is asked for 10."""
-    timeout: str = Field(default="30s", pattern=r"^\d+(ms|s|min)$")
-    """How long a request may take; then its queries are cancelled."""
+    """A row that the cache has costs 1, one that a warehouse is asked for 10, a statement of its
+    own in a warehouse 2,000."""
+    timeout: str = Field(default="30s", pattern=_DURATION)
+    """How long a request may take, its arrival included; then its queries are cancelled."""
+    connections: int = Field(default=256, ge=1)
+    """Connections of one client address at a time, to one worker."""
 
 
 Scope = Literal["read", "write", "admin"]
@@ -103,8 +109,14 @@ class Server(_Section):
     """A token for everything."""
     tokens: dict[str, Token] = {}
     """Tokens for less; `virtualfs token` makes one."""
-    open_reads: bool = True
-    """Whether queries need no token."""
+    open_reads: bool | Literal["loopback"] = "loopback"
+    """Whether reads need no token: queries, metrics and pages. ``"loopback"``: where only this
+    machine can ask."""
+    hosts: tuple[str, ...] = ()
+    """Names that requests may give in their Host header; any where another address than loopback is
+    bound, and this machine's where none is, if there are none."""
+    shutdown_grace: str = Field(default="30s", pattern=_DURATION)
+    """How long requests may go on after the server was told to stop."""
     production: bool | None = None
     """Whether introspection and the pages are off; None where only this machine is served."""
     cors_origins: tuple[str, ...] = ()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
+import secrets
+import signal
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,26 +24,29 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from strawberry.http.ides import get_graphql_ide_html
 
 from graphql import OperationDefinitionNode, parse, validate
 from virtualfs import FeatureStore
-from virtualfs.config import LOOPBACK
+from virtualfs.config import LOOPBACK, Server
+from virtualfs.definitions.duration import setting_seconds
 from virtualfs.errors import (
     ConfigError,
     PermissionDeniedError,
     VirtualFSError,
     without_secrets,
 )
+from virtualfs.forks import renew_in_child
 from virtualfs.registry.plan import Plan
 from virtualfs_graphql.catalog import CatalogSchema, static_schema
+from virtualfs_graphql.connections import BoundedProtocol
 from virtualfs_graphql.documents import Documents, digest, trusted_documents
-from virtualfs_graphql.http import Endpoint, Served
+from virtualfs_graphql.http import PRIVATE, Endpoint, Served
 from virtualfs_graphql.logs import configure_logs
 from virtualfs_graphql.memory import dismantle, quietly, settle
 from virtualfs_graphql.metrics import CONTENT_TYPE, Metrics, shared_folder
-from virtualfs_graphql.page import query_page, with_fallback
+from virtualfs_graphql.page import page_policy, query_page, with_fallback
 from virtualfs_graphql.request import Snapshot
 from virtualfs_graphql.sdl import schema_sdl
 from virtualfs_graphql.tokens import Tokens
@@ -50,13 +57,7 @@ __all__ = ["SERVER", "GraphQLServer", "sdl"]
 _log = logging.getLogger("virtualfs.graphql")
 
 CHECK_SECONDS = 1.0
-"""How often, at most, the registry is asked whether the catalog has changed."""
-
-BUILD_SECONDS = 0.1
-"""How long the request that finds a change waits for the new schema; then the old one answers."""
-
-_STEP = 0.005
-"""Seconds between two looks at whether it has been built."""
+"""How often the registry is asked whether the catalog has changed."""
 
 PROBE_SECONDS = 5.0
 """How long a part may take to answer ``/readyz``."""
@@ -64,8 +65,10 @@ PROBE_SECONDS = 5.0
 PROBE_KEPT = 0.5
 """How long its answer is given to others who ask."""
 
-DRAIN_SECONDS = 30
-"""How long requests may go on after the server was told to stop."""
+_RETIRE_SECONDS = 30
+"""How long a catalog that was replaced is kept for the requests that stand on it."""
+_LAST_SECONDS = 2.0
+"""Seconds of a shutdown that are for closing, after the requests."""
 
 _WARMED = 100
 """Documents that a new schema prepares before it serves: those asked for last."""
@@ -87,9 +90,8 @@ def _served(store: FeatureStore, introspection: bool, before: Served | None = No
 class _Live:
     """What is served now, kept up with the registry.
 
-    The registry is asked at most once a second, on behalf of the request that comes then; the
-    schema is built in a thread and put in place in one assignment, so every request sees one whole
-    catalog. The thread is no event loop's, as a loop may end while it works.
+    A thread asks the registry once a second, whether or not requests come. The schema is built in
+    that thread and put in place in one assignment, so every request sees one whole catalog.
     """
 
     def __init__(self, store: FeatureStore, metrics: Metrics, *, introspection: bool) -> None:
@@ -97,27 +99,37 @@ class _Live:
         self._metrics = metrics
         self._introspection = introspection
         self._served = _served(store, introspection)
-        self._checked = time.monotonic()
-        self._thread = ThreadPoolExecutor(1, "virtualfs-catalog")
-        self._refreshing: Future[None] | None = None
+        self._closed = threading.Event()
+        self._is_away = False
+        self._renew()
+        renew_in_child(self._renew)
         metrics.serves(self._served.snapshot.state.revision)
+
+    def _renew(self) -> None:
+        """Make what belongs to one process; a child has none of its parent's requests."""
+        self._served.users = 0
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     async def current(self) -> Served:
         """Return what to answer with."""
-        if time.monotonic() - self._checked >= CHECK_SECONDS:
-            running = self._refreshing is not None and not self._refreshing.done()
-            if not running:
-                self._checked = time.monotonic()
-                self._refreshing = self._thread.submit(self._refresh)
-                until = time.monotonic() + BUILD_SECONDS
-                while not self._refreshing.done() and time.monotonic() < until:
-                    await asyncio.sleep(_STEP)
+        if self._thread is None:
+            self.follow()
         return self._served
 
-    def _refresh(self) -> None:
+    def follow(self) -> None:
+        """Begin to follow the registry."""
+        with self._lock:
+            if self._thread is None and self._store.pinned_revision is None:
+                self._thread = threading.Thread(
+                    target=_follow, args=[weakref.ref(self), self._closed],
+                    name="virtualfs-catalog", daemon=True,
+                )  # fmt: skip
+                self._thread.start()
+
+    def refresh(self) -> None:
+        """Build the schema anew if the registry has another revision; blocking."""
         try:
-            if self._store.pinned_revision is not None:
-                return
             revision = self._store.registry.newest_revision()
             old = self._served
             if revision != old.snapshot.state.revision:
@@ -126,18 +138,31 @@ class _Live:
                 self._metrics.serves(self._served.snapshot.state.revision)
                 # In a thread of its own, as the next change may come before the last request ends.
                 threading.Thread(target=_retire, args=[old], daemon=True).start()
+            self._is_away = False
         except Exception:  # noqa: BLE001 - whatever it is, the old catalog still answers
             # An outage of the registry must not stop what needs no registry; /readyz tells.
-            _log.exception("the catalog could not be read again; the old one is served")
+            if not self._is_away:
+                _log.exception("the catalog could not be read again; the old one is served")
+            self._is_away = True
 
     def close(self) -> None:
         """Build nothing any more."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._closed.set()
+
+
+def _follow(reference: weakref.ref[_Live], closed: threading.Event) -> None:
+    """Keep what is served up with the registry, as long as it is there."""
+    while not closed.wait(CHECK_SECONDS):
+        live = reference()
+        if live is None:
+            return
+        live.refresh()
+        del live
 
 
 def _retire(served: Served) -> None:
     """Let a catalog go once the last request that stands on it is answered."""
-    until = time.monotonic() + DRAIN_SECONDS
+    until = time.monotonic() + _RETIRE_SECONDS
     while served.users and time.monotonic() < until:
         time.sleep(0.02)
     if not served.users:
@@ -159,20 +184,58 @@ class _Observer:
 class _Application:
     """GraphQL, straight to its endpoint, and everything else by Starlette's routes."""
 
-    def __init__(self, endpoint: Endpoint, others: ASGIApp) -> None:
+    def __init__(self, endpoint: Endpoint, others: ASGIApp, hosts: frozenset[str]) -> None:
         self._endpoint = endpoint
         self._others = others
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            if self._hosts and _host_of(scope) not in self._hosts:
+                response = JSONResponse(
+                    {"error": "this host is not served here; add its name to [server] hosts"},
+                    status_code=421,
+                )
+                await response(scope, receive, send)
+                return
             path: str = scope["path"]
             if path.removeprefix(scope.get("root_path", "")) == "/graphql":
                 await self._endpoint(scope, receive, send)
                 return
-        await self._others(scope, receive, send)
+        await self._others(scope, receive, _private(send))
 
 
-def _application(store: FeatureStore, host: str, *, owns_store: bool = False) -> ASGIApp:
+def _host_of(scope: Scope) -> str:
+    """Return the name that a request calls this server by, without a port."""
+    header = next((value for name, value in scope["headers"] if name == b"host"), b"")
+    return re.sub(r":\d+$", "", header.decode("latin-1")).lower()
+
+
+def _private(send: Send) -> Send:
+    """Return what sends an answer with the headers that all answers have."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *PRIVATE]}
+        await send(message)
+
+    return sending
+
+
+def _application(
+    store: FeatureStore, host: str, *, owns_store: bool = False, is_served: bool = False
+) -> ASGIApp:
+    """Return the application of a store.
+
+    Parameters
+    ----------
+    host
+        The address that is bound.
+    owns_store
+        Whether the store is closed when the application ends.
+    is_served
+        Whether this package's server runs it: it then answers to its own names alone.
+    """
     settings = store.config.server
     production = settings.is_production(host)
     metrics = Metrics()
@@ -184,30 +247,34 @@ def _application(store: FeatureStore, host: str, *, owns_store: bool = False) ->
     def ide() -> str:
         return with_fallback(get_graphql_ide_html(graphql_ide="graphiql"), "query")
 
+    tokens = Tokens(settings, host)
     # A page shows what is in the catalog, and a key of a warehouse.
-    has_pages = not production and settings.open_reads
+    has_pages = not production and tokens.has_open_reads
     endpoint = Endpoint(
-        live.current, settings, metrics, ide if has_pages else None, trusted,
+        live.current, settings, metrics, ide if has_pages else None, trusted, tokens,
         introspection=not production,
     )  # fmt: skip
 
-    tokens = Tokens(settings)
-
     def may_read(request: Request) -> bool:
-        header = request.headers.get("authorization")
         try:
-            return "read" in tokens.scopes(None if header is None else header.encode("latin-1"))
+            return "read" in tokens.of_request(request.scope)
         except PermissionDeniedError:
             return False
+
+    def unauthorized() -> Response:
+        return Response(status_code=401, headers={"www-authenticate": "Bearer"})
 
     async def home(request: Request) -> Response:
         return RedirectResponse(f"{request.scope.get('root_path', '')}/query")
 
-    async def page(_request: Request) -> Response:
+    async def page(request: Request) -> Response:
+        if not may_read(request):
+            return unauthorized()
+        nonce = secrets.token_urlsafe(16)
         served = await live.current()
         with served.held():
-            shown = await asyncio.to_thread(query_page, served.snapshot, served.schema.core)
-        return HTMLResponse(shown)
+            shown = await asyncio.to_thread(query_page, served.snapshot, served.schema.core, nonce)
+        return HTMLResponse(shown, headers={"content-security-policy": page_policy(nonce)})
 
     async def healthy(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -216,19 +283,19 @@ def _application(store: FeatureStore, host: str, *, owns_store: bool = False) ->
         served = await live.current()
         with served.held():
             checks = await probes.checks(served.snapshot)
-        failed = any("error" in check for check in checks.values())
-        content: dict[str, Any] = {"status": "unavailable" if failed else "ready"}
+        content = _readiness(checks)
         if may_read(request):
             content["checks"] = checks
-        return JSONResponse(content, status_code=503 if failed else 200)
+        return JSONResponse(content, status_code=503 if content["status"] == "unavailable" else 200)
 
     async def measured(request: Request) -> Response:
         if not may_read(request):
-            return Response(status_code=401, headers={"www-authenticate": "Bearer"})
+            return unauthorized()
         return Response(await asyncio.to_thread(metrics.text), media_type=CONTENT_TYPE)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        live.follow()
         yield
         live.close()
         probes.close()
@@ -245,7 +312,11 @@ def _application(store: FeatureStore, host: str, *, owns_store: bool = False) ->
         ],
         lifespan=lifespan,
     )
-    application: ASGIApp = _Application(endpoint, others)
+    hosts = frozenset(name.lower() for name in settings.hosts)
+    if not hosts and is_served and host in LOOPBACK:
+        # A page elsewhere whose name is made to mean this machine gets no answer from it.
+        hosts = _LOCAL_NAMES
+    application: ASGIApp = _Application(endpoint, others, hosts)
     if settings.cors_origins:
         application = CORSMiddleware(
             application,
@@ -257,6 +328,21 @@ def _application(store: FeatureStore, host: str, *, owns_store: bool = False) ->
     return application
 
 
+_LOCAL_NAMES = frozenset(("localhost", "127.0.0.1", "[::1]"))
+
+
+def _readiness(checks: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return whether answers can be given, and which part is away.
+
+    Without the registry, or any warehouse, there are none; without the cache they come slower.
+    """
+    away = [name for name, check in checks.items() if "error" in check]
+    warehouses = [name for name in checks if name.startswith("warehouse ")]
+    is_down = "registry" in away or (warehouses and all(name in away for name in warehouses))
+    status = "unavailable" if is_down else "degraded" if away else "ready"
+    return {"status": status, **dict.fromkeys(away, "away")}
+
+
 class _Probes:
     """Asks the parts whether they answer: each at most once at a time, in threads of its own.
 
@@ -266,6 +352,11 @@ class _Probes:
 
     def __init__(self, store: FeatureStore) -> None:
         self._store = store
+        self._renew()
+        renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        """Make what belongs to one process."""
         self._threads = ThreadPoolExecutor(16, "virtualfs-probe")
         self._running: dict[str, tuple[float, Future[dict[str, str]]]] = {}
 
@@ -357,15 +448,16 @@ class GraphQLServer:
 
         _may_serve(store, host, workers)
         configure_logs(store.config.server, log_level)
-        if host not in LOOPBACK and store.config.server.open_reads:
-            _log.warning("%s: whoever reaches this address may read; open_reads = false asks for "
-                         "a token", host)  # fmt: skip
+        server = store.config.server
+        if host not in LOOPBACK and server.open_reads is True:
+            _log.warning("%s: whoever reaches this address may read, by open_reads = true", host)
         listener = _listen(host, port)
         name = f"[{host}]" if ":" in host else host
         url = f"http://{name}:{listener.getsockname()[1]}"
         options: dict[str, Any] = {
             "host": host, "port": port, "log_level": log_level, "access_log": False,
-            "timeout_graceful_shutdown": DRAIN_SECONDS, "server_header": False,
+            "timeout_graceful_shutdown": _drain_seconds(server), "server_header": False,
+            "http": BoundedProtocol,
         }  # fmt: skip
 
         def ready() -> None:
@@ -377,15 +469,17 @@ class GraphQLServer:
                 _run_workers(store, host, workers, listener, options, ready)
                 return
             _settle()
-            application = _application(store, host)
+            BoundedProtocol.bound(server.limits)
+            application = _application(store, host, is_served=True)
 
-            class Server(uvicorn.Server):
+            class GracefulServer(uvicorn.Server):
                 async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                     await super().startup(sockets)
                     if self.started:
+                        _end_within_grace(server)
                         ready()
 
-            Server(uvicorn.Config(application, **options)).run(sockets=[listener])
+            GracefulServer(uvicorn.Config(application, **options)).run(sockets=[listener])
 
     def sdl(self, store: FeatureStore) -> str:
         """Return the live schema as SDL."""
@@ -416,7 +510,7 @@ class GraphQLServer:
 def _may_serve(store: FeatureStore, host: str, workers: int) -> None:
     """Refuse what must not be served."""
     settings = store.config.server
-    if host not in LOOPBACK and not list(Tokens(settings)):
+    if host not in LOOPBACK and not list(Tokens(settings, host)):
         raise ConfigError(
             f"without a token only loopback may be bound, not {host}; set "
             'token = "${VIRTUALFS_TOKEN}" in [server], or make one with `virtualfs token`'
@@ -425,6 +519,12 @@ def _may_serve(store: FeatureStore, host: str, workers: int) -> None:
         return
     if not (store.config.folder / "virtualfs.toml").is_file():
         raise ConfigError("several workers need a virtualfs.toml, which each of them reads")
+    if store.config.cache.url.get_secret_value().startswith("memory:"):
+        raise ConfigError(
+            f"{workers} workers need a cache that they share: a row that is pushed into memory:// "
+            "would be seen by one of them. Set url = \"redis://...\" in [cache], or serve with one "
+            "worker"
+        )
     for name, warehouse in store.config.warehouses.items():
         scheme = warehouse.url.get_secret_value().partition("://")[0]
         if scheme == "duckdb" and not warehouse.read_only:
@@ -465,7 +565,32 @@ def worker() -> ASGIApp:
     )
     configure_logs(store.config.server, "warning")
     _settle()
-    return _application(store, host, owns_store=True)
+    BoundedProtocol.bound(store.config.server.limits)
+    _end_within_grace(store.config.server)
+    return _application(store, host, owns_store=True, is_served=True)
+
+
+def _drain_seconds(settings: Server) -> int:
+    """Return for how long requests may go on after the server was told to stop."""
+    return max(1, int(setting_seconds(settings.shutdown_grace) - _LAST_SECONDS))
+
+
+def _end_within_grace(settings: Server) -> None:
+    """Let a signal that ends this process end it in time, whatever it waits for."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    seconds = max(setting_seconds(settings.shutdown_grace), _drain_seconds(settings) + 0.5)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(number)
+
+        def ends(given: int, frame: Any, before: Any = before) -> None:
+            watch = threading.Timer(seconds, os._exit, [1])
+            watch.daemon = True
+            watch.start()
+            if callable(before):
+                before(given, frame)
+
+        signal.signal(number, ends)
 
 
 def _settle() -> None:

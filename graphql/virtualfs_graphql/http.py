@@ -27,6 +27,7 @@ from virtualfs.provider import statement_deadline
 from virtualfs_graphql.catalog import CatalogSchema
 from virtualfs_graphql.documents import Document, Documents
 from virtualfs_graphql.metrics import Metrics
+from virtualfs_graphql.page import IDE_POLICY
 from virtualfs_graphql.persisted import PersistedQueries, hash_of
 from virtualfs_graphql.request import CURRENT, Context, Snapshot
 from virtualfs_graphql.tokens import Tokens
@@ -340,10 +341,9 @@ class Endpoint:
         try:
             context.check_cost(operation.cost(variables))
         except LimitError as error:
-            told = {"message": str(error), "extensions": {"code": "LimitError"}}
-            return _Answer(
-                200, _encode({"data": None, "errors": [told]}), operation.kind, 1, name
-            )
+            refusal = {"message": str(error), "extensions": {"code": "LimitError"}}
+            body = _encode({"data": None, "errors": [refusal]})
+            return _Answer(200, body, operation.kind, 1, name)
         plan = operation.compiled(variables)
         with span("graphql", {"graphql.operation.type": operation.kind,
                               "graphql.operation.name": name}):  # fmt: skip

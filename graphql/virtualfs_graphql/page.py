@@ -17,7 +17,7 @@ from virtualfs_graphql.generated import MEANING, EntityField, PlanField, ViewFie
 from virtualfs_graphql.request import Snapshot
 from virtualfs_graphql.scalars import scalar_of, to_json
 
-__all__ = ["examples", "query_page", "with_fallback"]
+__all__ = ["IDE_POLICY", "examples", "page_policy", "query_page", "with_fallback"]
 
 _log = logging.getLogger("virtualfs.graphql")
 _CATALOG = """{
@@ -40,8 +40,32 @@ _SHOWN = 8
 _GIVEN: dict[str, Any] = {"Boolean": True, "String": "x", "Int": 1, "BigInt": 1, "Float": 1.5}
 
 
-def query_page(snapshot: Snapshot, schema: GraphQLSchema) -> str:
-    """Return the page as HTML; reads a few rows of the warehouses."""
+IDE_POLICY = (
+    b"default-src 'none'; script-src 'unsafe-inline' https://unpkg.com; "
+    b"style-src 'unsafe-inline' https://unpkg.com; img-src 'self' data:; font-src data: "
+    b"https://unpkg.com; connect-src 'self'; worker-src blob:; base-uri 'none'; "
+    b"form-action 'none'; frame-ancestors 'none'"
+)
+"""What GraphiQL's page may load, which has its scripts from a CDN."""
+
+
+def page_policy(nonce: str) -> str:
+    """Return what the query page may load: its own script, and nothing from elsewhere."""
+    return (
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'unsafe-inline'; "
+        "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+
+
+def query_page(snapshot: Snapshot, schema: GraphQLSchema, nonce: str) -> str:
+    """Return the page as HTML; reads a few rows of the warehouses.
+
+    Parameters
+    ----------
+    nonce
+        What its script is known by (:func:`page_policy`).
+    """
     page = files("virtualfs_graphql").joinpath("page.html").read_text(encoding="utf-8")
     # "</script>" inside a string would end the script, whatever the quotes around it.
     given = {
@@ -50,6 +74,7 @@ def query_page(snapshot: Snapshot, schema: GraphQLSchema) -> str:
             {"title": title, "query": query} for title, query in examples(snapshot, schema)
         ],
     }
+    page = page.replace("<script>", f'<script nonce="{nonce}">', 1)
     return page.replace("/*GIVEN*/null", json.dumps(given).replace("<", "\\u003c"))
 
 

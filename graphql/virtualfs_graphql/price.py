@@ -1,7 +1,7 @@
 """What an operation costs at least, by its text and the sizes of its variables.
 
 It is known before a key is looked at, so that what is too expensive is refused at once. Whatever
-turns out while the operation runs is charged then (:meth:`virtualfs_graphql.request.Context.charge`).
+turns out while the operation runs is charged then (:meth:`.request.Context.charge`).
 """
 
 from __future__ import annotations

@@ -334,11 +334,11 @@ class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
     capabilities = CAPABILITIES
 
     def __init__(
-        self, name: str, connection: Any, reopen: Callable[[], _Database] | None = None
+        self, name: str, database: _Database, reopen: Callable[[], _Database] | None = None
     ) -> None:
         self.name = name
         self._reopen = reopen
-        self._open: _Database | None = _Database(connection)
+        self._open: _Database | None = database
         self._lock = threading.RLock()
         self._is_quiet = False
         call_around_fork(self._before_fork, self._after_fork, self._renew)
@@ -576,12 +576,13 @@ class DuckDBProvider:
                 _configure(opened, folder, roots)
             return opened
 
-        _configure(_Database(connection), folder, roots)
-        return DuckDBWarehouse(name, connection, reopen)
+        database = _Database(connection)
+        _configure(database, folder, roots)
+        return DuckDBWarehouse(name, database, reopen)
 
     def adopt(self, name: str, connection: Any) -> DuckDBWarehouse:
         """Use the caller's Ibis connection as it is."""
-        return DuckDBWarehouse(name, connection)
+        return DuckDBWarehouse(name, _Database(connection))
 
 
 def _configure(database: _Database, folder: Path, roots: Sequence[str]) -> None:

@@ -208,7 +208,8 @@ class Lake:
         with self._lock:
             if scheme in self._schemes:
                 return
-            self._connection.register_filesystem(_file_system(scheme))
+            if not self._connection.filesystem_is_registered(scheme):
+                self._connection.register_filesystem(_file_system(scheme))
             self._schemes.add(scheme)
 
     def _snapshot(self, table: _Table) -> _Snapshot:

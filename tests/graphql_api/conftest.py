@@ -36,6 +36,14 @@ CREATE TABLE hidden AS SELECT 'JFK' AS origin, 1::INTEGER AS secret;
 """
 
 
+def eventually(holds: Callable[[], object], seconds: float = 20) -> None:
+    """Wait until something holds."""
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 def definitions() -> list[Any]:
     airport = vfs.Entity("airport", {"origin": "string"}, description="Where planes leave")
     carrier = vfs.Entity("carrier", {"carrier_id": "int64"})

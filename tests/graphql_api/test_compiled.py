@@ -14,6 +14,7 @@ import virtualfs as vfs
 from graphql import get_named_type, is_list_type, is_non_null_type
 from tests.graphql_api.conftest import ROWS, Client, definitions, landed
 from virtualfs.config import Config
+from virtualfs.serving.codec import Row
 from virtualfs.serving.online import Reading
 from virtualfs_graphql import documents
 from virtualfs_graphql.app import SERVER
@@ -95,7 +96,7 @@ def app(store):
     async def partly_stale(lookups, *arguments, **options):
         found = await read(lookups, *arguments, **options)
         rows = [
-            [msgspec.structs.replace(row, stale="EWR" in key)
+            [msgspec.structs.replace(row, stale="EWR" in key) if isinstance(row, Row) else row
              for key, row in zip(look.keys, some, strict=True)]
             for look, some in zip(lookups, found.rows, strict=True)
         ]  # fmt: skip
@@ -388,7 +389,7 @@ def test_one_read_where_a_view_fails(app, store, monkeypatch):
     body = json.loads(sent(app, text, {})[1])
     assert body["data"]["airport"] == {"airportWeather": {"temp": 41.0}, "broken": None}
     assert [error["path"] for error in body["errors"]] == [["airport", "broken"]]
-    assert calls == [["airport_weather", "broken"], ["airport_weather"], ["broken"]]
+    assert calls == [["airport_weather", "broken"]]
 
 
 def test_many_requests_at_once_do_not_mix(app):

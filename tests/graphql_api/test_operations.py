@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -172,7 +173,8 @@ def started(project, *options):
     raise AssertionError("the server never answered")
 
 
-def test_several_workers_and_their_metrics(project):
+def test_several_workers_and_their_metrics(project, valkey):
+    share_cache(project, valkey)
     server, url = started(project, "--workers", "2")
     try:
         for _ in range(60):  # over connections of their own, so that both workers get some
@@ -192,7 +194,23 @@ def test_several_workers_and_their_metrics(project):
         server.stdout.close()
 
 
-def test_workers_on_a_file_that_is_written_are_refused(project):
+def share_cache(project, valkey):
+    """Give a project a cache that several workers share."""
+    settings = project / "virtualfs.toml"
+    text = re.sub(r"\[cache\][^\[]*", "", settings.read_text())
+    settings.write_text(f'{text}\n[cache]\nurl = "{valkey}"\nprefix = "{uuid4().hex}"\n')
+
+
+def test_workers_need_a_cache_that_they_share(project):
+    ran = subprocess.run(
+        [*COMMAND, "serve", "--workers", "2"], cwd=project, capture_output=True, text=True
+    )
+    assert ran.returncode == 2
+    assert "a row that is pushed into memory:// would be seen by one of them" in ran.stderr
+
+
+def test_workers_on_a_file_that_is_written_are_refused(project, valkey):
+    share_cache(project, valkey)
     settings = project / "virtualfs.toml"
     text = settings.read_text()
     url = re.search(r'url = "(duckdb://[^"]*)"', text)

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,6 +26,7 @@ import duckdb
 import httpx
 import ibis
 import psycopg
+import pyarrow as pa
 import pytest
 
 import virtualfs as vfs
@@ -136,10 +138,9 @@ def test_forked_children_read_their_own_keys(
         def child(seed: int) -> list[Any]:
             wrong = wrong_reads(store, seed)
             found = asyncio.run(store.get_online_features_async(["v:x"], {"id": [3, 400]}))
-            frame = store.get_historical_features(
-                "SELECT 5 AS id, TIMESTAMP '2024-01-02' AS event_timestamp", ["v:x"]
-            ).to_pandas()
-            return [*wrong, found.to_dict()["x"], int(frame["x"][0])]
+            spine = pa.table({"id": [5], "event_timestamp": [datetime(2024, 1, 2)]})
+            dataset = store.get_historical_features(spine, ["v:x"])
+            return [*wrong, found.to_dict()["x"], *dataset.to_pyarrow()["x"].to_pylist()]
 
         for seed in (1, 2):
             assert in_child(lambda seed=seed: child(seed)) == [[30, 4000], 50]

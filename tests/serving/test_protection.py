@@ -166,7 +166,7 @@ def test_a_column_whose_type_changes_needs_no_restart(shop: Any) -> None:
     for _ in range(3):
         assert temp(store, "A") == [(5, "PRESENT")]
     admin.execute(f"INSERT INTO {table} VALUES ('B', '2020-01-01', '2020-01-01', 3000000000)")
-    with pytest.raises(vfs.WarehouseError, match="column 'temp' of place=B.*3000000000 is out of"):
+    with pytest.raises(vfs.WarehouseError, match=r"column 'temp' of place=B.*3000000000 is out of"):
         temp(store, "B")
     assert temp(store, "A") == [(5, "PRESENT")]
 
@@ -177,7 +177,7 @@ def test_a_column_of_another_type_is_an_error_until_it_is_planned(shop: Any, oth
     assert temp(store, "A") == [(5, "PRESENT")]
     admin.execute(f"ALTER TABLE {table} ALTER COLUMN temp TYPE {other} USING temp::{other}")
     for _ in range(4):
-        with pytest.raises(vfs.WarehouseError, match="column 'temp' is .* was int32"):
+        with pytest.raises(vfs.WarehouseError, match=r"column 'temp' is .* was int32"):
             temp(store, "A")
     with pytest.raises(vfs.WarehouseError, match="column 'temp' is"):
         store.materialize(["weather"])
