@@ -60,6 +60,7 @@ __all__ = [
     "connection_identity",
     "inherited_connection",
     "instant_bytes",
+    "interrupted",
     "load_server",
     "load_store_provider",
     "load_warehouse_provider",
@@ -286,7 +287,7 @@ class SessionLookups:
     ) -> Columns:
         """Run the SELECT of a look-up; one that can be interrupted is, when it takes too long."""
         name = temporary_name()
-        with self.session() as session, _interrupted(session, seconds):
+        with self.session() as session, interrupted(session, seconds):
             session.load(name, spine.table(self.capabilities.instant_type))
             text = on_spine(select, name, self.capabilities.dialect)
             text = bind_range(text, spine.instant, spine.instant)
@@ -319,12 +320,19 @@ def bounded(session: Session) -> Iterator[None]:
     if until is None:
         yield
         return
-    with _interrupted(session, max(0.001, until - time.monotonic())):
+    with interrupted(session, max(0.001, until - time.monotonic())):
         yield
 
 
 @contextmanager
-def _interrupted(session: Session, seconds: float) -> Iterator[None]:
+def interrupted(session: Session, seconds: float) -> Iterator[None]:
+    """Interrupt what a session runs after some seconds, if it can be.
+
+    Raises
+    ------
+    WarehouseUnavailableError
+        It was.
+    """
     interrupt = getattr(session, "interrupt", None)
     if interrupt is None:
         yield

@@ -28,19 +28,23 @@ from virtualfs.compiler import sql
 from virtualfs.compiler.allow_list import SqlUse
 from virtualfs.compiler.ibis_query import query_table
 from virtualfs.compiler.plan import ResolvedView
-from virtualfs.compiler.program import is_plain
+from virtualfs.compiler.program import is_plain, with_head
+from virtualfs.compiler.time_range import bind_range
 from virtualfs.compiler.user_sql import tree_of_query
 from virtualfs.dtypes import type_name
 from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
 from virtualfs.forks import abandon, call_around_fork
+from virtualfs.lookups import Columns, KeySpine, columns_of
 from virtualfs.provider import (
     ProbedKeys,
     SessionLookups,
     SilentCatalog,
     TemporaryTables,
     inherited_connection,
+    interrupted,
     named_once,
 )
+from virtualfs_providers.duckdb_lookups import has_plain_columns, inline_spine, plain_columns
 from virtualfs_providers.duckdb_sql import LEXIS, DuckDBJudge, quoted_text
 from virtualfs_providers.lake import Lake, Snapshots, delta_scan
 
@@ -214,6 +218,16 @@ class DuckDBSession(TemporaryTables):
         with self._lock, _readable():
             return self._run(statement).to_arrow_table()
 
+    def columns(self, statement: str, schema: Mapping[str, str]) -> Columns:
+        """Run the SELECT of a look-up and return its columns as Python values."""
+        with self._lock, _readable():
+            found = self._run(statement)
+            if has_plain_columns(found, schema):
+                with suppress(ValueError, OverflowError):  # what Python cannot hold, Arrow can
+                    return plain_columns(found, schema)
+                found = self._run(statement)
+            return columns_of(found.to_arrow_table(), schema)
+
     def stream(
         self, statement: str, schema: Mapping[str, str], rows: int  # noqa: ARG002
     ) -> Iterator[pa.Table]:  # fmt: skip
@@ -273,34 +287,44 @@ FROM duckdb_constraints() WHERE database_name = current_database() ORDER BY cons
 class _Database:
     """An open database with what belongs to it."""
 
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
-        self.lake = Lake(connection.con)
-        self.judge = DuckDBJudge(connection.con)
+    def __init__(self, con: Any, connection: Any = None) -> None:
+        self.con = con
+        self.lake = Lake(con)
+        self.judge = DuckDBJudge(con)
+        self._ibis = connection
         self._attached: str | None = None
+
+    @property
+    def connection(self) -> Any:
+        """The Ibis connection, made when first needed: look-ups need none."""
+        if self._ibis is None:
+            import ibis
+
+            self._ibis = ibis.duckdb.from_connection(self.con)
+        return self._ibis
 
     def attach(self, path: str, *, read_only: bool) -> None:
         """Make a database file the one that names are looked up in."""
         mode = " (READ_ONLY)" if read_only else ""
         self._attached = sql.quoted(Path(path).stem, "duckdb")
-        self.connection.con.execute(f"ATTACH {quoted_text(path)} AS {self._attached}{mode}")
-        self.connection.con.execute(f"USE {self._attached}")
+        self.con.execute(f"ATTACH {quoted_text(path)} AS {self._attached}{mode}")
+        self.con.execute(f"USE {self._attached}")
 
     def cursor(self) -> Any:
         """Return a cursor of its own, which other threads do not use."""
-        found = self.connection.con.cursor()
+        found = self.con.cursor()
         if self._attached is not None:
             found.execute(f"USE {self._attached}")
         return found
 
     def is_in_memory(self) -> bool:
         """Tell whether it lies in this process's memory alone."""
-        rows = self.connection.con.execute("SELECT path FROM duckdb_databases() WHERE NOT internal")
+        rows = self.con.execute("SELECT path FROM duckdb_databases() WHERE NOT internal")
         return all(path is None for (path,) in rows.fetchall())
 
     def is_confined(self) -> bool:
         """Tell whether DuckDB opens no other files any more."""
-        found = self.connection.con.execute("SELECT current_setting('enable_external_access')")
+        found = self.con.execute("SELECT current_setting('enable_external_access')")
         return bool(found.fetchone() == (False,))
 
     def confine(self, roots: Sequence[str]) -> None:
@@ -319,7 +343,7 @@ class _Database:
             "autoload_known_extensions = false",
             "enable_external_access = false",
         ]
-        con = self.connection.con
+        con = self.con
         known = "SELECT 1 FROM duckdb_settings() WHERE name = 'allowed_configs'"
         if con.execute(known).fetchone() is not None:
             kept = "['TimeZone', 'python_enable_replacements']"  # which Ibis sets when it connects
@@ -388,11 +412,22 @@ class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
             finally:
                 cursor.close()
             return
-        session = DuckDBSession(database.connection.con, self._lock, database.lake)
+        session = DuckDBSession(database.con, self._lock, database.lake)
         try:
             yield session
         finally:
             session.drop_all()
+
+    def lookup(
+        self, select: str, spine: KeySpine, schema: Mapping[str, str], seconds: float
+    ) -> Columns:
+        """Run the SELECT of a look-up, few keys written into it."""
+        head = inline_spine(spine)
+        if head is None:
+            return super().lookup(select, spine, schema, seconds)
+        text = bind_range(with_head(head, select), spine.instant, spine.instant)
+        with self.session() as session, interrupted(session, seconds):
+            return session.columns(text, schema)
 
     def statistics(self, view: ResolvedView) -> Statistics:
         """Return the planner's row count, and distinct keys from the table's own statistics."""
@@ -434,7 +469,7 @@ class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
 
     def _row(self, statement: str) -> Any:
         with suppress(WarehouseError), self._lock, _readable():
-            return self.connection.con.execute(self._prepared(statement)).fetchone()
+            return self._database.con.execute(self._prepared(statement)).fetchone()
         return None
 
     def _prepared(self, statement: str) -> str:
@@ -451,7 +486,7 @@ class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
         """Return the columns and types of a SELECT without running it."""
         with self._lock, _readable(self.table_names):
             database = self._database
-            rows = database.connection.con.execute(
+            rows = database.con.execute(
                 f"DESCRIBE {database.lake.described(select)}"
             ).fetchall()
         found = ((name, _ibis_type(kind)) for name, kind, *_ in rows)
@@ -465,7 +500,7 @@ class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
     def table_names(self) -> Sequence[str]:
         """Return the names of the tables and views, for messages."""
         with self._lock:
-            rows = self.connection.con.execute(
+            rows = self._database.con.execute(
                 "SELECT CASE WHEN table_schema IN ('main', 'temp') THEN table_name "
                 "ELSE table_schema || '.' || table_name END FROM information_schema.tables"
             ).fetchall()
@@ -473,7 +508,7 @@ class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
 
     def catalog(self) -> Sequence[CatalogTable]:
         """Return what DuckDB's catalog says of its tables and views."""
-        con = self.connection.con
+        con = self._database.con
         with self._lock, _readable():
             database, schema = con.execute("SELECT current_database(), current_schema()").fetchone()
             found = con.execute(_TABLES).fetchall()
@@ -531,7 +566,7 @@ class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
     def close(self) -> None:
         """Close the database if this object opened it."""
         if self._reopen is not None and self._open is not None:
-            self._open.connection.disconnect()
+            self._open.con.close()
 
 
 class DuckDBProvider:
@@ -552,8 +587,6 @@ class DuckDBProvider:
             The file does not exist, is no database, or is locked by another process; DuckDB does
             not know a setting.
         """
-        import ibis
-
         path, _, query = url.removeprefix("duckdb://").partition("?")
         in_memory = path in ("", ":memory:")
         if not in_memory and settings.read_only and not Path(path).exists():
@@ -563,26 +596,31 @@ class DuckDBProvider:
         given = _engine_settings(name, query)
         read_only = settings.read_only and not in_memory
         with _readable():
-            connection = ibis.duckdb.connect(
-                ":memory:" if in_memory else path, read_only=read_only, **given
-            )
+            database = _Database(_connect(":memory:" if in_memory else path, given, read_only))
 
         def reopen() -> _Database:
             # DuckDB would hand out the inherited database again, by the path of its file.
             with _readable():
-                opened = _Database(ibis.duckdb.connect(":memory:", **given))
+                opened = _Database(_connect(":memory:", given))
                 if not in_memory:
                     opened.attach(path, read_only=read_only)
                 _configure(opened, folder, roots)
             return opened
 
-        database = _Database(connection)
         _configure(database, folder, roots)
         return DuckDBWarehouse(name, database, reopen)
 
     def adopt(self, name: str, connection: Any) -> DuckDBWarehouse:
         """Use the caller's Ibis connection as it is."""
-        return DuckDBWarehouse(name, _Database(connection))
+        return DuckDBWarehouse(name, _Database(connection.con, connection))
+
+
+def _connect(place: str, settings: Mapping[str, Any], read_only: bool = False) -> Any:
+    import duckdb
+
+    con = duckdb.connect(place, read_only=read_only, config={**settings})
+    con.execute("SET python_enable_replacements = false")  # variables are no tables
+    return con
 
 
 def _configure(database: _Database, folder: Path, roots: Sequence[str]) -> None:
@@ -597,7 +635,7 @@ def _configure(database: _Database, folder: Path, roots: Sequence[str]) -> None:
         "autoinstall_known_extensions = false",
         f"file_search_path = {quoted_text(str(folder))}",
     ):
-        database.connection.con.execute(f"SET GLOBAL {setting}")
+        database.con.execute(f"SET GLOBAL {setting}")
     database.confine(roots)
 
 

@@ -289,9 +289,7 @@ def merged_bytes(held: bytes, given: bytes, now: int | None = None) -> tuple[byt
 
 @lru_cache(maxsize=4096)
 def _decoder(dtypes: tuple[str, ...]) -> Callable[[bytes], tuple[Any, ...]]:
-    import ibis
-
-    kinds = tuple(_python_type(ibis.dtype(dtype)) | None for dtype in dtypes)
+    kinds = tuple(_kind_of(dtype) | None for dtype in dtypes)
     decode: Callable[[bytes], tuple[Any, ...]] = msgspec.msgpack.Decoder(
         tuple[kinds] if kinds else tuple[()],  # type: ignore[valid-type]
         dec_hook=_from_unusual,
@@ -305,6 +303,24 @@ def _decoder(dtypes: tuple[str, ...]) -> Callable[[bytes], tuple[Any, ...]]:
         return tuple([value if change is None else change(value) for change, value in pairs])
 
     return decode_canonical
+
+
+_SIMPLE: dict[str, Any] = {
+    "boolean": bool, "string": str, "binary": bytes, "date": date, "time": time, "uuid": UUID,
+    "float32": float, "float64": float, "timestamp": datetime, "timestamp(6)": datetime,
+    **{f"{sign}int{bits}": int for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}  # fmt: skip
+"""The types that need no parsing, for which loading Ibis would take longer than a look-up."""
+
+
+def _kind_of(dtype: str) -> Any:
+    if dtype in _SIMPLE:
+        return _SIMPLE[dtype]
+    if dtype.startswith("decimal("):
+        return Decimal
+    import ibis
+
+    return _python_type(ibis.dtype(dtype))
 
 
 def _from_unusual(kind: type, value: Any) -> Any:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from virtualfs.capabilities import UNKNOWN
-from virtualfs.compiler.plan import LateData, ResolvedView
-from virtualfs.compiler.program import compile_lookup
+from virtualfs.compiler.plan import ResolvedView
 from virtualfs.compiler.rows import CREATED, EVENT, ROW
 from virtualfs.definitions.aggregate import COUNTS
 from virtualfs.lookups import Columns, KeySpine, PartlyUnreadable, Unreadable
@@ -23,14 +21,16 @@ def fetch_rows(
     warehouse: Warehouse,
     view: ResolvedView,
     keys: Sequence[Key],
+    select: str,
     instant: int,
     seconds: float,
-    late_data: LateData = "include",
 ) -> Rows:
     """Ask a warehouse for the rows of keys as of an instant, or that a key has none.
 
     Parameters
     ----------
+    select
+        The view's look-up statement for this warehouse.
     instant
         Microseconds since 1970 in UTC.
     seconds
@@ -41,10 +41,7 @@ def fetch_rows(
     WarehouseError
         The warehouse refuses, or does not answer in time.
     """
-    can = warehouse.capabilities.for_lookups
-    known = warehouse.statistics(view) if can.lateral_limit else UNKNOWN
-    select = compile_lookup(view, can, known, late_data)
-    schema = {ROW: "int64", **row_schema(view, can.instant_type)}
+    schema = {ROW: "int64", **row_schema(view, warehouse.capabilities.instant_type)}
     spine = KeySpine(view.join_keys, keys, instant)
     columns = warehouse.lookup(select, spine, schema, seconds)
     found = dict.fromkeys(keys, no_row(view, instant))

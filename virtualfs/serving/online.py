@@ -36,6 +36,7 @@ from virtualfs.serving.flights import Flight, Flights, Key, Rows
 from virtualfs.serving.observer import Observer, Silent
 from virtualfs.serving.part import Lookup, Part, briefly, held_by
 from virtualfs.serving.row_cache import RowCache
+from virtualfs.serving.statements import LookupStatements
 from virtualfs.serving.usage import Usage
 
 __all__ = ["MARK_SECONDS", "Item", "OnlineReader", "ReadSettings", "Reading"]
@@ -121,8 +122,10 @@ class OnlineReader:
         now: Callable[[], datetime],
         usage: Usage,
         owner: Callable[[str], str],
+        statements: LookupStatements,
     ) -> None:
         self.cache = cache
+        self._statements = statements
         self._owner = owner
         self._project = project
         self._warehouse = warehouse
@@ -444,7 +447,21 @@ class OnlineReader:
             It refuses, or does not answer in time.
         """
         warehouse = self._warehouse(view.warehouse)
-        return fetch_rows(warehouse, view, keys, to_micros(self._now()), _LONG)
+        select = self._statements.get(view, warehouse)
+        return fetch_rows(warehouse, view, keys, select, to_micros(self._now()), _LONG)
+
+    def prepare(self, view: ResolvedView) -> None:
+        """Do what the first look-up of a view would have to: connect and compile.
+
+        Raises
+        ------
+        WarehouseError
+            The warehouse is away.
+        """
+        self.codec(view)
+        if self._settings.reads_through(view.warehouse):
+            self._statements.get(view, self._warehouse(view.warehouse))
+            self._looked_up.add(self.codec(view).prefix)
 
     def _patience(self, view: ResolvedView) -> float:
         """Return for how many seconds a read waits for rows of a view."""
@@ -455,11 +472,12 @@ class OnlineReader:
 
     def _fetch(self, flight: Flight) -> Rows:
         warehouse = self._warehouse(flight.view.warehouse)
+        select = self._statements.get(flight.view, warehouse, flight.late_data)
         seconds = self._settings.patience(flight.view.warehouse)
         started, failed = time.time(), True
         try:
             rows = fetch_rows(
-                warehouse, flight.view, list(flight.keys), flight.instant, seconds, flight.late_data
+                warehouse, flight.view, list(flight.keys), select, flight.instant, seconds
             )
             failed = False
         finally:

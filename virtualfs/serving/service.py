@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +17,13 @@ from virtualfs.compiler.plan import FeaturePlan, LateData, Part, ResolvedView
 from virtualfs.config import Config, check_url
 from virtualfs.definitions.duration import parse_duration, setting_seconds
 from virtualfs.display import Block, Grid, Note, Shown
-from virtualfs.errors import ConfigError, OnlineStoreError, SpineError, warn_deprecated
+from virtualfs.errors import (
+    ConfigError,
+    OnlineStoreError,
+    SpineError,
+    VirtualFSError,
+    warn_deprecated,
+)
 from virtualfs.forks import renew_in_child
 from virtualfs.functions import PythonFunctions
 from virtualfs.progress import Progress
@@ -38,6 +44,7 @@ from virtualfs.serving.part import Lookup, lookups
 from virtualfs.serving.request import entity_keys, request_rows
 from virtualfs.serving.response import OnlineResponse
 from virtualfs.serving.row_cache import RowCache
+from virtualfs.serving.statements import LookupStatements
 
 __all__ = ["HotReport", "HotView", "OnlineService"]
 
@@ -158,9 +165,11 @@ class OnlineService:
             self._limit,
             self._may_read_through,
         )
+        statements = LookupStatements(config.folder / ".virtualfs" / "lookups")
         self.reader = OnlineReader(
-            config.project, self._make_cache(), warehouse, settings, now, self._usage, owner
-        )
+            config.project, self._make_cache(), warehouse, settings, now, self._usage, owner,
+            statements,
+        )  # fmt: skip
 
     def _renew(self) -> None:
         """Make what belongs to one process."""
@@ -322,6 +331,16 @@ class OnlineService:
             show(view.label, start + len(piece))
         seconds = time.monotonic() - started
         return ViewResult(view.label, len(wanted), written, len(wanted) - written, seconds, how)
+
+    def prepare(self, views: Iterable[ResolvedView]) -> None:
+        """Connect and compile for the first look-ups of views; what is away is left for then."""
+        away: set[str] = set()
+        for view in views:
+            if view.online and view.warehouse not in away:
+                try:
+                    self.reader.prepare(view)
+                except VirtualFSError:
+                    away.add(view.warehouse)
 
     # -- what is seen of it
 

@@ -14,6 +14,7 @@ from virtualfs.discovery.dbt import scan_dbt
 from virtualfs.discovery.findings import Scan
 from virtualfs.discovery.reader import scan_warehouse
 from virtualfs.discovery.register import table_view
+from virtualfs.errors import BreakingChangeError, PlanConflictError
 from virtualfs.provider import load_server
 from virtualfs.registry.export import to_yaml
 from virtualfs.registry.plan import Plan, Revision
@@ -21,6 +22,11 @@ from virtualfs.registry.records import Environment
 from virtualfs.store.base import StoreBase
 
 __all__ = ["Defining"]
+
+_TRIES = 5
+"""Plans of one apply, while others apply other objects meanwhile."""
+_PREPARED = 500
+"""Views whose look-ups are compiled when they are applied; others are by their first."""
 
 
 class Defining(StoreBase):
@@ -85,11 +91,39 @@ class Defining(StoreBase):
         BreakingChangeError
             Something would break, and `allow_breaking` is False.
         """
+        if isinstance(objects_or_plan, Iterable):
+            objects_or_plan = list(objects_or_plan)
         if isinstance(objects_or_plan, Plan):
-            plan = objects_or_plan
-        else:
+            revision = self._applier.apply(objects_or_plan, allow_breaking=allow_breaking)
+            return self._applied(revision)
+        for _ in range(_TRIES):
             plan = self.plan(objects_or_plan, prune=prune)
-        return self._applier.apply(plan, allow_breaking=allow_breaking)
+            try:
+                return self._applied(self._applier.apply(plan, allow_breaking=allow_breaking))
+            except BreakingChangeError:
+                raise
+            except PlanConflictError:
+                if not self._is_unrelated(plan):
+                    raise
+        return self._applied(self._applier.apply(plan, allow_breaking=allow_breaking))
+
+    def _is_unrelated(self, plan: Plan) -> bool:
+        """Tell whether what was applied since a plan was made changed none of its objects."""
+        if plan.environment != self.registry.environment:
+            return False
+        before, now = self.registry.state(plan.base).objects, self.registry.state().objects
+        return all(before.written(write.key) == now.written(write.key) for write in plan.writes)
+
+    def _applied(self, revision: Revision) -> Revision:
+        """Compile the look-ups of views that were applied, so that the next process need not."""
+        state = self.state()
+        names = [write.key[1] for write in revision.plan.writes if write.key[0] == "feature_view"]
+        self.online.prepare(
+            self.resolver.view(name, state)
+            for name in names[:_PREPARED]
+            if ("feature_view", name) in state.objects
+        )
+        return revision
 
     def rollback(self, revision: int, *, dry_run: bool = False) -> Revision:
         """Bring back the state of an older revision, as a new revision.
