@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DTypeName",
+    "integer_bounds",
     "is_lossless",
     "key_family",
     "normalize",
@@ -96,6 +97,19 @@ def type_name(dtype: dt.DataType) -> str | None:
         return text if ibis.dtype(text) == dtype.copy(nullable=True) else None
     except Exception:  # noqa: BLE001 - Ibis raises several kinds for text that it cannot read
         return None
+
+
+def integer_bounds(dtype: str) -> tuple[int, int] | None:
+    """Return the least and the greatest value of an integer type; None for other types.
+
+    >>> integer_bounds("uint8"), integer_bounds("interval('us')")
+    ((0, 255), None)
+    """
+    match = re.fullmatch(r"(u?)int(8|16|32|64)", dtype)
+    if match is None:
+        return None
+    bits = int(match[2])
+    return (0, 2**bits - 1) if match[1] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def uuids(values: Iterable[Any]) -> pa.Array:

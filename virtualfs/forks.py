@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -17,12 +18,14 @@ from typing import Any
 __all__ = ["abandon", "call_around_fork", "renew_in_child"]
 
 _log = logging.getLogger("virtualfs")
-_Methods = dict[int, Callable[[], Callable[[], None] | None]]
-"""Functions that return the method to call, or None once its object is gone."""
-_before: _Methods = {}
-_after_in_parent: _Methods = {}
-_after_in_child: _Methods = {}
+_Methods = list[tuple[Callable[[], Any], Callable[..., None]]]
+"""References to objects, weak ones to those that own methods, and what to call with each."""
+_before: _Methods = []
+_after_in_parent: _Methods = []
+_after_in_child: _Methods = []
 _abandoned: list[Any] = []
+_PRUNED = 256
+"""After so many registrations those of objects that are gone are dropped."""
 
 
 def renew_in_child(method: Callable[[], None]) -> None:
@@ -48,26 +51,36 @@ def abandon(*inherited: Any) -> None:
 
 
 def _register(methods: _Methods, method: Callable[[], None]) -> None:
-    if not hasattr(method, "__self__"):
-        methods[id(method)] = lambda: method
-        return
-    reference = weakref.WeakMethod(method, lambda dead: methods.pop(id(dead), None))
-    methods[id(reference)] = reference
+    owner = getattr(method, "__self__", None)
+    with _lock:
+        if owner is None:
+            methods.append((lambda: method, lambda function: function()))
+            return
+        if len(methods) % _PRUNED == _PRUNED - 1:
+            methods[:] = [item for item in methods if item[0]() is not None]
+        methods.append((weakref.ref(owner), method.__func__))  # type: ignore[attr-defined]
 
 
 def _call_all(methods: _Methods) -> None:
-    for reference in list(methods.values()):
-        method = reference()
+    for reference, function in list(methods):
+        owner = reference()
         try:
-            if method is not None:
-                method()
+            if owner is not None:
+                function(owner)
         except Exception:  # noqa: BLE001 - the others still have to be renewed
             _log.exception("an object could not be renewed after a fork")
 
 
+def _in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _call_all(_after_in_child)
+
+
+_lock = threading.Lock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=lambda: _call_all(_before),
         after_in_parent=lambda: _call_all(_after_in_parent),
-        after_in_child=lambda: _call_all(_after_in_child),
+        after_in_child=_in_child,
     )

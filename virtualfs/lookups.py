@@ -11,7 +11,7 @@ from uuid import UUID
 
 from virtualfs.compiler.plan import RESERVED
 from virtualfs.compiler.rows import CREATED, EVENT, ROW, TIME
-from virtualfs.dtypes import uuids
+from virtualfs.dtypes import integer_bounds, uuids
 from virtualfs.errors import SpineError, WarehouseError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "KeySpine",
     "PartlyUnreadable",
     "Unreadable",
+    "array_of",
     "canonical_value",
     "changed_type",
     "check_type",
@@ -30,6 +31,7 @@ __all__ = [
     "is_same_type",
     "marked",
     "micros_of",
+    "uuids_as_text",
     "values_of",
     "within",
 ]
@@ -164,14 +166,14 @@ def values_of(column: pa.ChunkedArray, dtype: str) -> list[Any]:
 
 def within(values: list[Any], dtype: str) -> list[Any]:
     """Return integers with those as unreadable that the stored type does not hold."""
-    if not dtype.startswith(("int", "uint")):
+    bounds = integer_bounds(dtype)
+    if bounds is None:
         return values
-    import ibis
-
-    bounds = ibis.dtype(dtype).bounds
     return [
         value
-        if value is None or isinstance(value, Unreadable) or bounds.lower <= value <= bounds.upper
+        if value is None or isinstance(value, Unreadable)
+        else int(value)
+        if bounds[0] <= value <= bounds[1]
         else Unreadable(f"{value} is out of the range of {dtype}")
         for value in values
     ]
@@ -253,6 +255,47 @@ def _interval(value: Any) -> Any:
     return pa.MonthDayNano(value)
 
 
+def array_of(values: Sequence[Any], dtype: str) -> pa.Array:
+    """Return canonical values as Arrow: UUIDs as text, intervals as they are."""
+    import ibis
+    import pyarrow as pa
+
+    kind = ibis.dtype(dtype)
+    if "uuid" in dtype:
+        values = [None if value is None else uuids_as_text(value) for value in values]
+    has_months = "interval" in dtype and not all(
+        value is None or isinstance(value, timedelta) for value in values
+    )
+    arrow = _with_months(kind) if has_months else kind.to_pyarrow()
+    return pa.array(values, arrow)
+
+
+def uuids_as_text(value: Any) -> Any:
+    """Return a value with the UUIDs in it as text."""
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return type(value)([uuids_as_text(item) for item in value])
+    if isinstance(value, dict):
+        return {name: uuids_as_text(item) for name, item in value.items()}
+    return value
+
+
+def _with_months(kind: dt.DataType) -> pa.DataType:
+    """Return the Arrow type of a data type whose intervals have months, days and nanoseconds."""
+    import pyarrow as pa
+
+    if kind.is_interval():
+        return pa.month_day_nano_interval()
+    if kind.is_array():
+        return pa.list_(_with_months(kind.value_type))
+    if kind.is_map():
+        return pa.map_(_with_months(kind.key_type), _with_months(kind.value_type))
+    if kind.is_struct():
+        return pa.struct([(name, _with_months(inner)) for name, inner in kind.items()])
+    return kind.to_pyarrow()
+
+
 def check_type(name: str, arrow_type: pa.DataType, dtype: str) -> None:
     """Refuse a column whose type is not the one that was stored when its view was applied.
 
@@ -294,8 +337,8 @@ def changed_type(name: str, dtype: str, now: str) -> WarehouseError:
 def is_same_type(found: dt.DataType, dtype: str) -> bool:
     """Tell whether the type that a warehouse tells of a column is the stored one.
 
-    What expressions lose of a type, such as the scale of a decimal, does not count. Nor does the
-    width of an integer, of which :func:`within` judges the values.
+    What expressions lose of a type, such as the precision of a decimal, does not count. Nor does
+    the width of an integer, of which :func:`within` judges the values.
     """
     import ibis
 
@@ -317,14 +360,11 @@ def _same(found: Any, wanted: Any) -> bool:
             and found.names == wanted.names
             and all(_same(own, other) for own, other in zip(found.types, wanted.types, strict=True))
         )
-    if wanted.is_integer():
-        return bool(found.is_integer())
+    if wanted.is_integer():  # which some engines write as decimals without places
+        return bool(found.is_integer() or (found.is_decimal() and found.scale == 0))
     if wanted.is_timestamp():
         zones = found.is_timestamp() and (found.timezone is None, wanted.timezone is None)
         return bool(zones and zones[0] == zones[1])
-    if wanted.is_decimal():
-        stated = [(kind.precision, kind.scale) for kind in (found, wanted) if kind.is_decimal()]
-        return len(stated) == 2 and (None in stated[0] + stated[1] or stated[0] == stated[1])
     if wanted.is_uuid() or wanted.is_json() or wanted.is_inet() or wanted.is_macaddr():
         # What has no type of its own in Arrow comes as text.
         return type(found) is type(wanted) or found.is_string()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Generator, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
@@ -404,7 +404,7 @@ class Context:
         self.charge(1)
         wanted = Wanted(view, key, when)
         known = self._known.get(_identity(wanted)) if self._known else None
-        return self._rows.load(wanted) if known is None else _settled(known)
+        return self._rows.load(wanted) if known is None else _Settled(known)
 
     async def view(
         self, view: ResolvedView, key: tuple[Any, ...], row: Awaitable[Row], when: When
@@ -525,10 +525,17 @@ def charge_catalog() -> None:
     charge(CATALOG)
 
 
-async def _settled(known: Row | BaseException) -> Row:
-    if isinstance(known, BaseException):
-        raise known
-    return known
+class _Settled:
+    """A row, or why there is none, that is known already; to be awaited, or not."""
+
+    def __init__(self, known: Row | BaseException) -> None:
+        self._known = known
+
+    def __await__(self) -> Generator[Any, None, Row]:
+        if isinstance(self._known, BaseException):
+            raise self._known
+        return self._known
+        yield
 
 
 def _by_identity(

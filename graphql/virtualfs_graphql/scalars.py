@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -20,6 +22,7 @@ import strawberry
 from strawberry.types.scalar import ScalarDefinition
 
 from graphql import GraphQLList, GraphQLNamedType
+from virtualfs.dtypes import integer_bounds, type_name
 from virtualfs.errors import SpineError
 
 __all__ = [
@@ -127,6 +130,10 @@ def from_json(value: Any, dtype: str, where: str) -> Any:
     """
     if value is None:
         return None
+    if isinstance(value, list | dict) and "<" in dtype:
+        import ibis
+
+        return _nested(value, ibis.dtype(dtype), where)
     family = dtype.split("(")[0]
     try:
         if family == "timestamp" and isinstance(value, str | datetime):
@@ -137,8 +144,8 @@ def from_json(value: Any, dtype: str, where: str) -> Any:
             return Decimal(repr(value))
         if not isinstance(value, str):
             return value
-        if family.startswith(("int", "uint")):
-            return int(value)
+        if integer_bounds(family) is not None:
+            return _integer(value)
         if family in _FROM_TEXT:
             return _FROM_TEXT[family](value)
     except (ValueError, InvalidOperation, binascii.Error):
@@ -146,10 +153,45 @@ def from_json(value: Any, dtype: str, where: str) -> Any:
     return value
 
 
+def _integer(text: str) -> int:
+    """Return an integer as JSON writes it; Python would take ``1_000`` and other digits too."""
+    if re.fullmatch(r"-?[0-9]{1,20}", text) is None:
+        raise ValueError
+    return int(text)
+
+
+def _decimal(text: str) -> Decimal:
+    if not text.isascii() or "_" in text:
+        raise ValueError
+    return Decimal(text)
+
+
+def _nested(value: Any, kind: Any, where: str) -> Any:
+    """Return a list, struct or map that came as JSON, all within in its data type's form."""
+    if isinstance(value, list) and kind.is_array():
+        return [_nested(item, kind.value_type, where) for item in value]
+    if kind.is_map() and isinstance(value, dict):
+        value = [*map(list, value.items())]
+    if kind.is_map() and isinstance(value, list):
+        return [
+            [_nested(pair[0], kind.key_type, where), _nested(pair[1], kind.value_type, where)]
+            if isinstance(pair, list) and len(pair) == 2
+            else pair
+            for pair in value
+        ]
+    if kind.is_struct() and isinstance(value, dict):
+        types = dict(kind.items())
+        return {
+            name: _nested(item, types[name], where) if name in types else item
+            for name, item in value.items()
+        }
+    return from_json(value, type_name(kind) or str(kind), where)
+
+
 _FROM_TEXT: dict[str, Any] = {
     "date": date.fromisoformat,
     "time": time.fromisoformat,
-    "decimal": Decimal,
+    "decimal": _decimal,
     "uuid": UUID,
     "binary": lambda text: base64.b64decode(text, validate=True),
 }
@@ -233,17 +275,15 @@ def _parse_big(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str):
-        try:
-            return int(value)
-        except ValueError:
-            pass
+        with suppress(ValueError):
+            return _integer(value)
     raise ValueError(f"{value!r} is not an integer; write it as a number or as text")
 
 
 def _parse_decimal(value: Any) -> Decimal:
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         try:
-            found = Decimal(str(value))
+            found = _decimal(str(value))
         except InvalidOperation:
             pass
         else:

@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -59,6 +59,13 @@ if TYPE_CHECKING:
 
 __all__ = ["CAPABILITIES", "PROVIDER"]
 
+_CONNECTING = 10
+"""Seconds that connecting may take."""
+_QUICK, _BUSY = 2.0, 28.0
+"""Seconds that a session waits for a connection before it is asked whether the server is there, and
+afterwards."""
+_AWAY = 2.0
+"""Seconds for which a server that was away is believed to be."""
 _REMEMBERED = 60.0
 """Seconds for which what the catalog said is believed."""
 
@@ -300,13 +307,17 @@ class PostgresWarehouse(ProbedKeys):
     def __init__(
         self, name: str, capabilities: Capabilities, *, connection: Any = None,
         make_pool: Callable[[], Any] | None = None,
+        connect: Callable[[], Any] = lambda: None,
         url: str = "", settings: str = _SETTINGS, lookups: PostgresLookups | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.capabilities = capabilities
         self.lock = threading.RLock()
         self._make_pool = make_pool
+        self._connect = connect
         self._own_pool: Any = None
+        self._away = (0.0, "")
+        """Until when it is not asked whether the server is back, and what it last said."""
         self._ibis = connection
         self._url = url
         self._settings = settings
@@ -359,12 +370,40 @@ class PostgresWarehouse(ProbedKeys):
             finally:
                 session.drop_all()
             return
-        with _readable(), self._pool.connection() as connection:
+        with _readable(), self._pooled() as connection:
             session = PostgresSession(self, connection, adopted=False)
             session.execute(self._settings)
             yield session
             # With what was made in it, but for tables that were asked for.
             session.drop_all()
+
+    @contextmanager
+    def _pooled(self) -> Iterator[Any]:
+        """Take a connection of the pool, which would try for long to connect to what is away.
+
+        Raises
+        ------
+        WarehouseUnavailableError
+            The server is away, as a connection that was tried for this alone shows.
+        """
+        import psycopg
+        import psycopg_pool
+
+        with ExitStack() as stack:
+            until, reason = self._away
+            if time.monotonic() < until:
+                raise WarehouseUnavailableError(reason)
+            try:
+                connection = stack.enter_context(self._pool.connection(timeout=_QUICK))
+            except psycopg_pool.PoolTimeout:
+                try:
+                    self._connect().close()
+                except psycopg.OperationalError as error:
+                    reason = f"warehouse {self.name!r} is away: PostgreSQL: {_first_line(error)}"
+                    self._away = time.monotonic() + _AWAY, reason
+                    raise WarehouseUnavailableError(reason) from None
+                connection = stack.enter_context(self._pool.connection(timeout=_BUSY))
+            yield connection
 
     def lookup(
         self, select: str, spine: KeySpine, schema: Mapping[str, str], seconds: float
@@ -577,7 +616,10 @@ class PostgresProvider:
         statements = [_SETTINGS]
         if settings.statement_timeout is not None:
             statements.append(f"SET LOCAL statement_timeout = '{settings.statement_timeout}'")
-        with _readable(), psycopg.connect(url, **options, connect_timeout=10) as connection:
+        def connect_once() -> Any:
+            return psycopg.connect(url, **options, connect_timeout=_CONNECTING)
+
+        with _readable(), connect_once() as connection:
             may_write = _may_make_tables(connection)
 
         def configure(connection: Any) -> None:
@@ -593,8 +635,8 @@ class PostgresProvider:
 
         def make_pool() -> Any:
             return pool.ConnectionPool(
-                url, kwargs={**options, "connect_timeout": 10}, min_size=0,
-                max_size=settings.max_connections - for_lookups, timeout=30,
+                url, kwargs={**options, "connect_timeout": _CONNECTING}, min_size=0,
+                max_size=settings.max_connections - for_lookups,
                 configure=configure, check=pool.ConnectionPool.check_connection, open=True,
                 name=f"virtualfs {name}",
             )  # fmt: skip
@@ -603,6 +645,7 @@ class PostgresProvider:
             name,
             replace(CAPABILITIES, temporary_tables=may_write),
             make_pool=make_pool,
+            connect=connect_once,
             url=url,
             settings="; ".join(statements),
             lookups=PostgresLookups(name, connect),

@@ -16,6 +16,7 @@ from virtualfs.lookups import (
     is_same_type,
     marked,
     micros_of,
+    uuids_as_text,
     values_of,
     within,
 )
@@ -189,6 +190,8 @@ def rows_to_arrow(rows: list[tuple[Any, ...]], types: list[tuple[str, dt.DataTyp
                 f"PostgreSQL: column {name!r} is {dtype.raw_type}, for which VirtualFS has no data "
                 "type; convert it, for example to text, or to seconds by extract(epoch from ...)"
             )
+        if dtype.is_array() and "uuid" in str(dtype):
+            values = [uuids_as_text(value) for value in values]
         if dtype.is_uuid() or dtype.is_json() or dtype.is_inet():
             kind = pa.string()
             values = [None if value is None else str(value) for value in values]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import click
 
 from virtualfs.cli.output import echo, echo_json, echo_marked, echo_table, json_option, open_store
 from virtualfs.compiler.training_set import PREFIX
+from virtualfs.dtypes import integer_bounds
 
 if TYPE_CHECKING:
     from virtualfs.compiler.plan import LateData
@@ -203,14 +205,20 @@ def entity_columns(items: Iterable[str], types: dict[str, str]) -> dict[str, lis
     return keys
 
 
+def _integer(text: str) -> int:
+    if re.fullmatch(r"[+-]?[0-9]+", text) is None:  # Python takes 1_000 and other digits too
+        raise ValueError
+    return int(text)
+
+
 def _typed(text: str, dtype: str, name: str) -> Any:
     if not dtype.startswith(("int", "uint", "float", "bool", "date", "timestamp")):
         return text
     from datetime import date, datetime
 
     try:
-        if dtype.startswith(("int", "uint")):
-            return int(text)
+        if integer_bounds(dtype) is not None:
+            return _integer(text)
         if dtype.startswith("float"):
             return float(text)
         if dtype == "date":

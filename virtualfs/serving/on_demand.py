@@ -10,6 +10,7 @@ from typing import Any
 from virtualfs.compiler.evaluate import compiled
 from virtualfs.compiler.plan import OnDemandPart
 from virtualfs.functions import PythonFunctions
+from virtualfs.lookups import array_of
 
 __all__ = ["Cell", "FeatureStatus", "computed_cells"]
 
@@ -69,13 +70,10 @@ def _values(
         names = tuple(name for name, _ in part.inputs)
         decimals = tuple(name for name in names if part.view.dtypes[name].startswith("decimal"))
         return compiled(names, decimals, part.trees)(rows)
-    import ibis
     import pyarrow as pa
 
     arrays = {
-        name: pa.array(
-            [row[place] for row in rows], ibis.dtype(part.view.dtypes[name]).to_pyarrow()
-        )
+        name: array_of([row[place] for row in rows], part.view.dtypes[name])
         for place, (name, _) in enumerate(part.inputs)
     }
     found = functions.compute(part.view, pa.table(arrays))

@@ -34,6 +34,7 @@ from virtualfs.serving.codec import Row, RowCodec, merged, to_micros
 from virtualfs.serving.fetch import fetch_rows
 from virtualfs.serving.flights import Flight, Flights, Key, Rows
 from virtualfs.serving.observer import Observer, Silent
+from virtualfs.serving.outages import Outages
 from virtualfs.serving.part import Lookup, Part, briefly, held_by
 from virtualfs.serving.row_cache import RowCache
 from virtualfs.serving.statements import LookupStatements
@@ -137,6 +138,7 @@ class OnlineReader:
         self._looked_up: set[bytes] = set()
         self._codecs: dict[tuple[str, str, int | None], RowCodec] = {}
         self._ahead = RefreshAhead()
+        self._outages = Outages()
         self._renew()
         renew_in_child(self._renew)
         self.flights = Flights(self._fetch, self._land, settings.limit, settings.patience)
@@ -396,9 +398,11 @@ class OnlineReader:
             else:
                 got[key] = brought[key]
         if stale:
-            _log.warning("%s: %d stale rows answer, as the warehouse does not",
-                         part.view.label, stale)  # fmt: skip
-        elif kept and part.held != 0 and self.cache.keeps_near:
+            what = "stale rows answer, because the warehouse does not"
+            self._outages.note(part.view.label, what, stale)
+        elif part.flights:
+            self._outages.end(part.view.label)
+        if not stale and kept and part.held != 0 and self.cache.keeps_near:
             self.cache.keep_near(
                 (part.codec.place(key), row) for key, row in got.items() if not row.unreadable
             )

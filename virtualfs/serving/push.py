@@ -5,24 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from typing import Any
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.definitions.duration import format_duration, microseconds
 from virtualfs.display import Block, Grid, Note, Shown
+from virtualfs.dtypes import type_name
 from virtualfs.errors import NotFoundError, Problem, SpineError, did_you_mean
+from virtualfs.lookups import canonical_value
 from virtualfs.serving.codec import Row, from_micros, to_micros
 from virtualfs.serving.flights import Key
 from virtualfs.serving.request import checked_value, row_dicts
+
+if TYPE_CHECKING:
+    import ibis.expr.datatypes as dt
 
 __all__ = ["PAST_CACHE", "PushResult", "count", "kept_for", "pushed_rows", "refuse_push"]
 
 _SHOWN = 20
 """Bad rows that an error names."""
 PAST_CACHE = "goes past the cache, because its keys compare by a collation that has no other form"
-_SCALAR = re.compile(r"(boolean|u?int\d+|float\d+|string|binary|timestamp|date|uuid)(\(|$)")
+_SCALAR = re.compile(r"(boolean|u?int\d+|float\d+|decimal|string|binary|timestamp|date|uuid)(\(|$)")
 
 
 @dataclass(frozen=True)
@@ -159,17 +164,42 @@ def _checker(dtype: str) -> Callable[[Any, str], Any]:
 
         return scalar
     import ibis
-    import pyarrow as pa
 
-    kind = ibis.dtype(dtype).to_pyarrow()
+    kind = ibis.dtype(dtype)
+    return lambda value, name: _of_type(value, kind, name)
 
-    def nested(value: Any, name: str) -> Any:
-        try:
-            return pa.array([value], kind).to_pylist()[0]
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError):
-            raise SpineError(f"{name}: expected {dtype}, not {value!r}") from None
 
-    return nested
+def _of_type(value: Any, kind: dt.DataType, name: str) -> Any:
+    """Return a value of any type, nested ones too, in its canonical form."""
+    if value is None:
+        return None
+    if kind.is_array() and isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_of_type(item, kind.value_type, name) for item in value]
+    if kind.is_map():
+        pairs = [*value.items()] if isinstance(value, Mapping) else value
+        if isinstance(pairs, Sequence) and all(_is_pair(pair) for pair in pairs):
+            return [
+                (_of_type(key, kind.key_type, name), _of_type(item, kind.value_type, name))
+                for key, item in pairs
+            ]
+    if kind.is_struct() and isinstance(value, Mapping) and set(value) <= set(kind.names):
+        return {field: _of_type(value.get(field), inner, name) for field, inner in kind.items()}
+    dtype = type_name(kind) or str(kind)
+    if _SCALAR.match(dtype):
+        return _checker(dtype)(value, name)
+    change = canonical_value(dtype)
+    fits = (
+        (kind.is_time() and isinstance(value, time))
+        or (kind.is_interval() and isinstance(value, timedelta | tuple))
+        or (not (kind.is_nested() or kind.is_time() or kind.is_interval()) and type(value) is str)
+    )
+    if not fits:
+        raise SpineError(f"{name}: expected {dtype}, not {value!r}")
+    return change(value) if change is not None else value
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2
 
 
 def _instant(value: date | datetime, zone: ZoneInfo) -> int:

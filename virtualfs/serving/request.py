@@ -16,6 +16,7 @@ from virtualfs.compiler.plan import (
     plan_features,
     request_inputs,
 )
+from virtualfs.dtypes import integer_bounds
 from virtualfs.errors import NotFoundError, SpineError
 
 __all__ = ["checked_value", "entity_keys", "plan_online", "request_rows", "row_dicts"]
@@ -132,7 +133,7 @@ def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
             raise _lacking(given, name) from None
         # Most are keys of their type to begin with.
         quick = _QUICK.get(dtype)
-        if quick is None or not set(map(type, values)) <= {quick} or not _in_range(values, dtype):
+        if quick is None or not set(map(type, values)) <= {quick} or not _are_whole(values, dtype):
             values = [
                 checked_value(value, dtype, f"entity {number}, join key {name!r}")
                 for number, value in enumerate(values)
@@ -153,8 +154,15 @@ def entity_keys(plan: FeaturePlan, entities: Any) -> list[dict[str, Any]]:
 _QUICK: dict[str, type] = {"string": str, "int64": int}
 
 
-def _in_range(values: Sequence[Any], dtype: str) -> bool:
-    return dtype != "int64" or not values or -(2**63) <= min(values) <= max(values) < 2**63
+def _are_whole(values: Sequence[Any], dtype: str) -> bool:
+    """Tell whether keys of the quick types are in range, or can be encoded."""
+    if dtype == "int64":
+        return not values or -(2**63) <= min(values) <= max(values) < 2**63
+    try:
+        "".join(values).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _lacking(given: Sequence[Any], name: str) -> SpineError:
@@ -245,14 +253,16 @@ def checked_value(value: Any, dtype: str, where: str) -> Any:
     SpineError
         It does not fit; the message says `where`.
     """
-    if hasattr(value, "item") and type(value).__module__ == "numpy":
-        value = value.item()
+    if type(value).__module__ == "numpy" and hasattr(value, "item"):
+        value = _of_numpy(value)
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return None
     if hasattr(value, "to_pydatetime"):
         if getattr(value, "nanosecond", 0):
             raise SpineError(f"{where}: {value} is finer than a microsecond")
         value = value.to_pydatetime()
+        if dtype == "date" and value == datetime(value.year, value.month, value.day):
+            value = value.date()  # numpy and pandas have no dates of their own
     if isinstance(value, Decimal) and value.is_snan():
         raise SpineError(f"{where}: {value} is no number")
     if value != value:  # NaN is how pandas writes NULL
@@ -278,16 +288,61 @@ def checked_value(value: Any, dtype: str, where: str) -> Any:
     if family == "timestamp" and fits:
         value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         value = value if "'" in dtype else value.replace(tzinfo=None)
-    if family.startswith(("int", "uint")) and fits:
-        bits = int(family.lstrip("uint"))
-        low, high = (
-            (0, 2**bits) if family.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
-        )
-        if not low <= value < high:
+    bounds = integer_bounds(dtype)
+    if bounds is not None and fits:
+        value = int(value)
+        if not bounds[0] <= value <= bounds[1]:
             raise SpineError(f"{where}: {value} is out of the range of {dtype}")
     if not fits:
         raise SpineError(f"{where}: expected {dtype}, not {written!r} ({type(written).__name__})")
+    return _plain(value, where)
+
+
+def _of_numpy(value: Any) -> Any:
+    """Return a scalar of numpy as Python's own; instants are of pandas where they are fine."""
+    if type(value).__name__ == "datetime64":
+        import pandas as pd
+
+        found = pd.Timestamp(value)
+        return None if found is pd.NaT else found
+    return value.item()
+
+
+def _plain(value: Any, where: str) -> Any:
+    """Return a value of a subclass, as frameworks make them, as one of Python's own class.
+
+    Raises
+    ------
+    SpineError
+        A text has half of a character, which no engine takes.
+    """
+    kind = type(value)
+    if kind is str or (kind not in _OWN and isinstance(value, str)):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise SpineError(f"{where}: {value!r} is no text that can be encoded") from None
+        return value if kind is str else str.__str__(value)
+    if kind in _OWN:
+        return value
+    for own in _OWN:
+        if isinstance(value, own):
+            return _as_own(value, own)
     return value
+
+
+_OWN = (str, bool, int, float, bytes, datetime, date, Decimal, UUID)
+
+
+def _as_own(value: Any, own: type) -> Any:
+    if own is datetime:
+        parts = (value.year, value.month, value.day, value.hour, value.minute, value.second)
+        return datetime(*parts, value.microsecond, value.tzinfo, fold=value.fold)
+    if own is date:
+        return date(value.year, value.month, value.day)
+    if own is UUID:
+        return UUID(int=value.int)
+    return own.__new__(own, value)
 
 
 def _scaled(value: Decimal, dtype: str) -> Decimal | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas
+from virtualfs.lookups import array_of
 from virtualfs.serving.on_demand import FeatureStatus
 
 if TYPE_CHECKING:
@@ -98,16 +99,11 @@ class OnlineResponse(Shown):
 
     def to_pandas(self) -> pd.DataFrame:
         """Return a pandas frame; integers and booleans stay whole beside NULLs."""
-        import ibis
         import pyarrow as pa
 
-        columns = self.to_dict()
-        arrays = {}
-        for name, values in columns.items():
-            dtype = self.dtypes[name]
-            if dtype == "uuid":  # which pandas keeps as text
-                values = [None if value is None else str(value) for value in values]
-            arrays[name] = pa.array(values, ibis.dtype(dtype).to_pyarrow())
+        arrays = {
+            name: array_of(values, self.dtypes[name]) for name, values in self.to_dict().items()
+        }
         frame: pd.DataFrame = pa.table(arrays).to_pandas(types_mapper=nullable_pandas)
         return frame
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import struct
 import threading
 import time
@@ -15,6 +14,7 @@ from virtualfs.errors import OnlineStoreError
 from virtualfs.forks import renew_in_child
 from virtualfs.serving.breaker import Breaker
 from virtualfs.serving.codec import Row
+from virtualfs.serving.outages import Outages
 
 if TYPE_CHECKING:
     from virtualfs.provider import OnlineStore
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CLOCK_SKEW", "RowCache"]
 
-_log = logging.getLogger("virtualfs.online")
+_READS = "the cache is away, and reads go to the warehouse"
+_WRITES = "rows are not cached"
+_FULL = "the cache is full"
 _SINCE = struct.Struct(">q")
 _NEVER = -(2**63)
 CLOCK_SKEW = 5_000_000
@@ -67,6 +69,7 @@ class RowCache:
         self._store: OnlineStore | None = None
         self._since: dict[bytes, int] = {}
         self._looked = (0.0, False)
+        self._outages = Outages()
         self._renew()
         renew_in_child(self._renew)
 
@@ -131,9 +134,10 @@ class RowCache:
         try:
             found = self.store.get_many(keys)
         except OnlineStoreError as error:
-            self._missed(error)
+            self._missed(error, len(keys))
             return None
         self._breaker.succeeded()
+        self._outages.end(_READS)
         return found
 
     async def fetch_async(self, keys: Sequence[bytes]) -> list[bytes | None] | None:
@@ -146,14 +150,15 @@ class RowCache:
         try:
             found: list[bytes | None] = await read(keys)
         except OnlineStoreError as error:
-            self._missed(error)
+            self._missed(error, len(keys))
             return None
         self._breaker.succeeded()
+        self._outages.end(_READS)
         return found
 
-    def _missed(self, error: OnlineStoreError) -> None:
+    def _missed(self, error: OnlineStoreError, keys: int) -> None:
         self._breaker.failed(error)
-        _log.warning("reading the warehouse instead: %s", error)
+        self._outages.note(_READS, str(error), keys)
 
     def write(self, items: Sequence[tuple[bytes, bytes, float | None]]) -> None:
         """Keep values unless newer ones are held, if the store can be reached and has room."""
@@ -164,9 +169,10 @@ class RowCache:
                 self.merge(items)
         except OnlineStoreError as error:
             self._write_breaker.failed(error)
-            _log.warning("rows are not kept: %s", error)
+            self._outages.note(_WRITES, str(error), len(items))
             return
         self._write_breaker.succeeded()
+        self._outages.end(_WRITES)
 
     def merge(self, items: Sequence[tuple[bytes, bytes, float | None]]) -> list[bool]:
         """Keep values unless newer ones are held, and return which of them stay.
@@ -200,7 +206,10 @@ class RowCache:
         if time.monotonic() - looked > _BUDGET_SECONDS:
             had_room = self.store.used_memory() < self._max_bytes
             if not had_room:
-                _log.warning("the cache uses its max_memory; nothing more is written to it")
+                what = "the cache uses its max_memory; nothing more is written to it"
+                self._outages.note(_FULL, what, 0)
+            else:
+                self._outages.end(_FULL)
             self._looked = (time.monotonic(), had_room)
         return had_room
 

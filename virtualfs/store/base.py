@@ -21,6 +21,7 @@ from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.errors import (
     ConfigError,
     NotFoundError,
+    WarehouseError,
     did_you_mean,
     without_secrets,
 )
@@ -216,10 +217,15 @@ class StoreBase(Shown):
         url = self.config.absolute_url(settings.url.get_secret_value())
         check_url(url, f"warehouses.{name}.url", "duckdb://PATH or postgresql://user@host/database")
         scheme = url.partition("://")[0]
-        opened: OpenWarehouse = load_warehouse_provider(scheme, f"warehouses.{name}.url").open(
-            name, settings, url, self.config.folder, self.config.readable_roots
-        )
-        return opened
+        provider = load_warehouse_provider(scheme, f"warehouses.{name}.url")
+        try:
+            return provider.open(
+                name, settings, url, self.config.folder, self.config.readable_roots
+            )
+        except WarehouseError as error:
+            if f"warehouse {name!r}" in str(error):
+                raise
+            raise type(error)(f"warehouse {name!r}: {error}") from error
 
     def _view(self, view: Any, state: State) -> ResolvedView:
         if isinstance(view, str) and ("on_demand_feature_view", view) not in state.objects:

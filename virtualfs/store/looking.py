@@ -32,6 +32,7 @@ from virtualfs.serving.why import Explanation, explain_value
 if TYPE_CHECKING:
     import ibis.expr.types as ir
     import pandas as pd
+from virtualfs.lookups import changed_type, check_type, is_same_type
 from virtualfs.provider import rows_of
 from virtualfs.store.base import StoreBase
 
@@ -131,6 +132,9 @@ class Looking(StoreBase):
                 "or look at its source's rows by preview()"
             )
         warehouse = self.warehouse(resolved.warehouse)
+        for name, dtype in warehouse.describe(resolved.rows_sql).items():
+            if name in resolved.columns and not is_same_type(dtype, resolved.columns[name]):
+                raise changed_type(name, resolved.columns[name], str(dtype))
         rows = rows_of(warehouse, resolved)
         if as_of is None:
             return in_utc(rows, resolved, warehouse.capabilities)
@@ -152,6 +156,9 @@ class Looking(StoreBase):
         text = compile_preview(resolved, warehouse.capabilities, rows)
         with warehouse.session() as session:
             table = session.query(text, resolved.columns)
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            if name in resolved.columns:
+                check_type(name, column.type, resolved.columns[name])
         frame: pd.DataFrame = table.to_pandas(types_mapper=nullable_pandas)
         return frame
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -57,7 +57,10 @@ def run(
     """
     with ExitStack() as stack:
         progress = stack.enter_context(Progress())
-        sessions = [stack.enter_context(site.session()) for site in sites]
+        sessions = []
+        for site in sites:
+            with _named(site):
+                sessions.append(stack.enter_context(site.session()))
         if len(sites) == 1 and sites[0].program.is_one_statement:
             yield from _one_statement(sites[0], sessions[0], plan, rows)
             return
@@ -139,6 +142,17 @@ def _side_by_side(
     return columns
 
 
+@contextmanager
+def _named(site: Site) -> Iterator[None]:
+    """Name the warehouse, and the views that are read of it, in its errors."""
+    try:
+        yield
+    except WarehouseError as error:
+        views = ", ".join(part.view for part in site.program.parts)
+        what = f" ({views})" if views else ""
+        raise type(error)(f"warehouse {site.warehouse.name!r}{what}: {error}") from error
+
+
 @dataclass
 class _Line:
     """Sites that answer one after the other, in a thread of their own."""
@@ -155,10 +169,8 @@ class _Line:
             if self.stopped:
                 break
             table = self.table if site.holds_spine else None
-            try:
+            with _named(site):
                 columns |= answers(site, session, self.rows, table, self.progress)
-            except WarehouseError as error:
-                raise type(error)(f"warehouse {site.warehouse.name!r}: {error}") from error
         return columns
 
     def stop(self) -> None:

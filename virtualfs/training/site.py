@@ -21,6 +21,7 @@ from virtualfs.compiler.program import Answer, Program, compile_training, spine_
 from virtualfs.compiler.rows import ROW
 from virtualfs.compiler.time_range import bind_range, has_range
 from virtualfs.errors import UnsupportedByWarehouseError
+from virtualfs.lookups import check_type
 from virtualfs.provider import Session, Warehouse, bounded, temporary_name
 from virtualfs.training.diagnosis import ViewDiagnosis
 from virtualfs.training.spine import ClientSpine, SentSpine, Spine, WarehouseSpine
@@ -224,7 +225,10 @@ class Site:
         dtypes = self.plan.all_dtypes()
         types = {name: dtypes[name] for name in answer.outputs}
         table = session.query(self.statement(session, answer.select, spine), types)
-        return dict(zip(answer.outputs, table.columns, strict=True))
+        columns = dict(zip(answer.outputs, table.columns, strict=True))
+        for name, column in columns.items():
+            check_type(name, column.type, types[name])
+        return columns
 
     def statement(self, session: Session, select: str, spine: str) -> str:
         """Return a SELECT ready to run on a spine table, its range of time bound."""
