@@ -84,6 +84,8 @@ def _served(store: FeatureStore, introspection: bool, before: Served | None = No
     for text in list(before.documents if before is not None else ())[-_WARMED:]:
         time.sleep(0)
         documents.get(text)
+    # A first look-up does not wait for a connection, or for a compiler.
+    store.online.prepare(snapshot.views.values())
     return Served(snapshot, schema, documents)
 
 
@@ -286,6 +288,8 @@ def _application(
         content = _readiness(checks)
         if may_read(request):
             content["checks"] = checks
+        else:  # names of warehouses are for those who may read
+            content = {name: content[name] for name in content.keys() & {"status", "cache"}}
         return JSONResponse(content, status_code=503 if content["status"] == "unavailable" else 200)
 
     async def measured(request: Request) -> Response:

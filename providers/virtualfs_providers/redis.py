@@ -589,7 +589,8 @@ def _readable() -> Iterator[None]:
         yield
     except (redis.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
         text = without_secrets(str(error)) or type(error).__name__
-        if text.startswith(("MOVED", "CROSSSLOT", "Keys in request don't hash")):
+        moved = (redis.exceptions.MovedError, redis.exceptions.AskError)
+        if isinstance(error, moved) or text.startswith(("MOVED", "CROSSSLOT", "Keys in request")):
             raise OnlineStoreError(
                 "the cache is a node of a Redis cluster; write redis+cluster:// in cache.url"
             ) from None

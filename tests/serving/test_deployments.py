@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import subprocess
@@ -196,6 +197,47 @@ def test_a_user_who_may_touch_our_keys_alone(
         finally:
             admin.execute_command("ACL DELUSER", name)
             admin.delete(f"{prefix}x:p:weather:y", "virtualfs", "other:1", "*")
+
+
+def test_a_user_with_the_commands_that_the_documentation_lists(
+    on: Callable[..., vfs.FeatureStore], valkey: str, asked: list[int]
+) -> None:
+    import redis
+
+    text = (Path(__file__).parents[2] / "docs" / "online.md").read_text()
+    listed = re.search(r"<!-- test: acl -->\n```text\n(.*?)```", text, re.DOTALL)
+    assert listed
+    name, prefix = f"u{uuid4().hex}", f"vfs-{uuid4().hex}"
+    with redis.Redis.from_url(valkey) as admin:
+        admin.execute_command(
+            "ACL SETUSER", name, "on", ">secret", f"~{prefix}:*", "-@all", *listed[1].split()
+        )
+        admin.acl_log_reset()
+        try:
+            works(on(valkey.replace("redis://", f"redis://{name}:secret@"), prefix=prefix), asked)
+            refused = [item["object"] for item in admin.acl_log() if item["username"] == name]
+            assert refused == []
+        finally:
+            admin.execute_command("ACL DELUSER", name)
+
+
+@pytest.mark.parametrize(
+    "option", ["decode_responses=true", "nonsense=1", "protocol=3", "encoding=latin-1"]
+)
+def test_an_option_that_would_change_how_rows_are_read_is_refused(
+    on: Callable[..., vfs.FeatureStore], valkey: str, option: str
+) -> None:
+    store = on(f"{valkey}?{option}")
+    with pytest.raises(vfs.ConfigError, match=f"'{option.partition('=')[0]}' is no option"):
+        store.materialize()
+
+
+def test_a_node_of_a_cluster_asks_for_the_clusters_url(
+    on: Callable[..., vfs.FeatureStore], cluster: list[int]
+) -> None:
+    store = on(f"redis://127.0.0.1:{cluster[0]}")
+    with pytest.raises(vfs.OnlineStoreError, match=r"write redis\+cluster:// in cache.url"):
+        store.materialize()
 
 
 def test_tls(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from virtualfs.cli.output import ask, coloured, echo, echo_json, json_option, open_store
+from virtualfs.files import write_text
 from virtualfs.registry.plan import Plan, Revision
 
 _yes: Callable[[Any], Any] = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -139,7 +140,7 @@ def export_command(ctx: click.Context, output: Path | None, environment: str | N
         return
     if output.exists():
         raise click.ClickException(f"{output} exists; choose another name")
-    output.write_text(text, encoding="utf-8")
+    write_text(output, text)
     echo(f"Wrote {output}.")
 
 

@@ -13,6 +13,7 @@ from virtualfs.cli.output import coloured, echo, echo_json, echo_marked, json_op
 from virtualfs.definitions.base import Definition
 from virtualfs.definitions.project import KINDS, kind_in_words
 from virtualfs.discovery.feast import feast_text, functions_text, import_feast, read_feast
+from virtualfs.files import write_text
 
 
 @click.group("import")
@@ -79,12 +80,12 @@ def feast_command(path: Path, output: Path, python: str | None) -> None:
     folder = path if path.is_dir() else Path()
     here = os.path.relpath(folder.resolve(), output.resolve().parent)
     found = import_feast(read_feast(path, python), here)
-    output.write_text(feast_text(found, path.name), encoding="utf-8")
+    write_text(output, feast_text(found, path.name))
     counts = Counter(_kind(item) for item in found.definitions)
     said = ", ".join(f"{kind}: {count}" for kind, count in counts.items())
     echo(f"Wrote {output} ({said}).")
     if found.functions:
-        functions.write_text(functions_text(found), encoding="utf-8")
+        write_text(functions, functions_text(found))
         echo(f"Wrote {functions}: functions that on-demand views call; read them.")
     if found.left_out:
         echo("\nNot carried over:")

@@ -11,6 +11,7 @@ import click
 from virtualfs.cli.output import ask, echo, echo_json, echo_table, json_option, open_store
 from virtualfs.definitions.project import collect
 from virtualfs.errors import ConfigError, VirtualFSError, WarehouseError
+from virtualfs.files import orphans
 from virtualfs.registry.database import migrations
 from virtualfs.store import FeatureStore
 
@@ -77,9 +78,10 @@ def downgrade(ctx: click.Context, version: str, yes: bool) -> None:
 
 
 @click.command("doctor")
+@click.option("--clean", is_flag=True, help="Remove unfinished files that killed runs have left.")
 @json_option
 @click.pass_context
-def doctor_command(ctx: click.Context, as_json: bool) -> int:
+def doctor_command(ctx: click.Context, clean: bool, as_json: bool) -> int:
     """Check configuration, registry, cache and warehouses; exit 1 when something is wrong."""
     checks: list[dict[str, str]] = []
 
@@ -101,6 +103,7 @@ def doctor_command(ctx: click.Context, as_json: bool) -> int:
         )
         check("definitions", lambda: f"{len(store.definitions())} definitions")
         check("cache", lambda: _cache(store))
+        check("unfinished files", lambda: _unfinished(store, clean=clean))
         for name in store.config.warehouses:
             check(f"warehouse {name}", partial(_warehouse, store, name))
             check(f"grants in {name}", partial(_grants, store, name))
@@ -123,6 +126,24 @@ def _grants(store: FeatureStore, name: str) -> str:
             "this role may not read all sources; run as their owner:\n" + "\n".join(missing)
         )
     return f"tables that sources name: {len(wanted)}"
+
+
+def _unfinished(store: FeatureStore, *, clean: bool) -> str:
+    """Find, and perhaps remove, files that runs which were killed have left."""
+    folders = {store.config.folder}
+    if "://" not in store.config.training_sets:
+        folders.add(store.config.folder / store.config.training_sets)
+    found = sorted({path for folder in folders for path in orphans(folder)})
+    if not found:
+        return "none"
+    if clean:
+        for path in found:
+            path.unlink(missing_ok=True)
+        return f"removed: {', '.join(map(str, found))}"
+    raise ConfigError(
+        f"killed runs have left {', '.join(map(str, found))}; `virtualfs doctor --clean` removes "
+        "them"
+    )
 
 
 def _cache(store: FeatureStore) -> str:

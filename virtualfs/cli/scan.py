@@ -17,6 +17,7 @@ from virtualfs.config import FILE_NAME, Config, Warehouse, find_config, load_con
 from virtualfs.definitions.source import Source
 from virtualfs.discovery.findings import Scan
 from virtualfs.errors import ConfigError
+from virtualfs.files import write_text
 from virtualfs.store import FeatureStore
 
 _PASSWORD = "WAREHOUSE_PASSWORD"  # noqa: S105 - the name of a variable
@@ -88,7 +89,7 @@ def scan_command(
         raise ConfigError("no table can be a feature view, so there is nothing to write")
     target.parent.mkdir(parents=True, exist_ok=True)
     text = found.to_python() if target.suffix == ".py" else found.to_yaml()
-    target.write_text(text, encoding="utf-8")
+    write_text(target, text, overwrite=force)
     if new_project:
         _write_config(config, target)
     if not as_json:
@@ -132,7 +133,7 @@ def _write_config(config: Config, target: Path) -> None:
         f'url = "{hidden}"' + (f"   # {_PASSWORD} is read from the environment" * (hidden != url)),
     ]
     path = config.folder / FILE_NAME
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _progress(tables: Sequence[CatalogTable]) -> Any:

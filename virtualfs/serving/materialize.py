@@ -29,7 +29,7 @@ from virtualfs.serving.flights import Key
 from virtualfs.serving.online import Item, OnlineReader
 from virtualfs.serving.row_cache import CLOCK_SKEW
 
-__all__ = ["MaterializeResult", "Range", "ViewResult", "materialize_view"]
+__all__ = ["MaterializeResult", "Range", "ViewResult", "materialize_view", "unreadable_rows"]
 
 _log = logging.getLogger("virtualfs.online")
 _PIECE = 10_000
@@ -156,7 +156,7 @@ def materialize_view(
     store = reader.cache.store
     place = reader.codec(view).prefix[:-1] + b"!runs"
     notes = _read_notes(store, place)
-    since = reader.cache.ask_since(reader.codec(view).prefix)
+    since = reader.cache.ask_since(reader.codec(view).prefix, to_micros(now))
     if notes.finished is not None and notes.finished < since:
         notes = _Notes()  # what these runs wrote counts no more
     elif notes.running is not None and notes.running.at < since:
@@ -180,7 +180,7 @@ def materialize_view(
                 continue
             items = reader.items(view, rows)
             if len(items) < len(rows):
-                unreadable += _unreadable(view, rows)
+                unreadable += unreadable_rows(view, rows)
             if pending is not None:
                 written += pending.result()
                 _save(store, place, msgspec.structs.replace(notes, running=run))
@@ -194,7 +194,7 @@ def materialize_view(
             progress(view.label, keys)
         if pending is not None:
             written += pending.result()
-    if reader.cache.ask_since(reader.codec(view).prefix) > run.at:
+    if reader.cache.ask_since(reader.codec(view).prefix, run.at) > run.at:
         _save(store, place, _Notes())
         raise OnlineStoreError(
             f"{view.label} was invalidated while it was materialized, so that what was written "
@@ -209,7 +209,7 @@ def materialize_view(
     return ViewResult(view.label, read, written, kept, seconds, how, tuple(unreadable))
 
 
-def _unreadable(view: ResolvedView, rows: Mapping[Key, Row]) -> list[str]:
+def unreadable_rows(view: ResolvedView, rows: Mapping[Key, Row]) -> list[str]:
     """Return what is wrong with rows that hold a value that Python cannot hold, and log it."""
     found = [
         unreadable_value(view, feature, key, value)

@@ -320,8 +320,9 @@ class OnlineReader:
                 part.rows = self.cache.near_rows(part.places, MARK_SECONDS)
                 part.spare = self.cache.near_rows(part.places, float("inf"))
             return
+        now = to_micros(self._now())
         for note, part in zip(data, asked, strict=False):
-            self.cache.note_since(part.prefix, note)
+            self.cache.note_since(part.prefix, note, now)
         start = len(notes)
         for part in asked:
             lacking = [number for number, row in enumerate(part.rows) if row is None]

@@ -248,12 +248,12 @@ class RowCache:
         found = self._since.get(prefix, _NEVER)
         return found if found <= at + CLOCK_SKEW else _NEVER
 
-    def note_since(self, prefix: bytes, value: bytes | None) -> None:
-        """Remember what the store says of it."""
+    def note_since(self, prefix: bytes, value: bytes | None, at: int = 2**62) -> None:
+        """Remember what the store says of it at an instant."""
         if value is not None and len(value) == _SINCE.size:
-            self._since[prefix] = max(_SINCE.unpack(value)[0], self.since(prefix))
+            self._since[prefix] = max(_SINCE.unpack(value)[0], self.since(prefix, at))
 
-    def ask_since(self, prefix: bytes) -> int:
+    def ask_since(self, prefix: bytes, at: int) -> int:
         """Return :meth:`since` as the store has it now.
 
         Raises
@@ -261,8 +261,8 @@ class RowCache:
         OnlineStoreError
             The store does not answer.
         """
-        self.note_since(prefix, self.store.get_many([self.since_key(prefix)])[0])
-        return self.since(prefix)
+        self.note_since(prefix, self.store.get_many([self.since_key(prefix)])[0], at)
+        return self.since(prefix, at)
 
     def invalidate(self, prefix: bytes, instant: int) -> None:
         """Declare invalid what was known of a view before an instant, in every process.
@@ -275,7 +275,7 @@ class RowCache:
         value = _SINCE.pack(instant)
         # For ever, as rows that were written from queries of before may be kept as long.
         self.store.put(self.since_key(prefix), value, None)
-        self.note_since(prefix, value)
+        self.note_since(prefix, value, instant)
 
     def close(self) -> None:
         """Close the online store."""

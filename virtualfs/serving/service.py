@@ -37,6 +37,7 @@ from virtualfs.serving.materialize import (
     Range,
     ViewResult,
     materialize_view,
+    unreadable_rows,
 )
 from virtualfs.serving.near import NearCache
 from virtualfs.serving.online import MARK_SECONDS, OnlineReader, Reading, ReadSettings
@@ -322,15 +323,22 @@ class OnlineService:
             return ViewResult(view.label, 0, 0, 0, 0.0, push.PAST_CACHE)
         wanted = [key for key in dict.fromkeys(keys) if None not in key]
         written = 0
+        unreadable: list[str] = []
         for start in range(0, len(wanted), _KEYS):
             piece = wanted[start : start + _KEYS]
             cache.require_room()
-            items = self.reader.items(view, self.reader.ask(view, piece))
+            rows = self.reader.ask(view, piece)
+            items = self.reader.items(view, rows)
+            if len(items) < len(rows):
+                unreadable += unreadable_rows(view, rows)
             written += sum(cache.merge(items))
             cache.forget_near(place for place, _, _ in items)
             show(view.label, start + len(piece))
         seconds = time.monotonic() - started
-        return ViewResult(view.label, len(wanted), written, len(wanted) - written, seconds, how)
+        kept = len(wanted) - written - len(unreadable)
+        return ViewResult(
+            view.label, len(wanted), written, kept, seconds, how, tuple(unreadable)
+        )
 
     def prepare(self, views: Iterable[ResolvedView]) -> None:
         """Connect and compile for the first look-ups of views; what is away is left for then."""

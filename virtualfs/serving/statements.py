@@ -7,7 +7,6 @@ a digest of everything it was made from, the compiler's own code included.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from virtualfs.capabilities import UNKNOWN, Statistics
 from virtualfs.compiler.plan import LateData, ResolvedView
+from virtualfs.files import write_text
 from virtualfs.forks import renew_in_child
 from virtualfs.provider import Warehouse
 
@@ -78,11 +78,9 @@ class LookupStatements:
         """Write a file whole or not at all; where that cannot be, the next process compiles."""
         if not self._folder.parent.is_dir():
             return
-        own = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
         with suppress(OSError):
             self._folder.mkdir(exist_ok=True)
-            own.write_text(json.dumps(statements), encoding="utf-8")
-            own.replace(file)
+            write_text(file, json.dumps(statements), overwrite=True)
 
 
 def _digest(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,6 +17,7 @@ from virtualfs.compiler.strategy import fragment
 from virtualfs.display import Block, Code, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas
 from virtualfs.errors import UnsupportedByWarehouseError
+from virtualfs.files import claim, temporary
 from virtualfs.provider import rows_of
 from virtualfs.training.diagnosis import Diagnosis
 from virtualfs.training.run import run
@@ -322,7 +322,7 @@ class TrainingDataset(Shown):
         target = Path(path)
         if target.exists() and not overwrite:
             raise FileExistsError(f"{target} exists; choose another path or pass overwrite=True")
-        part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")
+        part = temporary(target)
         try:
             with (
                 self.to_pyarrow_batches() as reader,
@@ -333,7 +333,7 @@ class TrainingDataset(Shown):
             if overwrite:
                 part.replace(target)
             else:
-                _claim(part, target)
+                claim(part, target)
         except pa.ArrowNotImplementedError as error:
             raise UnsupportedByWarehouseError(
                 f"Parquet cannot hold one of the columns: {error}; convert it, an interval for "
@@ -409,23 +409,6 @@ class TrainingDataset(Shown):
             statement = site.statement(session, program.joined(numbered=numbered), spine)
             session.execute(f"{create} {target} AS\n{statement}")
         return name
-
-
-def _claim(part: Path, target: Path) -> None:
-    """Give a finished file its name, unless another has it by now.
-
-    Raises
-    ------
-    FileExistsError
-        Another process or thread wrote to that path meanwhile.
-    """
-    try:
-        target.touch(exist_ok=False)  # made by one alone
-    except FileExistsError:
-        raise FileExistsError(
-            f"{target} was written by another meanwhile; choose another path or pass overwrite=True"
-        ) from None
-    part.replace(target)
 
 
 def _beside(spine: pa.Table, features: pa.Table) -> pa.Table:

@@ -27,6 +27,7 @@ from virtualfs.definitions.feature_view import Feature
 from virtualfs.definitions.transformation import Encoding, Transformation
 from virtualfs.dtypes import type_name
 from virtualfs.errors import DefinitionError, SpineError, UnsupportedByWarehouseError
+from virtualfs.files import temporary
 from virtualfs.functions import PythonFunctions
 from virtualfs.provider import Warehouse, bounded
 from virtualfs.training.content import ContentHash
@@ -151,7 +152,7 @@ class Shelf:
         if local:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         content = ContentHash()
-        writing = f"{path}.part" if local else path
+        writing = str(temporary(Path(path))) if local else path
 
         def forget() -> None:
             for file in {path, writing}:
