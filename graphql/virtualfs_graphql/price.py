@@ -96,8 +96,10 @@ class Price:
         rows = _rows(meaning)
         if node.selection_set is not None:
             rows += self._rows_below(node.selection_set, get_named_type(field.type))
-        is_entity = isinstance(meaning, EntityField)
-        return _Term(size, rows + is_entity, rows if is_past else 0, conditions)
+        if size is not None and meaning is None:  # entities of onlineFeatures and of gateways
+            rows = max(1, rows)
+        is_counted = isinstance(meaning, EntityField) or size is not None
+        return _Term(size, rows + is_counted, rows if is_past else 0, conditions)
 
     def _rows_below(self, selected: SelectionSetNode, kind: Any) -> int:
         """Return how many rows the fields of one object ask for."""
