@@ -22,7 +22,7 @@ test: install lint
 
 soak: install
 	$(BIN)/python -m pytest -q -n 2 tests/soak.py --timeout 0
-	VIRTUALFS_SOAK_SECONDS=300 $(BIN)/python -m pytest -q -s tests/serving/test_soak.py --timeout 0
+	VIRTUALFS_SOAK_SECONDS=600 $(BIN)/python -m pytest -q -s tests/serving/test_soak.py --timeout 0
 
 lint: install
 	$(BIN)/ruff check .

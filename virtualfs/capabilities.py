@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from virtualfs.cached import cached_property
 from virtualfs.definitions.aggregate import FUNCTIONS
 
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["abandon", "call_around_fork", "renew_in_child"]
+__all__ = ["abandon", "call_around_fork", "no_fork", "renew_in_child"]
 
 _log = logging.getLogger("virtualfs")
 _Methods = list[tuple[Callable[[], Any], Callable[..., None]]]
@@ -45,6 +46,66 @@ def call_around_fork(
     _register(_after_in_child, in_child)
 
 
+@contextmanager
+def no_fork() -> Iterator[None]:
+    """Let no other thread fork meanwhile, for a moment at most.
+
+    For calls into libraries that hold locks of their own, which a child could never take.
+    """
+    _gate.enter()
+    try:
+        yield
+    finally:
+        _gate.leave()
+
+
+class _Gate:
+    """Counts the threads that are within :func:`no_fork`, for a fork to wait until none is."""
+
+    def __init__(self) -> None:
+        self._own = threading.local()
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew, in a child: of its parent's threads it has one."""
+        self._changed = threading.Condition()
+        self._running = self._depth
+        self._is_forking = False
+
+    @property
+    def _depth(self) -> int:
+        return getattr(self._own, "depth", 0)
+
+    def enter(self) -> None:
+        with self._changed:
+            while self._is_forking and not self._depth:
+                self._changed.wait()
+            self._running += 1
+            self._own.depth = self._depth + 1
+
+    def leave(self) -> None:
+        with self._changed:
+            self._running -= 1
+            self._own.depth -= 1
+            if self._is_forking:
+                self._changed.notify_all()
+
+    def before(self) -> None:
+        """Wait until no other thread is within; not for ever, as one may wait for this one."""
+        with self._changed:
+            self._is_forking = True
+            self._changed.wait_for(lambda: self._running == self._depth, _PATIENCE)
+
+    def after(self) -> None:
+        with self._changed:
+            self._is_forking = False
+            self._changed.notify_all()
+
+
+_PATIENCE = 5.0
+"""Seconds that a fork waits for calls of other threads."""
+
+
 def abandon(*inherited: Any) -> None:
     """Keep inherited objects for good, because their finalizers would reach the parent."""
     _abandoned.extend(item for item in inherited if item is not None)
@@ -71,16 +132,26 @@ def _call_all(methods: _Methods) -> None:
             _log.exception("an object could not be renewed after a fork")
 
 
+def _before_fork() -> None:
+    _gate.before()
+    _call_all(_before)
+
+
+def _in_parent() -> None:
+    _call_all(_after_in_parent)
+    _gate.after()
+
+
 def _in_child() -> None:
     global _lock
     _lock = threading.Lock()
+    _gate.renew()
     _call_all(_after_in_child)
 
 
 _lock = threading.Lock()
+_gate = _Gate()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=lambda: _call_all(_before),
-        after_in_parent=lambda: _call_all(_after_in_parent),
-        after_in_child=_in_child,
+        before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child
     )

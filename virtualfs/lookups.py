@@ -80,6 +80,24 @@ class KeySpine:
         own = [list(values) for values in zip(*self.keys, strict=True)]
         return [list(range(count)), [at] * count, *own]
 
+    def without_nul(self) -> list[list[Any]]:
+        """Return :meth:`lists` without keys that hold a NUL character, which some engines lack.
+
+        No row can have such a key there.
+        """
+        texts = [number for number, dtype in enumerate(self.types.values()) if dtype == "string"]
+        bad = {
+            row
+            for row, key in enumerate(self.keys)
+            if any("\0" in (key[number] or "") for number in texts)
+        }
+        if not bad:
+            return self.lists()
+        return [
+            [value for row, value in enumerate(column) if row not in bad]
+            for column in self.lists()
+        ]
+
     def table(self, instant_type: str) -> pa.Table:
         """Return the spine as Arrow, its instants of the type that the engine's are.
 

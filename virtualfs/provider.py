@@ -291,6 +291,10 @@ class SessionLookups:
             session.load(name, spine.table(self.capabilities.instant_type))
             text = on_spine(select, name, self.capabilities.dialect)
             text = bind_range(text, spine.instant, spine.instant)
+            columns = getattr(session, "columns", None)
+            if columns is not None:
+                found: Columns = columns(text, schema)
+                return found
             return columns_of(session.query(text, schema), schema)
 
 

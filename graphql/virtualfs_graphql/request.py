@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Generator, Mapping, MutableMapping, Seque
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
 from strawberry.dataloader import DataLoader
 
 from graphql import DocumentNode
 from virtualfs import FeatureStore
+from virtualfs.cached import cached_property
 from virtualfs.compiler.plan import FeaturePlan, LateData, ResolvedView
 from virtualfs.config import Limits
 from virtualfs.definitions.api_names import ApiNames

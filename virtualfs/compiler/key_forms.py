@@ -17,20 +17,23 @@ UNKNOWN_FORM = "unknown"
 """Of keys whose comparison cannot be repeated outside the engine."""
 _PAIRS = (
     ("pads", "a", "a "),
+    ("stored_pads", "a ", "a"),
     ("folds", "a", "A"),
     ("folds_all", "é", "É"),
     ("accents", "e", "é"),
     ("signs", "ab", "a-b"),
     ("widths", "a", "\uff41"),
     ("letters", "ss", "ß"),
+    ("composed", "\u00e9", "e\u0301"),
 )
 
 
 def key_form_probe(select: str, columns: Sequence[str], dialect: str) -> str:
     """Return the SELECT whose one row says which pairs of strings each column calls equal."""
     answers = [
-        f"COALESCE({sql.reserved('r')}.{sql.quoted(column, dialect)}, '{one}') = '{other}' "
-        f"AS {sql.reserved(f'{name}_{number}')}"
+        # As in a look-up, where the other side is a column of plain text.
+        f"COALESCE({sql.reserved('r')}.{sql.quoted(column, dialect)}, '{one}') = "
+        f"CAST('{other}' AS VARCHAR) AS {sql.reserved(f'{name}_{number}')}"
         for number, column in enumerate(columns)
         for name, one, other in _PAIRS
     ]
@@ -43,12 +46,17 @@ def key_form_probe(select: str, columns: Sequence[str], dialect: str) -> str:
 
 
 def form_of(equal: Sequence[bool]) -> str:
-    """Return a column's form from the answers to its pairs; empty where equal means identical."""
+    """Return a column's form, in words, from the answers to its pairs.
+
+    It is empty where equal means identical. ``stored-padded``: what the column gives has trailing
+    spaces, which do not count, and what it is compared with may have none.
+    """
     found = {name for (name, _, _), is_equal in zip(_PAIRS, equal, strict=True) if is_equal}
-    if found & {"accents", "signs", "widths", "letters"}:
+    if found & {"accents", "signs", "widths", "letters", "composed"}:
         return UNKNOWN_FORM
-    case = "nocase" if "folds_all" in found else "ascii nocase" if "folds" in found else ""
-    return " ".join(part for part in ("padded" if "pads" in found else "", case) if part)
+    padding = "padded" if "pads" in found else "stored-padded" if "stored_pads" in found else ""
+    case = "nocase" if "folds_all" in found else "ascii-nocase" if "folds" in found else ""
+    return " ".join(part for part in (padding, case) if part)
 
 
 def forms_of(columns: Sequence[str], answers: Sequence[bool]) -> dict[str, str]:

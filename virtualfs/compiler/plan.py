@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from virtualfs.cached import cached_property
 from virtualfs.compiler.key_forms import UNKNOWN_FORM
 from virtualfs.compiler.operations import Node
 from virtualfs.definitions.aggregate import Function

@@ -12,11 +12,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
+from virtualfs.cached import cached_property
 from virtualfs.capabilities import Capabilities, Statistics
 from virtualfs.compiler import instant, seek, sql
 from virtualfs.compiler.on_demand import expression_tree

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from functools import cached_property
 from typing import Any, Literal
 
+from virtualfs.cached import cached_property
 from virtualfs.catalog import CatalogTable
 from virtualfs.definitions.entity import Entity
 from virtualfs.definitions.feature_view import Feature, FeatureView

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from virtualfs.config import check_url
 from virtualfs.errors import RegistryError, did_you_mean, without_secrets
-from virtualfs.forks import renew_in_child
+from virtualfs.forks import no_fork, renew_in_child
 from virtualfs.registry.tables import schema_version
 
 __all__ = ["Database", "Migrations", "migrations"]
@@ -130,7 +130,8 @@ class Database:
         RegistryError
             The database refuses, or cannot be reached.
         """
-        with self._translated():
+        # SQLite's library has locks of its own, which a forked child would find taken.
+        with self._translated(), no_fork() if self._is_sqlite else nullcontext():
             engine = self.open().execution_options(virtualfs_write=write)
             with engine.begin() as connection:
                 yield connection

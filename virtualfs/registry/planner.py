@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
+from virtualfs.cached import cached_property
 from virtualfs.compiler.key_forms import UNKNOWN_FORM
 from virtualfs.compiler.plan import ResolvedView
 from virtualfs.config import Policy

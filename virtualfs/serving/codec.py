@@ -131,11 +131,17 @@ class RowCodec:
         self._values = _decoder(dtypes)
         self._keys = _decoder(tuple(view.join_keys.values()))
         self._canonical = canonical_key(view.join_keys, view.key_forms)
+        self._stored = canonical_key(view.join_keys, view.key_forms, stored=True)
 
     def canonical_keys(self, keys: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
         """Return join keys in the one form of those that the warehouse calls equal."""
         canonical = self._canonical
         return keys if canonical is None else [canonical(key) for key in keys]
+
+    def stored_keys(self, keys: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+        """Return join keys that a warehouse's columns gave, in that form too."""
+        stored = self._stored
+        return keys if stored is None else [stored(key) for key in keys]
 
     def place(self, key: Sequence[Any]) -> bytes:
         """Return the cache key of one entity.
@@ -300,7 +306,9 @@ def _decoder(dtypes: tuple[str, ...]) -> Callable[[bytes], tuple[Any, ...]]:
 
     def decode_canonical(data: bytes) -> tuple[Any, ...]:
         pairs = zip(canonical, decode(data), strict=True)
-        return tuple([value if change is None else change(value) for change, value in pairs])
+        return tuple(
+            [value if change is None or value is None else change(value) for change, value in pairs]
+        )
 
     return decode_canonical
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 __all__ = ["canonical_key"]
@@ -15,7 +15,7 @@ Change = Callable[[Any], Any]
 
 
 def canonical_key(
-    types: Mapping[str, str], forms: Mapping[str, str]
+    types: Mapping[str, str], forms: Mapping[str, str], *, stored: bool = False
 ) -> Callable[[tuple[Any, ...]], tuple[Any, ...]] | None:
     """Return the function that brings a key into its form; None where keys are in it already.
 
@@ -25,8 +25,12 @@ def canonical_key(
         Join keys with their data types.
     forms
         How the warehouse compares the strings of some keys (:mod:`virtualfs.compiler.key_forms`).
+    stored
+        Whether keys come from the warehouse's columns, and not from a caller.
     """
-    changes = [_change(dtype, forms.get(name, "")) for name, dtype in types.items()]
+    changes = [
+        _change(dtype, forms.get(name, ""), stored=stored) for name, dtype in types.items()
+    ]
     if not any(changes):
         return None
 
@@ -37,9 +41,9 @@ def canonical_key(
     return canonical
 
 
-def _change(dtype: str, form: str) -> Change | None:
+def _change(dtype: str, form: str, *, stored: bool) -> Change | None:
     if dtype == "string":
-        return _FORMS.get(form)
+        return _form(form, stored=stored)
     if dtype.startswith("decimal"):
         return _decimal
     if dtype == "float64":
@@ -50,7 +54,11 @@ def _change(dtype: str, form: str) -> Change | None:
 
 
 def _decimal(value: Decimal) -> Decimal:
-    return Decimal(format(value.normalize(), "f")) if value.is_finite() else value
+    return Decimal(format(value.normalize(_WIDE), "f")) if value.is_finite() else value
+
+
+_WIDE = Context(prec=100)
+"""The usual context would round what is longer than 28 digits."""
 
 
 def _instant(value: datetime) -> datetime:
@@ -84,10 +92,23 @@ def _folded_ascii(value: str) -> str:
     return value.translate(_ASCII_LOWER)
 
 
-_FORMS: dict[str, Change] = {
-    "padded": _padded,
-    "nocase": _folded,
-    "ascii nocase": _folded_ascii,
-    "padded nocase": lambda value: _folded(_padded(value)),
-    "padded ascii nocase": lambda value: _folded_ascii(_padded(value)),
-}
+def _form(form: str, *, stored: bool) -> Change | None:
+    """Return the function that brings a string into a form, which is named by words."""
+    words = form.split()
+    steps = [step for word, step in _STEPS.items() if word in words]
+    if stored and "stored-padded" in words:
+        steps.append(_padded)
+    if not steps:
+        return None
+
+    def change(value: str) -> str:
+        for step in steps:
+            value = step(value)
+        return value
+
+    return change
+
+
+_STEPS: dict[str, Change] = {
+    "padded": _padded, "nocase": _folded, "ascii-nocase": _folded_ascii
+}  # fmt: skip

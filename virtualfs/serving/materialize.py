@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,7 +22,7 @@ from virtualfs.compiler.plan import ResolvedView
 from virtualfs.compiler.rows import EVENT, key_names
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.errors import OnlineStoreError
-from virtualfs.lookups import Columns, Unreadable, columns_of
+from virtualfs.lookups import Columns, PartlyUnreadable, Unreadable, columns_of
 from virtualfs.provider import OnlineStore, Session, Warehouse
 from virtualfs.serving.codec import Row, from_micros, to_micros
 from virtualfs.serving.fetch import row_schema, rows_of, unreadable_value
@@ -168,17 +169,20 @@ def materialize_view(
     run, before = _Run(at, what), notes.running
     if before is not None and before.what == what and 0 <= at - before.at < _RESUMED_WITHIN:
         run = before
-        after = None if run.after is None else reader.codec(view).key(run.after)
-        wanted = replace(wanted, after=after)
-        how += f", resumed after {run.keys:,}"
+        with suppress(msgspec.DecodeError):  # of an older version's note
+            after = None if run.after is None else reader.codec(view).key(run.after)
+            wanted = replace(wanted, after=after)
+            how += f", resumed after {run.keys:,}"
     earlier, keys, written = run.keys, run.keys, 0
     unreadable: list[str] = []
     with ThreadPoolExecutor(1, "virtualfs-materialize") as thread:
         pending: Future[int] | None = None
-        for rows in _pieces(warehouse, view, at, wanted):
+        for rows, bad in _pieces(warehouse, view, at, wanted):
+            unreadable += bad
+            keys += len(bad)
             if not rows:
                 continue
-            items = reader.items(view, rows)
+            items = reader.items(view, rows, stored=True)
             if len(items) < len(rows):
                 unreadable += unreadable_rows(view, rows)
             if pending is not None:
@@ -256,8 +260,8 @@ def _wanted(view: ResolvedView, which: Range, notes: _Notes) -> tuple[Wanted, st
 
 def _pieces(
     warehouse: Warehouse, view: ResolvedView, at: int, wanted: Wanted
-) -> Iterator[dict[Key, Row]]:
-    """Yield rows by key, in the order of the keys."""
+) -> Iterator[tuple[dict[Key, Row], list[str]]]:
+    """Yield rows by key, in the order of the keys, and what is wrong with keys left out."""
     capabilities = warehouse.capabilities
     instant = from_micros(at).replace(tzinfo=None)
     select, schema = compile_every_key(view, instant, wanted, capabilities)
@@ -268,7 +272,27 @@ def _pieces(
         for columns in _streamed(session, select, schema, types):
             rows = len(columns[EVENT])
             keys = list(zip(*(columns[name] for name in names), strict=True)) or [()] * rows
-            yield dict(zip(keys, rows_of(view, columns, at), strict=True))
+            found = dict(zip(keys, rows_of(view, columns, at), strict=True))
+            yield found, [] if _are_readable(columns, names) else _leave_out(view, found)
+
+
+def _are_readable(columns: Columns, names: Sequence[str]) -> bool:
+    """Tell whether all keys of a piece can be read."""
+    return not isinstance(columns, PartlyUnreadable) or not any(
+        isinstance(value, Unreadable) for name in names for value in columns[name]
+    )
+
+
+def _leave_out(view: ResolvedView, rows: dict[Key, Row]) -> list[str]:
+    """Take out the rows whose key Python cannot hold; return what is wrong with each."""
+    told = []
+    for key in [key for key in rows if any(isinstance(part, Unreadable) for part in key)]:
+        del rows[key]
+        bad = next(part for part in key if isinstance(part, Unreadable))
+        told.append(f"{view.label}: a join key cannot be read ({bad.reason})")
+    for text in told:
+        _log.warning("not materialized: %s", text)
+    return told
 
 
 def _streamed(

@@ -494,10 +494,17 @@ class OnlineReader:
         if held_by(flight.view) != 0:
             self.cache.write(self.items(flight.view, rows))
 
-    def items(self, view: ResolvedView, rows: Mapping[Key, Row]) -> list[Item]:
+    def items(
+        self, view: ResolvedView, rows: Mapping[Key, Row], *, stored: bool = False
+    ) -> list[Item]:
         """Return rows that the warehouse gave at one instant, as the online store takes them.
 
         For how long they are kept differs, so that those written together do not all go at once.
+
+        Parameters
+        ----------
+        stored
+            Whether the keys are as the warehouse's columns have them, and not canonical yet.
         """
         codec = self.codec(view)
         rows = {key: row for key, row in rows.items() if not row.unreadable}
@@ -506,7 +513,7 @@ class OnlineReader:
             None if micros is None else (micros + self._max_stale) / 1e6
             for micros in (briefly(held), held)
         ]
-        places = codec.places(codec.canonical_keys([*rows]))
+        places = codec.places(codec.stored_keys([*rows]) if stored else [*rows])
         values = codec.encode_chosen(places, rows.values())
         if seconds[True] is None and all(row.found for row in rows.values()):
             return [(place, data, None) for place, data in zip(places, values, strict=True)]

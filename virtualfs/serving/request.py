@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Any
 from uuid import UUID
@@ -26,6 +26,7 @@ _EXPECTED: dict[str, type | tuple[type, ...]] = {
     "string": str,
     "boolean": bool,
     "date": date,
+    "time": time,
     "timestamp": datetime,
     "uuid": UUID,
     "binary": bytes,

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from virtualfs.cached import cached_property
 from virtualfs.display import Block, Grid, Note, Shown
 from virtualfs.dtypes import nullable_pandas
 from virtualfs.lookups import array_of

@@ -321,7 +321,8 @@ class OnlineService:
         cache = self.reader.cache
         if not view.is_cacheable:
             return ViewResult(view.label, 0, 0, 0, 0.0, push.PAST_CACHE)
-        wanted = [key for key in dict.fromkeys(keys) if None not in key]
+        canonical = self.reader.codec(view).canonical_keys(keys)
+        wanted = [key for key in dict.fromkeys(canonical) if None not in key]
         written = 0
         unreadable: list[str] = []
         for start in range(0, len(wanted), _KEYS):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from virtualfs.cached import cached_property
 from virtualfs.compiler import sql
 from virtualfs.compiler.operations import value_of
 from virtualfs.compiler.plan import FeaturePlan, OnDemandSelection, Selection

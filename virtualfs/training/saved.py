@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
 
+from virtualfs.cached import cached_property
 from virtualfs.compiler import sql
 from virtualfs.compiler.plan import FeaturePlan, OnDemandPart
 from virtualfs.compiler.rows import ROW

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from virtualfs.cached import cached_property
 from virtualfs.capabilities import UNKNOWN, Statistics, round_up
 from virtualfs.compiler import quality, sql
 from virtualfs.compiler.plan import GIVEN, FeaturePlan, Part
