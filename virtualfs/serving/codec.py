@@ -30,13 +30,14 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 from uuid import UUID
 from zlib import crc32
 
 import msgspec
 
 from virtualfs.compiler.plan import ResolvedView
+from virtualfs.dtypes import integer_bounds
 from virtualfs.lookups import canonical_value
 from virtualfs.serving.keys import canonical_key
 
@@ -316,7 +317,6 @@ def _decoder(dtypes: tuple[str, ...]) -> Callable[[bytes], tuple[Any, ...]]:
 _SIMPLE: dict[str, Any] = {
     "boolean": bool, "string": str, "binary": bytes, "date": date, "time": time, "uuid": UUID,
     "float32": float, "float64": float, "timestamp": datetime, "timestamp(6)": datetime,
-    **{f"{sign}int{bits}": int for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }  # fmt: skip
 """The types that need no parsing, for which loading Ibis would take longer than a look-up."""
 
@@ -324,11 +324,21 @@ _SIMPLE: dict[str, Any] = {
 def _kind_of(dtype: str) -> Any:
     if dtype in _SIMPLE:
         return _SIMPLE[dtype]
+    if integer_bounds(dtype) is not None:
+        return _bounded(dtype)
     if dtype.startswith("decimal("):
         return Decimal
     import ibis
 
     return _python_type(ibis.dtype(dtype))
+
+
+def _bounded(dtype: str) -> Any:
+    """Return an integer type as msgspec decodes it: other values are not to be relied on."""
+    least, greatest = integer_bounds(dtype) or (0, 0)
+    if greatest >= 2**63:  # beyond what msgspec compares with
+        return Annotated[int, msgspec.Meta(ge=least)]
+    return Annotated[int, msgspec.Meta(ge=least, le=greatest)]
 
 
 def _from_unusual(kind: type, value: Any) -> Any:
@@ -342,7 +352,7 @@ def _from_unusual(kind: type, value: Any) -> Any:
 def _python_type(dtype: Any) -> Any:
     simple = (
         (dtype.is_boolean, bool),
-        (dtype.is_integer, int),
+        (dtype.is_integer, _bounded(str(dtype).lstrip("!"))),
         (dtype.is_floating, float),
         (dtype.is_decimal, Decimal),
         (dtype.is_string, str),

@@ -285,14 +285,14 @@ def _are_readable(columns: Columns, names: Sequence[str]) -> bool:
 
 def _leave_out(view: ResolvedView, rows: dict[Key, Row]) -> list[str]:
     """Take out the rows whose key Python cannot hold; return what is wrong with each."""
-    told = []
+    messages = []
     for key in [key for key in rows if any(isinstance(part, Unreadable) for part in key)]:
         del rows[key]
         bad = next(part for part in key if isinstance(part, Unreadable))
-        told.append(f"{view.label}: a join key cannot be read ({bad.reason})")
-    for text in told:
+        messages.append(f"{view.label}: a join key cannot be read ({bad.reason})")
+    for text in messages:
         _log.warning("not materialized: %s", text)
-    return told
+    return messages
 
 
 def _streamed(

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from virtualfs.compiler.plan import FeaturePlan, LateData, Part, ResolvedView
 from virtualfs.config import Config, check_url
 from virtualfs.definitions.duration import parse_duration, setting_seconds
@@ -295,7 +297,10 @@ class OnlineService:
             elif hottest is not None:
                 self._gather()
                 found = [
-                    self._fill(view, self._hottest(view, hottest), "hottest keys", progress.counted)
+                    self._fill(
+                        view, [key for key, _ in self._hottest(view, hottest)], "hottest keys",
+                        progress.counted,
+                    )
                     for view in self._views(plan)
                 ]
             else:
@@ -365,17 +370,21 @@ class OnlineService:
             reads = sum(totals.values())
             keys, memory = _measured(store, prefix)
             hottest = [
-                (dict(zip(view.join_keys, codec.key(key), strict=True)), count)
-                for key, count in usage.hottest(store, prefix, limit)
+                (dict(zip(view.join_keys, key, strict=True)), count)
+                for key, count in self._hottest(view, limit)
             ]
             ratio = (totals[usage.HITS] + totals[usage.STALE]) / reads if reads else None
             views.append(HotView(view.label, reads, ratio, keys, memory, tuple(hottest)))
         return HotReport(tuple(views), store.used_memory())
 
-    def _hottest(self, view: ResolvedView, limit: int) -> list[tuple[Any, ...]]:
+    def _hottest(self, view: ResolvedView, limit: int) -> list[tuple[tuple[Any, ...], int]]:
+        """Return the join keys that were read most, with counts; what is no key is left out."""
         codec = self.reader.codec(view)
-        found = usage.hottest(self.reader.cache.store, codec.prefix, limit)
-        return [codec.key(key) for key, _ in found]
+        found = []
+        for encoded, count in usage.hottest(self.reader.cache.store, codec.prefix, limit):
+            with suppress(msgspec.DecodeError):
+                found.append((codec.key(encoded), count))
+        return found
 
     def _gather(self, most: int | None = None) -> None:
         self._usage.gather(self.reader.cache.store, most)
