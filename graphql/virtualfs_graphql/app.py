@@ -147,6 +147,11 @@ class _Live:
                 _log.exception("the catalog could not be read again; the old one is served")
             self._is_away = True
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its store was closed."""
+        return self._store.is_closed
+
     def close(self) -> None:
         """Build nothing any more."""
         self._closed.set()
@@ -156,7 +161,7 @@ def _follow(reference: weakref.ref[_Live], closed: threading.Event) -> None:
     """Keep what is served up with the registry, as long as it is there."""
     while not closed.wait(CHECK_SECONDS):
         live = reference()
-        if live is None:
+        if live is None or live.is_over:
             return
         live.refresh()
         del live

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Awaitable, Generator, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -317,7 +318,14 @@ class Context:
 
     @cached_property
     def _rows(self) -> DataLoader[Wanted, Row]:
-        return DataLoader(load_fn=self._load, cache_key_fn=_identity)
+        own = weakref.ref(self)  # no circle, which a collector would have to find
+
+        async def load(wanted: list[Wanted]) -> Sequence[Row | BaseException]:
+            context = own()
+            assert context is not None
+            return await context._load(wanted)
+
+        return DataLoader(load_fn=load, cache_key_fn=_identity)
 
     @property
     def now(self) -> datetime:

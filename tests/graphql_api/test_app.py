@@ -207,14 +207,12 @@ def test_catalogs_come_and_go_and_leave_nothing(ask, store, monkeypatch):
     monkeypatch.setattr(application, "_served", remembered)
     weather = store.state().project().views["airport_weather"]
 
-    def description():
-        return ask('{ __type(name: "AirportWeather") { description } }')["data"]["__type"]
-
+    ask("{ project { name } }")
     for number in range(4):
         store.apply([weather.model_copy(update={"description": f"Weather {number}"})])
-        eventually(
-            lambda number=number: description() == {"description": f"Weather {number}"}
-        )
+        # What requests leave in circles during a build is frozen with it, so none is sent.
+        eventually(lambda number=number: len(made) == number + 1)
+        time.sleep(0.2)
         answer = ask(
             '{ airport(origin: "EWR") { airportWeather { temp } } '
             "entities { featureViews { name } } "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import json
 import multiprocessing
 import os
@@ -94,7 +93,6 @@ def in_child(work: Callable[[], Any], seconds: float = 60) -> Any:
     readable, writable = os.pipe()
     child = os.fork()
     if child == 0:
-        faulthandler.dump_traceback_later(max(1, seconds - 2))  # says where it hangs
         try:
             told = work()
         except BaseException as error:  # noqa: BLE001 - the parent is told

@@ -166,7 +166,14 @@ def _checker(dtype: str) -> Callable[[Any, str], Any]:
     import ibis
 
     kind = ibis.dtype(dtype)
-    return lambda value, name: _of_type(value, kind, name)
+
+    def nested(value: Any, name: str) -> Any:
+        try:
+            return _of_type(value, kind, name)
+        except SpineError:
+            raise SpineError(f"{name}: expected {dtype}, not {value!r}") from None
+
+    return nested
 
 
 def _of_type(value: Any, kind: dt.DataType, name: str) -> Any:

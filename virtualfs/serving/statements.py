@@ -55,7 +55,8 @@ class LookupStatements:
         self, view: ResolvedView, warehouse: Warehouse, late_data: LateData = "include"
     ) -> str:
         """Return the SELECT that reads the rows of some keys of a view."""
-        own = (view.name, view.version, view.fingerprint, view.rows_sql)
+        # Types of times are no part of a view's meaning, and make another statement.
+        own = (view.name, view.version, view.fingerprint, view.rows_sql, (*view.columns.items(),))
         indexed = False
         if warehouse.capabilities.lateral_limit:
             indexed = self._is_indexed(own, view, warehouse)
@@ -121,7 +122,7 @@ class LookupStatements:
             write_text(self._file(view), json.dumps(content), overwrite=True)
 
 
-_View = tuple[str, int | None, str, str]
+_View = tuple[str, int | None, str, str, tuple[tuple[str, str], ...]]
 
 
 def _digest(view: ResolvedView, warehouse: Warehouse) -> str:

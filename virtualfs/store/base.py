@@ -69,6 +69,8 @@ class StoreBase(Shown):
             self.config.author(),
         )
         self._revision = revision
+        self.is_closed = False
+        """Whether :meth:`close` was called."""
         self._renew()
         renew_in_child(self._renew)
         self._warehouses: dict[str, OpenWarehouse] = {}
@@ -149,6 +151,7 @@ class StoreBase(Shown):
 
     def close(self) -> None:
         """Close everything that the store itself opened."""
+        self.is_closed = True
         self.online.close()
         for warehouse in self._warehouses.values():
             warehouse.close()

@@ -149,8 +149,8 @@ def _named(site: Site) -> Iterator[None]:
         yield
     except WarehouseError as error:
         views = ", ".join(part.view for part in site.program.parts)
-        what = f" ({views})" if views else ""
-        raise type(error)(f"warehouse {site.warehouse.name!r}{what}: {error}") from error
+        what = f" (for {views})" if views else ""
+        raise type(error)(f"warehouse {site.warehouse.name!r}: {error}{what}") from error
 
 
 @dataclass
