@@ -11,12 +11,10 @@ Run as ``python benchmarks/wide.py``; ``--quick`` measures fewer.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 
@@ -61,6 +59,13 @@ with psycopg.connect(sys.argv[3], autocommit=True) as connection:
 print(time.perf_counter() - started)
 """,
 }
+WATCH = """
+import os, sys, time
+started = time.perf_counter()
+process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, _, usage = os.wait4(process, 0)
+print(time.perf_counter() - started, usage.ru_maxrss, file=sys.stderr)
+"""
 ONE = """
 import sys
 import duckdb
@@ -99,10 +104,13 @@ def run(code: str, *arguments: str) -> float:
 
 def whole(command: list[str], folder: Path) -> tuple[float, float]:
     """Return how long a command takes, and its memory in MB."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
-    _, _, usage = os.wait4(process.pid, 0)
-    return time.perf_counter() - started, usage.ru_maxrss / 1e3
+    # A child counts the memory of the process that began it, so a small one does.
+    told = subprocess.run(
+        [sys.executable, "-S", "-c", WATCH, *command], cwd=folder, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    seconds, memory = told.stderr.split()[-2:]
+    return float(seconds), float(memory) / 1e3
 
 
 def main() -> None:

@@ -457,7 +457,8 @@ class Context:
         when: When = NOW,
     ) -> PlanAnswer:
         """Return the answer of a plan whose rows have been read."""
-        reading = Reading(when.as_of or self.now, rows)
+        has_unreadable = any(row.unreadable for part in rows for row in part)
+        reading = Reading(when.as_of or self.now, rows, has_unreadable)
         given = (plan, keys, reading, request, self.snapshot.store.functions)
         if all(part.view.function is None for part in plan.on_demand):
             return PlanAnswer(plan, answer(*given), rows)

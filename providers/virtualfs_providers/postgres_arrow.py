@@ -215,12 +215,13 @@ def rows_to_columns(
     columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(types)
     found: dict[str, list[Any]] = {}
     for (name, dtype), values in zip(types, columns, strict=True):
+        is_beyond = BeyondCalendar in set(map(type, values))
         if name in (EVENT, CREATED):
             found[name] = [
-                value.units
-                if isinstance(value, BeyondCalendar)
-                else None
+                None
                 if value is None
+                else value.units
+                if is_beyond and isinstance(value, BeyondCalendar)
                 else micros_of(value)
                 for value in values
             ]
@@ -228,10 +229,12 @@ def rows_to_columns(
         if not name.startswith(RESERVED) and not is_same_type(dtype, schema[name]):
             raise changed_type(name, schema[name], str(dtype))
         if _is_native(dtype):
-            found[name] = [
-                Unreadable(str(value)) if isinstance(value, BeyondCalendar) else value
-                for value in values
-            ]
+            found[name] = [*values]
+            if is_beyond:
+                found[name] = [
+                    Unreadable(str(value)) if isinstance(value, BeyondCalendar) else value
+                    for value in values
+                ]
             if dtype.is_string() and bytes in set(map(type, values)):
                 # Of types without a loader of their own, as citext, psycopg gives the bytes.
                 found[name] = [
@@ -292,29 +295,37 @@ def _time_loaders() -> dict[str, Any]:
     """Return what reads dates and times, also those beyond the calendar, by type."""
     import struct
 
-    from psycopg import DataError
-    from psycopg.types import datetime as kinds
+    from psycopg import DataError, adapters
+    from psycopg.adapt import Loader
+    from psycopg.pq import Format
 
-    def tolerant(base: Any, form: str, epoch: int) -> Any:
+    def tolerant(name: str, form: str, epoch: int) -> Any:
+        base: Any = adapters.get_loader(adapters.types[name].oid, Format.BINARY)
         unpack = struct.Struct(form).unpack
         greatest = 2 ** (31 if form == ">i" else 63) - 1
 
-        class Loader(base):  # type: ignore[misc]
+        class Tolerant(Loader):
+            format = Format.BINARY
+
+            def __init__(self, oid: int, context: Any = None) -> None:
+                super().__init__(oid, context)
+                self._load = base(oid, context).load  # in C, which cannot be inherited from
+
             def load(self, data: Any) -> Any:
                 try:
-                    return super().load(data)
+                    return self._load(data)
                 except (DataError, OverflowError, ValueError):
                     (units,) = unpack(data)
                     is_infinite = units in (greatest, -greatest - 1)
                     return BeyondCalendar(units if is_infinite else units + epoch)
 
-        return Loader
+        return Tolerant
 
     return {
-        "date": tolerant(kinds.DateBinaryLoader, ">i", _DAYS_TO_2000),
-        "time": tolerant(kinds.TimeBinaryLoader, ">q", 0),
-        "timestamp": tolerant(kinds.TimestampBinaryLoader, ">q", _DAYS_TO_2000 * _DAY),
-        "timestamptz": tolerant(kinds.TimestamptzBinaryLoader, ">q", _DAYS_TO_2000 * _DAY),
+        "date": tolerant("date", ">i", _DAYS_TO_2000),
+        "time": tolerant("time", ">q", 0),
+        "timestamp": tolerant("timestamp", ">q", _DAYS_TO_2000 * _DAY),
+        "timestamptz": tolerant("timestamptz", ">q", _DAYS_TO_2000 * _DAY),
     }
 
 
@@ -340,13 +351,18 @@ def _text_loaders() -> dict[str, Any]:
     return {"json": Text, "jsonb": Versioned}
 
 
-def read_as_text(cursor: Any) -> None:
+def read_as_text(cursor: Any, *, tolerant: bool = True) -> None:
     """Have a cursor read values in their binary form, and JSON as the text that it is.
 
-    Times beyond Python's calendar are :class:`BeyondCalendar`.
+    Parameters
+    ----------
+    tolerant
+        Whether times beyond Python's calendar are :class:`BeyondCalendar`, and no errors; which
+        takes longer.
     """
     from psycopg.pq import Format
 
     cursor.format = Format.BINARY
-    for kind, loader in (*_text_loaders().items(), *_time_loaders().items()):
+    loaders = {**_text_loaders(), **_time_loaders()} if tolerant else _text_loaders()
+    for kind, loader in loaders.items():
         cursor.adapters.register_loader(kind, loader)

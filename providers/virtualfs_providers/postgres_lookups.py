@@ -119,6 +119,7 @@ class PostgresLookups:
         seconds: float,
         *,
         prepare: bool,
+        tolerant: bool = False,
     ) -> tuple[list[tuple[Any, ...]], Columns]:
         import psycopg
 
@@ -126,9 +127,16 @@ class PostgresLookups:
             settings = psycopg.RawCursor(connection)
             settings.execute(_SETTINGS, [str(max(1, int(seconds * 1000)))], prepare=prepare)
             cursor = psycopg.RawCursor(connection)
-            read_as_text(cursor)
+            read_as_text(cursor, tolerant=tolerant)
             cursor.execute(statement, arrays, prepare=prepare)
-        rows = cursor.fetchall()
+        try:
+            rows = cursor.fetchall()
+        except psycopg.DataError:  # of a time that Python cannot hold, which is rare
+            if tolerant:
+                raise
+            return self._ask(
+                connection, statement, arrays, seconds, prepare=prepare, tolerant=True
+            )
         result = cursor.pgresult
         assert result is not None
         encoding = connection.info.encoding

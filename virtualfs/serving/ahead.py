@@ -7,7 +7,7 @@ import threading
 
 from virtualfs.forks import renew_in_child
 from virtualfs.serving.flights import Key
-from virtualfs.serving.part import Part, held_by
+from virtualfs.serving.part import Part
 
 __all__ = ["RefreshAhead", "refreshed_since"]
 
@@ -37,11 +37,14 @@ class RefreshAhead:
 
         Of several callers to whom it is, one gets them.
         """
-        held = held_by(part.view)
+        held = part.own_held
         if not held or part.held != held:
             return []
         share, noted = self._noted.setdefault(part.prefix, (_moment(), {}))
         half, due = at - held // 2, at - int(held * share)
+        chosen = [row.chosen_at for row in part.found if row is not None and row.chosen_at]
+        if not chosen or min(chosen) > half:
+            return []
         is_due = False
         for key, row in zip(part.keys, part.found, strict=True):
             if row is not None and row.chosen_at is not None and row.chosen_at <= half:

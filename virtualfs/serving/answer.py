@@ -75,10 +75,10 @@ def _refuse_unreadable(
     plan: FeaturePlan, keys: Sequence[Mapping[str, Any]], reading: Reading
 ) -> None:
     """Raise WarehouseError if a value that was asked for cannot be read."""
+    if not reading.has_unreadable:
+        return
     problems: list[Problem] = []
     for part, rows in zip(plan.parts, reading.rows, strict=True):
-        if not any(row.unreadable for row in rows):
-            continue
         for number, row in enumerate(rows):
             for feature, _ in part.outputs if row.unreadable else ():
                 value = row.values[part.view.feature_names.index(feature)]

@@ -41,9 +41,17 @@ class MemoryStore:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the values of `keys` in order, None for those not held."""
-        now = time.monotonic()
+        now, items = time.monotonic(), self._items
+        found: list[bytes | None] = []
         with self._lock:
-            return [self._get(key, now) for key in keys]
+            for key in keys:
+                item = items.get(key)
+                if item is None or item[1] <= now:
+                    found.append(self._get(key, now))
+                else:
+                    items.move_to_end(key)
+                    found.append(item[0])
+        return found
 
     def now(self) -> int:
         """Return the time in microseconds since 1970."""

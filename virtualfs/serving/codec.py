@@ -37,6 +37,7 @@ from zlib import crc32
 import msgspec
 
 from virtualfs.compiler.plan import ResolvedView
+from virtualfs.definitions.duration import microseconds
 from virtualfs.dtypes import integer_bounds
 from virtualfs.lookups import canonical_value
 from virtualfs.serving.keys import canonical_key
@@ -109,6 +110,13 @@ def _unbiased(number: int) -> int | None:
     return None if number == 0 else number - _BIAS
 
 
+def _held_by(view: ResolvedView) -> int | None:
+    """Return the microseconds for which a view's rows answer; None is until they are replaced."""
+    if view.key_forms and not view.is_cacheable:
+        return 0
+    return None if view.freshness is None else microseconds(view.freshness)
+
+
 class RowCodec:
     """Writes and reads the rows of one version of a view.
 
@@ -128,6 +136,8 @@ class RowCodec:
         """What the cache keys of this version begin with: no other version reads its bytes."""
         self._owner_at = len(start.encode())
         self._seed = crc32(self.prefix)
+        self.held = _held_by(view)
+        """Microseconds for which rows answer; None is until they are replaced."""
         dtypes = tuple(feature.dtype for feature in view.features)
         self._values = _decoder(dtypes)
         self._keys = _decoder(tuple(view.join_keys.values()))
@@ -198,32 +208,51 @@ class RowCodec:
         deployment or format.
         """
         seed, decode, unpack, owner_at = self._seed, self._values, _HEAD.unpack_from, self._owner_at
+        known = known_check = -1
         found: list[Row | None] = []
+        append = found.append
         for place, data in zip(places, values, strict=True):
             if data is None:
-                found.append(None)
+                append(None)
                 continue
             try:
                 chosen, check, whole, form, flags, event, created = unpack(data)
-                if (
-                    crc32(data[16:], seed) != whole
-                    or crc32(data[:8], seed) != check
-                    or form != _FORMAT
-                ):
-                    found.append(None)
+                if crc32(data[16:], seed) != whole or form != _FORMAT:
+                    append(None)
+                    continue
+                if chosen != known or check != known_check:  # rows written together have one
+                    if crc32(data[:8], seed) != check:
+                        append(None)
+                        continue
+                    known, known_check = chosen, check
+                identity = place[owner_at:]
+                if flags == _FOUND:  # nearly all
+                    if not data.startswith(identity, 34):
+                        append(None)
+                        continue
+                    append(
+                        Row(
+                            chosen - _BIAS if chosen else None,
+                            event - _BIAS if event else None,
+                            True,
+                            decode(data[34 + len(identity) :]),
+                            created - _BIAS if created else None,
+                            None,
+                            True,
+                        )
+                    )
                     continue
                 pushed_at, start = None, 34
                 if flags & _PUSHED:
                     pushed_at, start = _unbiased(_WORD.unpack_from(data, 34)[0]), 42
-                identity = place[owner_at:]
                 if not data.startswith(identity, start):
-                    found.append(None)
+                    append(None)
                     continue
-                found.append(
+                append(
                     Row(
                         chosen - _BIAS if chosen else None,
                         event - _BIAS if event else None,
-                        flags & _FOUND == _FOUND,
+                        bool(flags & _FOUND),
                         () if flags & _INVALIDATED else decode(data[start + len(identity) :]),
                         created - _BIAS if created else None,
                         pushed_at,
@@ -231,7 +260,7 @@ class RowCodec:
                     )
                 )
             except (msgspec.DecodeError, ValueError, struct.error):
-                found.append(None)
+                append(None)
         return found
 
 

@@ -35,7 +35,7 @@ from virtualfs.serving.fetch import fetch_rows
 from virtualfs.serving.flights import Flight, Flights, Key, Rows
 from virtualfs.serving.observer import Observer, Silent
 from virtualfs.serving.outages import Outages
-from virtualfs.serving.part import Lookup, Part, briefly, held_by
+from virtualfs.serving.part import Lookup, Part, briefly
 from virtualfs.serving.row_cache import RowCache
 from virtualfs.serving.statements import LookupStatements
 from virtualfs.serving.usage import Usage
@@ -79,6 +79,8 @@ class Reading:
 
     at: datetime
     rows: list[list[Row]]
+    has_unreadable: bool = False
+    """Whether a row has a value that Python cannot hold."""
 
 
 Item = tuple[bytes, bytes, float | None]
@@ -292,7 +294,7 @@ class OnlineReader:
                 self._usage.count(part.prefix, part.places, asked, stale)
                 self._observe(part, whole, asked, stale, micros)
                 self._refresh_ahead(part, micros)
-        return Reading(instant, rows)
+        return Reading(instant, rows, any(part.is_partly_unreadable for part in parts))
 
     def _observe(self, part: Part, rows: list[Row], asked: int, stale: int, at: int) -> None:
         chosen = getattr(rows[0], "chosen_at", None) if rows else None
@@ -309,10 +311,11 @@ class OnlineReader:
             return
         notes = [self.cache.since_key(part.prefix) for part in asked]
         wanted = list(notes)
+        keeps_near = self.cache.keeps_near
         for part in asked:
-            wanted += [
+            wanted += part.places if not keeps_near else [
                 place for place, row in zip(part.places, part.rows, strict=True) if row is None
-            ]
+            ]  # fmt: skip
         data = yield _Fetch(wanted)
         if data is None:  # out of reach: what is near may be older, and still answer
             for part in asked:
@@ -320,17 +323,20 @@ class OnlineReader:
                 part.rows = self.cache.near_rows(part.places, MARK_SECONDS)
                 part.spare = self.cache.near_rows(part.places, float("inf"))
             return
-        now = to_micros(self._now())
         for note, part in zip(data, asked, strict=False):
-            self.cache.note_since(part.prefix, note, now)
+            if note is not None:
+                self.cache.note_since(part.prefix, note, to_micros(self._now()))
         start = len(notes)
         for part in asked:
-            lacking = [number for number, row in enumerate(part.rows) if row is None]
+            lacking: Sequence[int] = range(len(part.rows))
+            if keeps_near:
+                lacking = [number for number, row in enumerate(part.rows) if row is None]
             end = start + len(lacking)
-            places = [part.places[number] for number in lacking]
+            is_whole = len(lacking) == len(part.rows)
+            places = part.places if is_whole else [part.places[number] for number in lacking]
             found = part.codec.decode_many(places, data[start:end])
             start = end
-            if self.cache.keeps_near:
+            if keeps_near:
                 self.cache.keep_near(
                     (place, row)
                     for place, row in zip(places, found, strict=True)
@@ -338,7 +344,7 @@ class OnlineReader:
                 )
                 if part.held is not None and None in found:
                     self._recall(part, lacking, found)
-            if len(lacking) == len(part.rows):
+            if is_whole:
                 part.rows = found
             else:
                 for number, row in zip(lacking, found, strict=True):
@@ -407,6 +413,7 @@ class OnlineReader:
             self.cache.keep_near(
                 (part.codec.place(key), row) for key, row in got.items() if not row.unreadable
             )
+        part.is_partly_unreadable = any(getattr(row, "unreadable", False) for row in got.values())
         found = zip(part.keys, part.found, strict=True)
         whole = [got[key] if row is None else row for key, row in found]
         return whole, stale
@@ -491,7 +498,7 @@ class OnlineReader:
         return rows
 
     def _land(self, flight: Flight, rows: Rows) -> None:
-        if held_by(flight.view) != 0:
+        if self.codec(flight.view).held != 0:
             self.cache.write(self.items(flight.view, rows))
 
     def items(
@@ -508,7 +515,7 @@ class OnlineReader:
         """
         codec = self.codec(view)
         rows = {key: row for key, row in rows.items() if not row.unreadable}
-        held = held_by(view)
+        held = codec.held
         seconds = [
             None if micros is None else (micros + self._max_stale) / 1e6
             for micros in (briefly(held), held)

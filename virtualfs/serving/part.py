@@ -13,7 +13,7 @@ from virtualfs.serving.codec import Row, RowCodec
 from virtualfs.serving.fetch import no_row
 from virtualfs.serving.flights import Flight, Key
 
-__all__ = ["Lookup", "Part", "briefly", "held_by", "lookups", "outlived", "ttl_of"]
+__all__ = ["Lookup", "Part", "briefly", "lookups", "outlived", "ttl_of"]
 
 _BRIEFLY = 60_000_000
 """For how long at most a key is believed to be unknown, in microseconds."""
@@ -39,13 +39,6 @@ def lookups(plan: FeaturePlan, keys: Sequence[Mapping[str, Any]]) -> list[Lookup
             wanted = tuple([tuple([item[name] for name in part.key_columns]) for item in keys])
         found.append(Lookup(part.view, wanted))
     return found
-
-
-def held_by(view: ResolvedView) -> int | None:
-    """Return the microseconds for which a view's rows answer; None is until they are replaced."""
-    if not view.is_cacheable:
-        return 0
-    return None if view.freshness is None else microseconds(view.freshness)
 
 
 def briefly(held: int | None) -> int:
@@ -77,7 +70,7 @@ class Part:
         self.rows: list[Row | None] = [None] * len(keys)
         self.spare: list[Row | None] = self.rows
         """What may answer as stale where there is no row."""
-        held = held_by(view)
+        held = self.own_held = codec.held
         self.held = held if max_age is None or (held is not None and held < max_age) else max_age
         self.held_unknown = briefly(self.held)
         self.ttl = ttl_of(view)
@@ -87,6 +80,8 @@ class Part:
         """Keys that lack one, with what is cached of them: it may be too old, or not yet compared
         with the warehouse."""
         self.flights: dict[Key, Flight] = {}
+        self.is_partly_unreadable = False
+        """Whether the warehouse gave a value that Python cannot hold."""
         self.refused: VirtualFSError | None = None
         """Why its warehouse could not even be asked."""
         self.gone: dict[Key, int] = {}
@@ -101,6 +96,17 @@ class Part:
             What the warehouse said before this instant was declared invalid.
         """
         oldest = self.oldest(at, since)
+        for row in self.rows:
+            if (
+                row is None
+                or not row.found
+                or row.pushed_at is not None
+                or not oldest <= (row.chosen_at or 0) <= at
+            ):
+                break
+        else:  # as nearly always: all of them answer
+            self.found, self.missing = self.rows, {}
+            return
         oldest_unknown = max(at - self.held_unknown, oldest)
         found: list[Row | None] = []
         missing: dict[Key, Row | None] = {}
@@ -131,7 +137,7 @@ class Part:
 
     def believed(self, row: Row) -> int | None:
         """Return the microseconds for which a row answers, or that there is none."""
-        held = held_by(self.view)
+        held = self.own_held
         return held if row.found else briefly(held)
 
     def _counts(self, row: Row, at: int, since: int) -> bool:
