@@ -242,9 +242,14 @@ def rows_to_columns(
                 ]
         else:
             found[name] = _by_arrow(values, name, dtype, schema[name])
-        if dtype.is_integer() and str(dtype) != schema[name]:
+        if _is_other_integer(dtype, schema[name]):
             found[name] = within(found[name], schema[name])
     return marked(found)
+
+
+@cache
+def _is_other_integer(dtype: dt.DataType, stored: str) -> bool:
+    return bool(dtype.is_integer() and str(dtype).lstrip("!") != stored)
 
 
 def _by_arrow(values: Sequence[Any], name: str, dtype: dt.DataType, stored: str) -> list[Any]:
@@ -258,6 +263,7 @@ def _by_arrow(values: Sequence[Any], name: str, dtype: dt.DataType, stored: str)
     return values_of(column, stored)
 
 
+@cache
 def _is_native(dtype: dt.DataType) -> bool:
     """Tell whether psycopg's value is the one that Arrow would give."""
     zoned = dtype.is_timestamp() and dtype.timezone is not None
