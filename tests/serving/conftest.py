@@ -46,6 +46,12 @@ def cache_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def cache(cache_url: str) -> dict[str, Any]:
+    """The configuration of either cache, with nothing kept in the process before Valkey."""
+    return {"url": cache_url} if cache_url == "memory://" else {"url": cache_url, "near": "0s"}
+
+
+@pytest.fixture
 def open_store(
     make_store: Callable[..., vfs.FeatureStore],
     connection: Any,

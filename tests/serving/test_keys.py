@@ -21,13 +21,6 @@ import virtualfs as vfs
 CLOCK = "2024-01-02T00:00:00Z"
 
 
-@pytest.fixture(params=["memory", "valkey"])
-def cache(request: pytest.FixtureRequest) -> dict[str, Any]:
-    if request.param == "memory":
-        return {"url": "memory://"}
-    return {"url": request.getfixturevalue("valkey"), "near": "0s"}
-
-
 def view(dtype: str, table: str = "t", **fields: Any) -> vfs.FeatureView:
     source = vfs.Source("t", table=table, event_timestamp="seen")
     entity = vfs.Entity("e", {"k": dtype})

@@ -121,16 +121,11 @@ def wrong_reads(store: vfs.FeatureStore, seed: int, reads: int = 60) -> list[Any
     return wrong
 
 
-@pytest.fixture(params=["memory", "valkey"])
-def cache(request: pytest.FixtureRequest) -> str:
-    return "memory://" if request.param == "memory" else request.getfixturevalue("valkey")
-
-
 @pytest.mark.parametrize("engine", ["duckdb", "handed over", "sqlite", "postgres"])
 def test_forked_children_read_their_own_keys(
-    engine: str, cache: str, tmp_path: Path, postgres: str
+    engine: str, cache_url: str, tmp_path: Path, postgres: str
 ) -> None:
-    with opened(engine, tmp_path, cache, postgres) as store:
+    with opened(engine, tmp_path, cache_url, postgres) as store:
         store.materialize(["v"], {"id": [*range(1, 200)]})  # others come from the warehouse
         assert wrong_reads(store, 0) == []
         asyncio.run(store.get_online_features_async(["v:x"], [{"id": 1}]))

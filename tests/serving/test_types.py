@@ -99,13 +99,6 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other) and repr(one) == repr(other)
 
 
-@pytest.fixture(params=["memory", "valkey"])
-def cache(request: pytest.FixtureRequest) -> dict[str, Any]:
-    if request.param == "memory":
-        return {"url": "memory://"}
-    return {"url": request.getfixturevalue("valkey"), "near": "0s"}
-
-
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     from virtualfs.serving import online
