@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from virtualfs import config
 from virtualfs.capabilities import UNKNOWN, Capabilities, Statistics
@@ -49,6 +49,7 @@ __all__ = [
     "OnlineStore",
     "OnlineStoreProvider",
     "ProbedKeys",
+    "Reopened",
     "Server",
     "Session",
     "SessionLookups",
@@ -69,6 +70,8 @@ __all__ = [
     "statement_deadline",
     "temporary_name",
 ]
+
+T = TypeVar("T")
 
 MEETING_PLACE = "duckdb://"
 """URL of the engine where answers of several warehouses meet: in memory, in this process."""
@@ -226,34 +229,26 @@ class Warehouse(Protocol):
         """Close what this object opened itself."""
 
 
-class OneConnection:
-    """The part of a warehouse that holds one Ibis connection.
+class Reopened(Generic[T]):
+    """The part of a warehouse that opens one thing, and in a forked child opens it anew.
 
     Parameters
     ----------
-    connection
-        The open connection.
+    opened
+        The open connection or database.
     reopen
-        Connects again, for a forked child; None where the caller made the connection.
+        Opens another, for a forked child; None where the caller made the connection.
     """
 
-    def __init__(
-        self, name: str, connection: Any, reopen: Callable[[], Any] | None = None
-    ) -> None:
+    def __init__(self, name: str, opened: T, reopen: Callable[[], T] | None = None) -> None:
         self.name = name
         self._reopen = reopen
-        self._open: Any = connection
-        self._lock = threading.RLock()
-        renew_in_child(self._renew)
-
-    def _renew(self) -> None:
-        abandon(self._open)
-        self._open = None
+        self._open: T | None = opened
         self._lock = threading.RLock()
 
     @property
-    def connection(self) -> Any:
-        """The Ibis connection; a forked child opens it when it first needs it.
+    def _opened(self) -> T:
+        """What is open; a forked child opens it when it first needs it.
 
         Raises
         ------
@@ -266,6 +261,26 @@ class OneConnection:
                     raise inherited_connection(self.name)
                 self._open = self._reopen()
             return self._open
+
+
+class OneConnection(Reopened[Any]):
+    """The part of a warehouse that holds one Ibis connection."""
+
+    def __init__(
+        self, name: str, connection: Any, reopen: Callable[[], Any] | None = None
+    ) -> None:
+        super().__init__(name, connection, reopen)
+        renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        abandon(self._open)
+        self._open = None
+        self._lock = threading.RLock()
+
+    @property
+    def connection(self) -> Any:
+        """The Ibis connection."""
+        return self._opened
 
     def close(self) -> None:
         """Close the connection if this object opened it."""

@@ -37,10 +37,10 @@ from virtualfs.forks import abandon, call_around_fork, no_fork
 from virtualfs.lookups import Columns, KeySpine, columns_of
 from virtualfs.provider import (
     ProbedKeys,
+    Reopened,
     SessionLookups,
     SilentCatalog,
     TemporaryTables,
-    inherited_connection,
     interrupted,
     named_once,
 )
@@ -359,7 +359,7 @@ class _Database:
             con.execute(f"SET GLOBAL {setting}")
 
 
-class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
+class DuckDBWarehouse(Reopened[_Database], SessionLookups, ProbedKeys, SilentCatalog):
     """One open DuckDB database."""
 
     capabilities = CAPABILITIES
@@ -367,22 +367,9 @@ class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
     def __init__(
         self, name: str, database: _Database, reopen: Callable[[], _Database] | None = None
     ) -> None:
-        self.name = name
-        self._reopen = reopen
-        self._open: _Database | None = database
-        self._lock = threading.RLock()
+        super().__init__(name, database, reopen)
         self._is_quiet = False
         call_around_fork(self._before_fork, self._after_fork, self._renew)
-
-    @property
-    def _database(self) -> _Database:
-        """The open database; in a forked child it is opened anew when first needed."""
-        with self._lock:
-            if self._open is None:
-                if self._reopen is None:
-                    raise inherited_connection(self.name)
-                self._open = self._reopen()
-            return self._open
 
     def _before_fork(self) -> None:
         """Let no statement run on the caller's connection in the moment of a fork."""
@@ -405,12 +392,12 @@ class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
     @property
     def connection(self) -> Any:
         """The Ibis connection."""
-        return self._database.connection
+        return self._opened.connection
 
     @contextmanager
     def session(self, *, shared: bool = False) -> Iterator[DuckDBSession]:
         """Open a session on a cursor of its own, or on the caller's connection under a lock."""
-        database = self._database
+        database = self._opened
         if self._reopen is not None and not shared:
             with _readable():
                 cursor = database.cursor()
@@ -464,7 +451,7 @@ class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
     def estimate_rows(self, select: str) -> int | None:
         """Return how many rows DuckDB's planner, or a Delta table's log, expects of a SELECT."""
         with suppress(WarehouseError, ModuleNotFoundError):
-            if (known := self._database.lake.rows(select)) is not None:
+            if (known := self._opened.lake.rows(select)) is not None:
                 return known
         found = self._row(f"EXPLAIN (FORMAT json) {select}")
         with suppress(ValueError, KeyError, IndexError, TypeError):
@@ -476,12 +463,12 @@ class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
 
     def _row(self, statement: str) -> Any:
         with suppress(WarehouseError), self._lock, _readable():
-            return self._database.con.execute(self._prepared(statement)).fetchone()
+            return self._opened.con.execute(self._prepared(statement)).fetchone()
         return None
 
     def _prepared(self, statement: str) -> str:
         """Return a statement as it is run, with the files that it reads as they are now."""
-        return self._database.lake.prepared(statement)
+        return self._opened.lake.prepared(statement)
 
     def rows(self, view: ResolvedView) -> ir.Table:
         """Return a view's rows as a table of the Ibis connection."""
@@ -492,7 +479,7 @@ class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
     def describe(self, select: str) -> Mapping[str, dt.DataType]:
         """Return the columns and types of a SELECT without running it."""
         with self._lock, _readable(self.table_names):
-            database = self._database
+            database = self._opened
             rows = database.con.execute(
                 f"DESCRIBE {database.lake.described(select)}"
             ).fetchall()
@@ -502,12 +489,12 @@ class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
     def judge(self, text: str, use: SqlUse) -> None:
         """Refuse SQL that does anything but read, by DuckDB's own parser and catalog."""
         with self._lock, _readable():
-            self._database.judge.judge(text, use)
+            self._opened.judge.judge(text, use)
 
     def table_names(self) -> Sequence[str]:
         """Return the names of the tables and views, for messages."""
         with self._lock:
-            rows = self._database.con.execute(
+            rows = self._opened.con.execute(
                 "SELECT CASE WHEN table_schema IN ('main', 'temp') THEN table_name "
                 "ELSE table_schema || '.' || table_name END FROM information_schema.tables"
             ).fetchall()
@@ -515,7 +502,7 @@ class DuckDBWarehouse(SessionLookups, ProbedKeys, SilentCatalog):
 
     def catalog(self) -> Sequence[CatalogTable]:
         """Return what DuckDB's catalog says of its tables and views."""
-        con = self._database.con
+        con = self._opened.con
         with self._lock, _readable():
             database, schema = con.execute("SELECT current_database(), current_schema()").fetchone()
             found = con.execute(_TABLES).fetchall()
